@@ -1,0 +1,364 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Bounds of the CBOR reader.
+const (
+	// maxCBORDepth bounds the nesting of values that are skipped without being understood.
+	maxCBORDepth = 64
+	// maxCBORKeys bounds the entries of a map with text keys. The largest of our maps, a request's content, has ten.
+	maxCBORKeys = 32
+)
+
+// CBOR major types.
+const (
+	cborUint   = 0
+	cborNegInt = 1
+	cborBytes  = 2
+	cborText   = 3
+	cborArray  = 4
+	cborMap    = 5
+	cborTag    = 6
+	cborSimple = 7
+)
+
+// tagSelfDescribe and tagBignum are the only tags this package reads.
+const (
+	tagBignum       = 2
+	tagSelfDescribe = 55799
+)
+
+// The reader's errors are made once, so that hostile input costs no allocation.
+var (
+	errCBORShort      = fmt.Errorf("%w: cbor ends early", ErrMalformed)
+	errCBORTrailing   = fmt.Errorf("%w: bytes after the cbor value", ErrMalformed)
+	errCBORType       = fmt.Errorf("%w: cbor value of another type than expected", ErrMalformed)
+	errCBORIndefinite = fmt.Errorf("%w: cbor of indefinite or reserved length", ErrMalformed)
+	errCBORDepth      = fmt.Errorf("%w: cbor nested deeper than %d levels", ErrMalformed, maxCBORDepth)
+	errCBORKeys       = fmt.Errorf("%w: cbor map of more than %d entries", ErrMalformed, maxCBORKeys)
+	errCBORDuplicate  = fmt.Errorf("%w: duplicate key in a cbor map", ErrMalformed)
+	errCBORUTF8       = fmt.Errorf("%w: cbor text is not utf-8", ErrMalformed)
+	errCBORRange      = fmt.Errorf("%w: cbor integer out of range", ErrMalformed)
+)
+
+// cborReader is a cursor over one CBOR text. It allocates nothing, does not recurse, and returns slices of its input.
+//
+// The first error sticks: from then on every read returns a zero value, and err tells what was wrong. Loops over counted
+// entries therefore end by themselves, and a parser checks err (or done) once at its end.
+//
+// It is strict where parsers could disagree: no indefinite lengths, no duplicate keys, valid UTF-8. Integers and lengths
+// need not be in their shortest form, because agents in use write wide integers and replicas accept them.
+type cborReader struct {
+	buf []byte // what is left to read
+	err error  // the first error
+}
+
+// fail records err unless there is one already, and drops the rest of the input.
+func (c *cborReader) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+	c.buf = nil
+}
+
+// done ends the reading: it returns the first error, or one that says that bytes are left over.
+func (c *cborReader) done() error {
+	if c.err == nil && len(c.buf) > 0 {
+		c.fail(errCBORTrailing)
+	}
+	return c.err
+}
+
+// more reports whether there is something left to read and nothing was wrong so far.
+func (c *cborReader) more() bool { return c.err == nil && len(c.buf) > 0 }
+
+// peek returns the major type of the next value, or -1 at the end and after an error.
+func (c *cborReader) peek() int {
+	if !c.more() {
+		return -1
+	}
+	return int(c.buf[0] >> 5)
+}
+
+// head reads the initial byte of a value and its argument.
+func (c *cborReader) head() (major int, arg uint64) {
+	if len(c.buf) == 0 {
+		c.fail(errCBORShort)
+		return -1, 0
+	}
+	first := c.buf[0]
+	major, info := int(first>>5), first&0x1f
+	if info < 24 {
+		c.buf = c.buf[1:]
+		return major, uint64(info)
+	}
+	if info > 27 {
+		c.fail(errCBORIndefinite)
+		return -1, 0
+	}
+	width := 1 << (info - 24)
+	if len(c.buf) <= width {
+		c.fail(errCBORShort)
+		return -1, 0
+	}
+	b := c.buf[1 : 1+width]
+	switch width {
+	case 1:
+		arg = uint64(b[0])
+	case 2:
+		arg = uint64(binary.BigEndian.Uint16(b))
+	case 4:
+		arg = uint64(binary.BigEndian.Uint32(b))
+	default:
+		arg = binary.BigEndian.Uint64(b)
+	}
+	c.buf = c.buf[1+width:]
+	return major, arg
+}
+
+// selfDescribe skips one self-describe tag (d9d9f7) if it is next.
+func (c *cborReader) selfDescribe() {
+	if len(c.buf) >= 3 && c.buf[0] == 0xd9 && c.buf[1] == 0xd9 && c.buf[2] == 0xf7 {
+		c.buf = c.buf[3:]
+	}
+}
+
+// take returns the next n bytes.
+func (c *cborReader) take(n uint64) []byte {
+	if n > uint64(len(c.buf)) {
+		c.fail(errCBORShort)
+		return nil
+	}
+	b := c.buf[:n:n]
+	c.buf = c.buf[n:]
+	return b
+}
+
+// expect reads the head of a value that must be of the given major type.
+func (c *cborReader) expect(major int) uint64 {
+	got, arg := c.head()
+	if got != major {
+		c.fail(errCBORType)
+		return 0
+	}
+	return arg
+}
+
+// bytes reads a byte string. The result aliases the input and is not nil unless there was an error.
+func (c *cborReader) bytes() []byte { return c.take(c.expect(cborBytes)) }
+
+// text reads a text string as bytes. The result aliases the input and is not nil unless there was an error.
+func (c *cborReader) text() []byte {
+	b := c.take(c.expect(cborText))
+	if !utf8.Valid(b) {
+		c.fail(errCBORUTF8)
+		return nil
+	}
+	return b
+}
+
+// uint reads an unsigned integer, also one written as a bignum of at most eight significant bytes.
+func (c *cborReader) uint() uint64 {
+	major, arg := c.head()
+	switch {
+	case major == cborUint:
+		return arg
+	case major == cborTag && arg == tagBignum:
+		b := bytes.TrimLeft(c.bytes(), "\x00")
+		if len(b) > 8 {
+			c.fail(errCBORRange)
+			return 0
+		}
+		var v uint64
+		for _, x := range b {
+			v = v<<8 | uint64(x)
+		}
+		return v
+	}
+	c.fail(errCBORType)
+	return 0
+}
+
+// bool reads a boolean.
+func (c *cborReader) bool() bool {
+	// Compared as a byte: f9 0015, a float, has the same argument as true.
+	if len(c.buf) == 0 || c.buf[0]&^1 != 0xf4 {
+		c.fail(errCBORType)
+		return false
+	}
+	v := c.buf[0] == 0xf5
+	c.buf = c.buf[1:]
+	return v
+}
+
+// null skips a null or undefined if it is next, and reports whether it did.
+func (c *cborReader) null() bool {
+	if len(c.buf) > 0 && (c.buf[0] == 0xf6 || c.buf[0] == 0xf7) {
+		c.buf = c.buf[1:]
+		return true
+	}
+	return false
+}
+
+// array reads the head of an array and returns its number of elements, which is at most the number of bytes left.
+func (c *cborReader) array() int {
+	n := c.expect(cborArray)
+	if n > uint64(len(c.buf)) {
+		c.fail(errCBORShort)
+		return 0
+	}
+	return int(n)
+}
+
+// principal reads a byte string that is a principal.
+func (c *cborReader) principal() Principal {
+	p, err := PrincipalFromBytes(c.bytes())
+	if err != nil {
+		c.fail(err)
+	}
+	return p
+}
+
+// skip reads one value of any type and drops it. Nesting is bounded by maxCBORDepth.
+func (c *cborReader) skip() {
+	var left [maxCBORDepth + 1]uint64 // values still to come, per open level
+	left[0] = 1
+	for depth := 0; ; {
+		for left[depth] == 0 {
+			if depth == 0 {
+				return
+			}
+			depth--
+		}
+		left[depth]--
+		major, arg := c.head()
+		if c.err != nil {
+			return
+		}
+		var inner uint64
+		switch major {
+		case cborBytes, cborText:
+			c.take(arg)
+			continue
+		case cborArray:
+			inner = arg
+		case cborMap:
+			if arg > uint64(len(c.buf)) {
+				c.fail(errCBORShort)
+				return
+			}
+			inner = 2 * arg
+		case cborTag:
+			inner = 1
+		default:
+			continue
+		}
+		if inner > uint64(len(c.buf)) {
+			c.fail(errCBORShort)
+			return
+		}
+		if depth == maxCBORDepth {
+			c.fail(errCBORDepth)
+			return
+		}
+		depth++
+		left[depth] = inner
+	}
+}
+
+// raw reads one value of any type and returns its exact bytes.
+func (c *cborReader) raw() []byte {
+	start := c.buf
+	c.skip()
+	if c.err != nil {
+		return nil
+	}
+	n := len(start) - len(c.buf)
+	return start[:n:n]
+}
+
+// fields starts reading a map with text keys. Use it like this:
+//
+//	m := c.fields()
+//	for m.next() {
+//		switch string(m.key) {
+//		case "tree":
+//			tree = c.bytes()
+//		default:
+//			c.skip()
+//		}
+//	}
+//
+// Each round must read exactly one value. The loop ends at the end of the map or at the first error.
+func (c *cborReader) fields() cborFields {
+	n := c.expect(cborMap)
+	if n > maxCBORKeys {
+		c.fail(errCBORKeys)
+		n = 0
+	}
+	if 2*n > uint64(len(c.buf)) {
+		c.fail(errCBORShort)
+		n = 0
+	}
+	return cborFields{c: c, size: int(n)}
+}
+
+// cborFields iterates over the entries of a map, refusing keys that are not text and keys seen before.
+type cborFields struct {
+	c    *cborReader
+	key  []byte // the current key, valid after next returned true
+	size int
+	n    int
+	seen [maxCBORKeys][]byte
+}
+
+// next reads the next key. It returns false at the end of the map and after an error of the reader.
+func (m *cborFields) next() bool {
+	if m.n == m.size || m.c.err != nil {
+		return false
+	}
+	m.key = m.c.text()
+	if m.c.err != nil {
+		return false
+	}
+	for _, k := range m.seen[:m.n] {
+		if bytes.Equal(k, m.key) {
+			m.c.fail(errCBORDuplicate)
+			return false
+		}
+	}
+	m.seen[m.n] = m.key
+	m.n++
+	return true
+}
+
+// appendCBORHead appends the shortest head of the given major type (0 to 7) and argument.
+func appendCBORHead(dst []byte, major int, arg uint64) []byte {
+	m := byte(major << 5)
+	switch {
+	case arg < 24:
+		return append(dst, m|byte(arg))
+	case arg <= 0xff:
+		return append(dst, m|24, byte(arg))
+	case arg <= 0xffff:
+		return binary.BigEndian.AppendUint16(append(dst, m|25), uint16(arg))
+	case arg <= 0xffffffff:
+		return binary.BigEndian.AppendUint32(append(dst, m|26), uint32(arg))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, m|27), arg)
+}
+
+// appendCBORBytes appends a byte string.
+func appendCBORBytes(dst, b []byte) []byte {
+	return append(appendCBORHead(dst, cborBytes, uint64(len(b))), b...)
+}
+
+// appendCBORText appends a text string. The caller vouches for its UTF-8.
+func appendCBORText[T string | []byte](dst []byte, s T) []byte {
+	return append(appendCBORHead(dst, cborText, uint64(len(s))), s...)
+}
