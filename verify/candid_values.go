@@ -1,0 +1,115 @@
+package verify
+
+import "unicode/utf8"
+
+// This file reads values whose type the reader knows, after checking that the sender's type table says the same.
+
+// recordArg returns the fields of the first argument, which must be a record, in the order of their values.
+func (r *candidReader) recordArg() ([]candidField, error) {
+	if r.nargs == 0 {
+		return nil, candidError("no arguments")
+	}
+	t := r.typeOf(r.args[0])
+	if t.kind != candidRecord {
+		return nil, candidError("argument is not a record")
+	}
+	return r.fieldsOf(t), nil
+}
+
+// variantArg reads the index of the first argument, which must be a variant, and returns the field it selects.
+func (r *candidReader) variantArg() (candidField, error) {
+	if r.nargs == 0 {
+		return candidField{}, candidError("no arguments")
+	}
+	return r.variantAs(r.args[0])
+}
+
+func (r *candidReader) variantAs(ref int32) (candidField, error) {
+	t := r.typeOf(ref)
+	if t.kind != candidVariant {
+		return candidField{}, candidError("value is not a variant")
+	}
+	index, err := r.leb()
+	if err != nil {
+		return candidField{}, err
+	}
+	if index >= uint64(t.count) {
+		return candidField{}, candidError("variant index out of range")
+	}
+	return r.fieldsOf(t)[index], nil
+}
+
+func (r *candidReader) nat64As(ref int32) (uint64, error) {
+	if ref != candidNat64 {
+		return 0, candidError("number is not a nat64")
+	}
+	return r.nat64()
+}
+
+func (r *candidReader) booleanAs(ref int32) (bool, error) {
+	if ref != candidBool {
+		return false, candidError("flag is not a bool")
+	}
+	return r.boolean()
+}
+
+func (r *candidReader) principalAs(ref int32) (Principal, error) {
+	if ref != candidPrincipal {
+		return Principal{}, candidError("value is not a principal")
+	}
+	return r.principal()
+}
+
+func (r *candidReader) blobAs(ref int32) ([]byte, error) {
+	if !r.isBlob(ref) {
+		return nil, candidError("value is not a blob")
+	}
+	return r.blob()
+}
+
+// textBytesAs reads a text and returns its bytes, which alias the input.
+func (r *candidReader) textBytesAs(ref int32) ([]byte, error) {
+	if ref != candidText {
+		return nil, candidError("value is not a text")
+	}
+	b, err := r.blob()
+	if err == nil && !utf8.Valid(b) {
+		return nil, candidError("text is not UTF-8")
+	}
+	return b, err
+}
+
+func (r *candidReader) textAs(ref int32) (string, error) {
+	b, err := r.textBytesAs(ref)
+	return string(b), err
+}
+
+// clientKeyAs reads a record of the type ClientKey.
+func (r *candidReader) clientKeyAs(ref int32) (ClientKey, error) {
+	t := r.typeOf(ref)
+	if t.kind != candidRecord {
+		return ClientKey{}, candidError("client_key is not a record")
+	}
+	var k ClientKey
+	var hasPrincipal, hasNonce bool
+	var err error
+	for _, f := range r.fieldsOf(t) {
+		switch f.id {
+		case idClientPrincipal:
+			k.Principal, err = r.principalAs(f.ref)
+			hasPrincipal = true
+		case idClientNonce:
+			k.Nonce, err = r.nat64As(f.ref)
+			hasNonce = true
+		default:
+			err = r.skip(f.ref)
+		}
+		if err != nil {
+			return ClientKey{}, err
+		}
+	}
+	if !hasPrincipal || !hasNonce {
+		return ClientKey{}, candidError("client_key lacks a field")
+	}
+	return k, nil
+}
