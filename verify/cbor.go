@@ -9,8 +9,8 @@ import (
 
 // Bounds of the CBOR reader.
 const (
-	// maxCBORDepth bounds the nesting of values that are skipped without being understood.
-	maxCBORDepth = 64
+	// maxCBORDepth bounds the nesting of values that are skipped or passed on whole, such as a certificate's tree.
+	maxCBORDepth = MaxTreeDepth
 	// maxCBORKeys bounds the entries of a map with text keys. The largest of our maps, a request's content, has ten.
 	maxCBORKeys = 32
 )

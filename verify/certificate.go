@@ -1,0 +1,214 @@
+package verify
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+var (
+	errCertificateParts = fmt.Errorf("%w: certificate without tree or signature", ErrMalformed)
+	errCertificateTime  = fmt.Errorf("%w: certificate without a readable time", ErrMalformed)
+	errLEB128           = fmt.Errorf("%w: leb128 number cut short or over 64 bits", ErrMalformed)
+)
+
+// Certificate is a verified certificate: a hash tree that the network signed. Read it concurrently at will.
+type Certificate struct {
+	tree       Tree
+	time       time.Time
+	root       *blsKey
+	delegation *delegation // nil if the root key signed it
+	flat       bool
+}
+
+// Certificate verifies a certificate in CBOR for a canister at the time now: that it is neither older than
+// MaxCertificateAge nor further ahead than MaxClockSkew, that the subnet which signed it was delegated to by the root key
+// for a range that holds the canister, and that the signature is good. The result keeps raw, which must not change while
+// it is in use.
+//
+// Errors are *Error with the causes malformed, certificate_old, certificate_future, delegation, range and signature.
+// Safe for concurrent use; of several equal certificates at once, one is computed.
+func (a *Authority) Certificate(raw []byte, canister Principal, now time.Time) (*Certificate, error) {
+	parts, err := parseCertificate(raw)
+	if err != nil {
+		return nil, failWith(CauseMalformed, "reading certificate", err)
+	}
+	c := &Certificate{root: a.key, flat: true}
+	if err := c.tree.Parse(parts.tree); err != nil {
+		return nil, failWith(CauseMalformed, "reading certificate tree", err)
+	}
+	if err := c.checkTime(now); err != nil {
+		return nil, err
+	}
+	key := a.key
+	if parts.delegated {
+		d, err := a.delegation(parts.subnet, parts.delegation)
+		if err != nil {
+			return nil, failWith(CauseDelegation, "checking subnet delegation", err)
+		}
+		c.delegation, c.flat = d, inRanges(d.flat, canister)
+		if !c.flat && !inRanges(d.sharded, canister) {
+			return nil, fail(CauseRange, "certificate is from a subnet that does not host the canister")
+		}
+		key = d.key
+	}
+	if err := a.verifyRoot(key, c.tree.Digest(), parts.signature); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkTime reads the certified time and compares it with now.
+func (c *Certificate) checkTime(now time.Time) error {
+	value, r := c.tree.Lookup(labelTime)
+	if r != Found {
+		return &Error{Cause: CauseMalformed, Text: "reading certificate time", Err: errCertificateTime}
+	}
+	ns, err := parseLEB128(value)
+	if err != nil || ns > math.MaxInt64 {
+		return &Error{Cause: CauseMalformed, Text: "reading certificate time", Err: errCertificateTime}
+	}
+	c.time = time.Unix(0, int64(ns))
+	switch age := now.Sub(c.time); {
+	case age > MaxCertificateAge:
+		return fail(CauseCertificateOld, fmt.Sprintf("certificate is %s old, check the clock", age.Round(time.Second)))
+	case -age > MaxClockSkew:
+		return fail(CauseCertificateFuture, fmt.Sprintf("certificate is %s ahead, check the clock", (-age).Round(time.Second)))
+	}
+	return nil
+}
+
+// Time returns the time that the certificate states.
+func (c *Certificate) Time() time.Time { return c.time }
+
+// Lookup returns what the certificate proves about a path. The value aliases the parsed bytes and is nil unless the result
+// is Found.
+func (c *Certificate) Lookup(path ...[]byte) ([]byte, Lookup) { return c.tree.Lookup(path...) }
+
+// Subnet returns the subnet that signed the certificate. Without a delegation that is the root subnet, delegated is false,
+// and the principal is the one derived from the root key.
+func (c *Certificate) Subnet() (subnet Principal, delegated bool) {
+	if c.delegation == nil {
+		return SelfAuthenticating(c.root.der()), false
+	}
+	return c.delegation.subnet, true
+}
+
+// Flat reports whether clients in use can verify the certificate: it has no delegation, or one that lists the canister's
+// range at /subnet/<id>/canister_ranges. The newer sharded layout, /canister_ranges/<id>/<shard>, is unknown to them.
+func (c *Certificate) Flat() bool { return c.flat }
+
+// Labels of the state tree.
+var (
+	labelTime           = []byte("time")
+	labelSubnet         = []byte("subnet")
+	labelPublicKey      = []byte("public_key")
+	labelCanisterRanges = []byte("canister_ranges")
+	labelCanister       = []byte("canister")
+	labelCertifiedData  = []byte("certified_data")
+	labelNode           = []byte("node")
+	labelRequestStatus  = []byte("request_status")
+	labelWebsocket      = []byte("websocket")
+)
+
+// certificateParts is a certificate as it lies in its CBOR.
+type certificateParts struct {
+	tree, signature []byte
+	delegated       bool
+	subnet          Principal
+	delegation      []byte // the certificate in the delegation
+	from, to        int    // where in the input the value of the delegation lies
+}
+
+// parseCertificate reads the outer CBOR of a certificate. Everything aliases raw.
+func parseCertificate(raw []byte) (p certificateParts, err error) {
+	c := cborReader{buf: raw}
+	c.selfDescribe()
+	for m := c.fields(); m.next(); {
+		switch string(m.key) {
+		case "tree":
+			p.tree = c.raw()
+		case "signature":
+			p.signature = c.bytes()
+		case "delegation":
+			if c.null() {
+				continue
+			}
+			p.delegated = true
+			p.from = len(raw) - len(c.buf)
+			p.readDelegation(&c)
+			p.to = len(raw) - len(c.buf)
+		default:
+			c.skip()
+		}
+	}
+	if err := c.done(); err != nil {
+		return p, err
+	}
+	if p.tree == nil || p.signature == nil {
+		return p, errCertificateParts
+	}
+	return p, nil
+}
+
+// readDelegation reads the value of a certificate's delegation.
+func (p *certificateParts) readDelegation(c *cborReader) {
+	named := false
+	for m := c.fields(); m.next(); {
+		switch string(m.key) {
+		case "subnet_id":
+			p.subnet = c.principal()
+			named = true
+		case "certificate":
+			p.delegation = c.bytes()
+		default:
+			c.skip()
+		}
+	}
+	if !named || p.delegation == nil {
+		c.fail(errDelegationParts)
+	}
+}
+
+// ReplaceDelegation returns the certificate cert with the delegation of the certificate donor in place of its own. A
+// delegation is not covered by the signature of the certificate around it, so a certificate whose delegation clients in
+// use do not understand can be given one that they do. The result shares no memory with the arguments.
+//
+// Both must have a delegation, for the same subnet; nothing is verified, so pass the result to Authority.Certificate.
+func ReplaceDelegation(cert, donor []byte) ([]byte, error) {
+	old, err := parseCertificate(cert)
+	if err != nil {
+		return nil, failWith(CauseMalformed, "reading certificate", err)
+	}
+	other, err := parseCertificate(donor)
+	if err != nil {
+		return nil, failWith(CauseMalformed, "reading certificate to take the delegation from", err)
+	}
+	if !old.delegated || !other.delegated {
+		return nil, fail(CauseDelegation, "replacing delegation: a certificate has none")
+	}
+	if old.subnet != other.subnet {
+		return nil, fail(CauseDelegation, "replacing delegation: the certificates are from different subnets")
+	}
+	out := make([]byte, 0, len(cert)-(old.to-old.from)+other.to-other.from)
+	out = append(out, cert[:old.from]...)
+	out = append(out, donor[other.from:other.to]...)
+	return append(out, cert[old.to:]...), nil
+}
+
+// parseLEB128 decodes an unsigned LEB128 number that fills b.
+func parseLEB128(b []byte) (v uint64, err error) {
+	for i, x := range b {
+		if i == 9 && x > 1 || i > 9 {
+			return 0, errLEB128
+		}
+		v |= uint64(x&0x7f) << (7 * i)
+		if x < 0x80 {
+			if i != len(b)-1 {
+				return 0, errLEB128
+			}
+			return v, nil
+		}
+	}
+	return 0, errLEB128
+}

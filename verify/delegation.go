@@ -1,0 +1,95 @@
+package verify
+
+import "fmt"
+
+var (
+	errDelegationParts = fmt.Errorf("%w: delegation without subnet or certificate", ErrMalformed)
+	errRanges          = fmt.Errorf("%w: canister ranges that cannot be read", ErrMalformed)
+)
+
+// delegation is a verified statement of the root subnet: this subnet has this key and hosts these canisters. It is
+// immutable and aliases nothing.
+type delegation struct {
+	subnet Principal
+	key    *blsKey
+	// flat are the ranges in the layout that all clients know, sharded those in the newer one.
+	flat, sharded []canisterRange
+}
+
+// canisterRange is an inclusive range of canisters, ordered as byte strings.
+type canisterRange struct{ from, to Principal }
+
+// inRanges reports whether one of the ranges holds the canister.
+func inRanges(ranges []canisterRange, canister Principal) bool {
+	for i := range ranges {
+		if ranges[i].from.Compare(canister) <= 0 && canister.Compare(ranges[i].to) <= 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// newDelegation verifies a delegation to a subnet: its certificate is signed by the root key directly, and names the
+// subnet's key and ranges. Its age does not matter, the Internet Computer renews delegations rarely.
+func newDelegation(root *blsKey, subnet Principal, certificate []byte) (*delegation, error) {
+	parts, err := parseCertificate(certificate)
+	if err != nil {
+		return nil, failWith(CauseMalformed, "reading its certificate", err)
+	}
+	if parts.delegated {
+		return nil, fail(CauseDelegation, "its certificate has a delegation itself")
+	}
+	var tree Tree
+	if err := tree.Parse(parts.tree); err != nil {
+		return nil, failWith(CauseMalformed, "reading its tree", err)
+	}
+	// Signature first: what is read below may then be as large as the root subnet makes it.
+	if err := root.verifyRoot(tree.Digest(), parts.signature); err != nil {
+		return nil, &Error{Cause: CauseSignature, Text: "checking its signature", Err: err}
+	}
+	id := subnet.Bytes()
+	der, r := tree.Lookup(labelSubnet, id, labelPublicKey)
+	if r != Found {
+		return nil, fail(CauseDelegation, "public key of the subnet is "+r.String())
+	}
+	d := &delegation{subnet: subnet}
+	if d.key, err = parseBLSKey(der); err != nil {
+		return nil, failWith(CauseMalformed, "reading the subnet's public key", err)
+	}
+	if flat, r := tree.Lookup(labelSubnet, id, labelCanisterRanges); r == Found {
+		if d.flat, err = appendRanges(nil, flat); err != nil {
+			return nil, failWith(CauseMalformed, "reading canister ranges", err)
+		}
+	}
+	if shards, r := tree.find(labelCanisterRanges, id); r == Found {
+		for _, at := range tree.children(shards) {
+			if tree.nodes[at].kind != treeLeaf {
+				continue // pruned: it lists other canisters than the one asked about
+			}
+			if d.sharded, err = appendRanges(d.sharded, tree.span(at)); err != nil {
+				return nil, failWith(CauseMalformed, "reading sharded canister ranges", err)
+			}
+		}
+	}
+	return d, nil
+}
+
+// appendRanges decodes a CBOR list of pairs of principals.
+func appendRanges(dst []canisterRange, raw []byte) ([]canisterRange, error) {
+	c := cborReader{buf: raw}
+	c.selfDescribe()
+	for range c.array() {
+		if n := c.array(); n != 2 {
+			c.fail(errRanges)
+		}
+		r := canisterRange{from: c.principal(), to: c.principal()}
+		if c.err != nil {
+			break
+		}
+		dst = append(dst, r)
+	}
+	if err := c.done(); err != nil {
+		return nil, err
+	}
+	return dst, nil
+}
