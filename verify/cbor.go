@@ -353,6 +353,21 @@ func appendCBORHead(dst []byte, major int, arg uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, m|27), arg)
 }
 
+// cborSize returns the size of a byte or text string of n bytes with its head.
+func cborSize(n int) int {
+	switch {
+	case n < 24:
+		return 1 + n
+	case n <= 0xff:
+		return 2 + n
+	case n <= 0xffff:
+		return 3 + n
+	case n <= 0xffffffff:
+		return 5 + n
+	}
+	return 9 + n
+}
+
 // appendCBORBytes appends a byte string.
 func appendCBORBytes(dst, b []byte) []byte {
 	return append(appendCBORHead(dst, cborBytes, uint64(len(b))), b...)

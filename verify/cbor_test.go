@@ -143,7 +143,7 @@ func TestCBORAppend(t *testing.T) {
 	for _, n := range []int{0, 1, 23, 24, 255, 256, 65536} {
 		b := bytes.Repeat([]byte("x"), n)
 		want, _ := enc.Marshal(b)
-		if got := appendCBORBytes(nil, b); !bytes.Equal(got, want) {
+		if got := appendCBORBytes(nil, b); !bytes.Equal(got, want) || cborSize(n) != len(want) {
 			t.Errorf("%d bytes differ", n)
 		}
 		want, _ = enc.Marshal(string(b))

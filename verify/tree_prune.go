@@ -58,24 +58,25 @@ func (t *Tree) appendSibling(dst []byte, at uint32) []byte {
 	return append(append(dst, cborPrunedHead...), t.nodes[at].digest[:]...)
 }
 
-// prunedSize returns an upper bound of the bytes that appendPruned appends for a leaf.
+// prunedSize returns the number of bytes that appendPruned appends for a leaf.
 func (t *Tree) prunedSize(leaf uint32) int {
-	const head = 9 // the longest CBOR head
-	size := 3 + 1 + head + len(t.span(leaf))
+	size := 3 + 2 + cborSize(len(t.span(leaf)))
 	for at := uint32(0); at != leaf; {
 		node := &t.nodes[at]
-		switch {
-		case node.kind == treeLabeled:
-			size += 2 + head + len(t.span(at))
+		if node.kind == treeLabeled {
+			size += 2 + cborSize(len(t.span(at)))
 			at++
-		default:
-			size += 2 + len(cborPrunedHead) + 32
-			if leaf < node.right {
-				at++
-			} else {
-				at = node.right
-			}
+			continue
 		}
+		next, sibling := at+1, node.right
+		if leaf >= node.right {
+			next, sibling = sibling, next
+		}
+		size += 2 + len(cborPrunedHead) + 32
+		if t.nodes[sibling].kind == treeEmpty {
+			size += 2 - len(cborPrunedHead) - 32
+		}
+		at = next
 	}
 	return size
 }

@@ -295,8 +295,8 @@ func TestTreePruneEveryKey(t *testing.T) {
 				t.Fatalf("%d of %d: %v", i, n, r)
 			}
 			out := tree.AppendPruned([]byte("before"), []byte("websocket"), key)
-			if size := tree.prunedSize(at); len(out)-6 > size || size > len(out)+40*18 {
-				t.Errorf("%d of %d: size estimated as %d, is %d", i, n, size, len(out)-6)
+			if size := tree.prunedSize(at); len(out)-6 != size {
+				t.Errorf("%d of %d: size computed as %d, is %d", i, n, size, len(out)-6)
 			}
 			if !bytes.HasPrefix(out, []byte("before\xd9\xd9\xf7")) {
 				t.Fatalf("%d of %d: prefix %x", i, n, out[:9])
@@ -395,8 +395,8 @@ func FuzzTree(f *testing.F) {
 			if v, r := again.Lookup(path...); r != Found || !bytes.Equal(v, value) {
 				t.Fatalf("pruned to %q: %v", path, r)
 			}
-			if at, _ := tree.find(path...); len(pruned) > tree.prunedSize(at) {
-				t.Fatalf("pruned to %q: longer than estimated", path)
+			if at, _ := tree.find(path...); len(pruned) != tree.prunedSize(at) {
+				t.Fatalf("pruned to %q: %d bytes, not %d", path, len(pruned), tree.prunedSize(at))
 			}
 		}
 	})
