@@ -1,0 +1,65 @@
+package localnet
+
+import "math/bits"
+
+// The network writes its CBOR with these few functions instead of a library
+// or of package verify: what it sends is what the tests of verify read, and a
+// codec checked against its own inverse proves nothing.
+
+// selfDescribe is the CBOR tag 55799 that starts every top-level item (RFC
+// 8949 section 3.4.6; the interface specification asks for it).
+const selfDescribe = "\xd9\xd9\xf7"
+
+const (
+	majorUint  = 0 << 5
+	majorBytes = 2 << 5
+	majorText  = 3 << 5
+	majorArray = 4 << 5
+	majorMap   = 5 << 5
+)
+
+// appendHead writes a major type with its argument in the shortest form.
+func appendHead(dst []byte, major byte, n uint64) []byte {
+	switch {
+	case n < 24:
+		return append(dst, major|byte(n))
+	case n < 1<<8:
+		return append(dst, major|24, byte(n))
+	case n < 1<<16:
+		return append(dst, major|25, byte(n>>8), byte(n))
+	case n < 1<<32:
+		return append(dst, major|26, byte(n>>24), byte(n>>16), byte(n>>8), byte(n))
+	}
+	dst = append(dst, major|27)
+	for shift := 56; shift >= 0; shift -= 8 {
+		dst = append(dst, byte(n>>shift))
+	}
+	return dst
+}
+
+func appendUint(dst []byte, n uint64) []byte { return appendHead(dst, majorUint, n) }
+
+func appendBytes(dst, b []byte) []byte {
+	return append(appendHead(dst, majorBytes, uint64(len(b))), b...)
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(appendHead(dst, majorText, uint64(len(s))), s...)
+}
+
+func appendMap(dst []byte, n int) []byte { return appendHead(dst, majorMap, uint64(n)) }
+
+func appendArray(dst []byte, n int) []byte { return appendHead(dst, majorArray, uint64(n)) }
+
+// appendLEB writes n as unsigned LEB128, the form of every number in the
+// state tree and in Candid.
+func appendLEB(dst []byte, n uint64) []byte {
+	for n >= 0x80 {
+		dst = append(dst, byte(n)|0x80)
+		n >>= 7
+	}
+	return append(dst, byte(n))
+}
+
+// lebLen is the number of bytes that appendLEB writes for n.
+func lebLen(n uint64) int { return max(1, (bits.Len64(n)+6)/7) }

@@ -1,0 +1,94 @@
+package localnet
+
+import (
+	"crypto/ed25519"
+	"time"
+
+	"github.com/aviate-labs/agent-go/certification"
+)
+
+// maxQueryReply bounds the reply of a query, as the IC does.
+const maxQueryReply = 3 << 20
+
+// query runs a query method on a certified state and signs the reply.
+func (n *Network) query(s *subnet, rt route, req *request, lag int) *answer {
+	now := n.Now()
+	if err := n.validate(req, now); err != nil {
+		return refusal(err)
+	}
+	r := s.behind(lag)
+	l := flat
+	if rt.version == "v3" || n.opts.ShardedOnly {
+		l = sharded
+	}
+	arg, reject := s.answerQuery(r, l, req)
+	if reject == nil && len(arg) > maxQueryReply {
+		reject = replyTooLarge(req.canister, len(arg), maxQueryReply)
+	}
+	return cborAnswer(s.signedReply(req.id, arg, reject, now))
+}
+
+// answerQuery asks the canister as the round saw it.
+func (s *subnet) answerQuery(r *round, l layout, req *request) ([]byte, *Reject) {
+	f, ok := r.slots[req.canister]
+	if !ok {
+		return nil, notFound(req.canister)
+	}
+	if f.refusal != nil {
+		return nil, f.refusal
+	}
+	env := &Env{Caller: req.sender, Self: req.canister, Time: r.time}
+	env.certificate = func() []byte {
+		if f.certified == nil {
+			return nil
+		}
+		return r.dataCertificate(s.delegation(l, req.canister), req.canister)
+	}
+	c := f.canister
+	if c == nil { // no frozen copy: the living canister, while nothing else runs
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if c = f.slot.canister; c == nil {
+			return nil, f.slot.refusal()
+		}
+	}
+	return f.slot.run(req.method, func() ([]byte, error) { return c.Query(env, req.method, req.arg) })
+}
+
+// signedReply encodes the answer to a query with the signature of one node.
+func (s *subnet) signedReply(id [32]byte, arg []byte, reject *Reject, now time.Time) []byte {
+	node := s.nodes[int(s.net.served.Load())%len(s.nodes)]
+	stamp := uint64(now.UnixNano())
+	pairs := []certification.KeyValuePair{
+		{Key: "request_id", Value: id[:]},
+		{Key: "timestamp", Value: stamp},
+	}
+	if reject == nil {
+		pairs = append(pairs,
+			certification.KeyValuePair{Key: "status", Value: "replied"},
+			certification.KeyValuePair{Key: "reply", Value: map[string]any{"arg": arg}})
+	} else {
+		pairs = append(pairs,
+			certification.KeyValuePair{Key: "status", Value: "rejected"},
+			certification.KeyValuePair{Key: "reject_code", Value: reject.Code},
+			certification.KeyValuePair{Key: "reject_message", Value: reject.Message})
+		if reject.ErrorCode != "" {
+			pairs = append(pairs, certification.KeyValuePair{Key: "error_code", Value: reject.ErrorCode})
+		}
+	}
+	hash, err := certification.RepresentationIndependentHash(pairs)
+	if err != nil { // all values are of supported types
+		panic(err)
+	}
+	sig := appendMap(appendArray(nil, 1), 3)
+	sig = appendUint(appendText(sig, "timestamp"), stamp)
+	sig = appendBytes(appendText(sig, "signature"), ed25519.Sign(node.key, append([]byte("\x0bic-response"), hash[:]...)))
+	sig = appendBytes(appendText(sig, "identity"), node.id.Bytes())
+	if reject != nil {
+		return appendRejection([]byte(selfDescribe), "rejected", reject, sig)
+	}
+	dst := appendMap([]byte(selfDescribe), 3)
+	dst = appendText(appendText(dst, "status"), "replied")
+	dst = appendBytes(appendText(appendMap(appendText(dst, "reply"), 1), "arg"), arg)
+	return append(appendText(dst, "signatures"), sig...)
+}
