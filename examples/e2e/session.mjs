@@ -1,0 +1,146 @@
+// One session of the unmodified SDK, turned into promises.
+//
+// The SDK is written for browsers: it takes WebSocket, ErrorEvent and MessageEvent from the global scope. Node 20 has
+// only the last one, so this file supplies the others. Nothing of the SDK itself is replaced or patched.
+
+import { Actor, HttpAgent } from "@dfinity/agent";
+import { Principal } from "@dfinity/principal";
+import { WebSocket } from "ws";
+import { IcWebSocket, createWsConfig } from "ic-websocket-js";
+
+globalThis.WebSocket = WebSocket;
+globalThis.ErrorEvent ??= class ErrorEvent extends Event {
+  constructor(type, init = {}) {
+    super(type);
+    this.error = init.error;
+    this.message = init.message ?? String(init.error ?? "");
+  }
+};
+
+/**
+ * The Candid interface of a canister that uses the CDK, as its generated declarations have it.
+ * The SDK reads the type of application messages off the second argument of ws_message.
+ */
+const service = ({ IDL }) => {
+  const AppMessage = IDL.Record({ text: IDL.Text });
+  const ClientKey = IDL.Record({ client_principal: IDL.Principal, client_nonce: IDL.Nat64 });
+  const Result = IDL.Variant({ Ok: IDL.Null, Err: IDL.Text });
+  const Message = IDL.Record({
+    client_key: ClientKey,
+    sequence_num: IDL.Nat64,
+    timestamp: IDL.Nat64,
+    is_service_message: IDL.Bool,
+    content: IDL.Vec(IDL.Nat8),
+  });
+  const Output = IDL.Record({ client_key: ClientKey, key: IDL.Text, content: IDL.Vec(IDL.Nat8) });
+  const Certified = IDL.Record({
+    messages: IDL.Vec(Output),
+    cert: IDL.Vec(IDL.Nat8),
+    tree: IDL.Vec(IDL.Nat8),
+    is_end_of_queue: IDL.Bool,
+  });
+  return IDL.Service({
+    ws_open: IDL.Func([IDL.Record({ client_nonce: IDL.Nat64, gateway_principal: IDL.Principal })], [Result], []),
+    ws_message: IDL.Func([IDL.Record({ msg: Message }), IDL.Opt(AppMessage)], [Result], []),
+    ws_close: IDL.Func([IDL.Record({ client_key: ClientKey })], [Result], []),
+    ws_get_messages: IDL.Func(
+      [IDL.Record({ nonce: IDL.Nat64 })],
+      [IDL.Variant({ Ok: Certified, Err: IDL.Text })],
+      ["query"],
+    ),
+  });
+};
+
+/** How long anything may take before a test gives up, in milliseconds. Far below the SDK's own 60 s. */
+const PATIENCE = 20_000;
+
+/** Rejects with what was awaited once PATIENCE has passed. */
+function within(promise, what) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`no ${what} within ${PATIENCE} ms`)), PATIENCE);
+  });
+  return Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
+export class Session {
+  /** Texts received, in order. */
+  received = [];
+  /** Errors the SDK reported through onerror. */
+  errors = [];
+  #waiting = [];
+  #taken = 0;
+  #opened;
+  #closed;
+
+  /**
+   * @param {object} o
+   * @param {string} o.gateway  wss:// address of the handler
+   * @param {string} o.network  http:// address of the network, where the SDK fetches the root key
+   * @param {string} o.canister canister id, text
+   * @param {object} o.identity a SignIdentity of @dfinity/agent
+   * @param {number} [o.ackIntervalMs] must equal the canister's
+   */
+  constructor({ gateway, network, canister, identity, ackIntervalMs }) {
+    const agent = HttpAgent.createSync({ host: network, identity });
+    const canisterActor = Actor.createActor(service, { agent, canisterId: canister });
+    this.ws = new IcWebSocket(
+      gateway,
+      undefined,
+      createWsConfig({
+        canisterId: Principal.fromText(canister),
+        canisterActor,
+        identity,
+        networkUrl: network,
+        ackMessageIntervalMs: ackIntervalMs,
+      }),
+    );
+    this.#opened = new Promise((resolve, reject) => {
+      this.ws.onopen = () => resolve();
+      this.#closed = new Promise((done) => {
+        this.ws.onclose = ({ code, reason }) => {
+          const end = { code, reason: String(reason) };
+          reject(new Error(`closed with ${end.code} "${end.reason}" before it was open; ${this.errors.join("; ")}`));
+          for (const wake of this.#waiting.splice(0)) wake();
+          this.end = end;
+          done(end);
+        };
+      });
+    });
+    this.#opened.catch(() => {}); // a test that expects a refusal only looks at closed()
+    this.ws.onmessage = ({ data }) => {
+      this.received.push(data.text);
+      for (const wake of this.#waiting.splice(0)) wake();
+    };
+    this.ws.onerror = ({ error }) => this.errors.push(String(error));
+  }
+
+  /** Resolves when the SDK has verified the canister's OpenMessage. */
+  opened() {
+    return within(this.#opened, "open event");
+  }
+
+  /** Resolves to {code, reason} when the socket has closed. */
+  closed() {
+    return within(this.#closed, "close event");
+  }
+
+  send(text) {
+    this.ws.send({ text });
+  }
+
+  /** The next text not yet taken, in order of arrival. */
+  async next() {
+    while (this.received.length === this.#taken) {
+      if (this.end) throw new Error(`closed with ${this.end.code} "${this.end.reason}" while waiting for a message`);
+      await within(new Promise((wake) => this.#waiting.push(wake)), "message");
+    }
+    return this.received[this.#taken++];
+  }
+
+  /** Closes as an application would and waits for the end. */
+  async close() {
+    this.ws.close();
+    return this.closed();
+  }
+}
