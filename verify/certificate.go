@@ -29,6 +29,16 @@ type Certificate struct {
 // Errors are *Error with the causes malformed, certificate_old, certificate_future, delegation, range and signature.
 // Safe for concurrent use; of several equal certificates at once, one is computed.
 func (a *Authority) Certificate(raw []byte, canister Principal, now time.Time) (*Certificate, error) {
+	return a.certificate(raw, canister, func(c *Certificate) error { return c.checkTime(now) })
+}
+
+// lastingCertificate is Certificate for proofs that stay good however old they get. The certified time is not read.
+func (a *Authority) lastingCertificate(raw []byte, canister Principal) (*Certificate, error) {
+	return a.certificate(raw, canister, func(*Certificate) error { return nil })
+}
+
+// certificate verifies a certificate but for its time, which checkTime judges before the dear part.
+func (a *Authority) certificate(raw []byte, canister Principal, checkTime func(*Certificate) error) (*Certificate, error) {
 	parts, err := parseCertificate(raw)
 	if err != nil {
 		return nil, failWith(CauseMalformed, "reading certificate", err)
@@ -37,7 +47,7 @@ func (a *Authority) Certificate(raw []byte, canister Principal, now time.Time) (
 	if err := c.tree.Parse(parts.tree); err != nil {
 		return nil, failWith(CauseMalformed, "reading certificate tree", err)
 	}
-	if err := c.checkTime(now); err != nil {
+	if err := checkTime(c); err != nil {
 		return nil, err
 	}
 	key := a.key
@@ -103,6 +113,7 @@ var (
 	labelTime           = []byte("time")
 	labelSubnet         = []byte("subnet")
 	labelPublicKey      = []byte("public_key")
+	labelType           = []byte("type")
 	labelCanisterRanges = []byte("canister_ranges")
 	labelCanister       = []byte("canister")
 	labelCertifiedData  = []byte("certified_data")

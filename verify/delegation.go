@@ -14,6 +14,8 @@ type delegation struct {
 	key    *blsKey
 	// flat are the ranges in the layout that all clients know, sharded those in the newer one.
 	flat, sharded []canisterRange
+	// kind is the subnet's type, empty where the root subnet does not state it.
+	kind string
 }
 
 // canisterRange is an inclusive range of canisters, ordered as byte strings.
@@ -55,6 +57,9 @@ func newDelegation(root *blsKey, subnet Principal, certificate []byte) (*delegat
 	d := &delegation{subnet: subnet}
 	if d.key, err = parseBLSKey(der); err != nil {
 		return nil, failWith(CauseMalformed, "reading the subnet's public key", err)
+	}
+	if kind, r := tree.Lookup(labelSubnet, id, labelType); r == Found {
+		d.kind = string(kind)
 	}
 	if flat, r := tree.Lookup(labelSubnet, id, labelCanisterRanges); r == Found {
 		if d.flat, err = appendRanges(nil, flat); err != nil {

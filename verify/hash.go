@@ -10,8 +10,14 @@ import (
 // maxHashDepth bounds the nesting of a value that is hashed. Requests known today nest to a depth of three.
 const maxHashDepth = 16
 
+// maxHashValues bounds the values that are hashed for one request. A number costs a byte to send and a hundred nanoseconds
+// to hash, so a frame of two megabytes could otherwise keep a processor busy for a fifth of a second. The longest lists
+// known are a delegation's 1000 targets and a read_state's 1000 paths.
+const maxHashValues = 1 << 14
+
 var (
 	errHashDepth = fmt.Errorf("%w: signed value nested deeper than %d levels", ErrMalformed, maxHashDepth)
+	errHashCount = fmt.Errorf("%w: signed value of more than %d parts", ErrMalformed, maxHashValues)
 	errHashType  = fmt.Errorf("%w: signed value of a type that has no hash", ErrMalformed)
 )
 
@@ -20,15 +26,24 @@ var (
 //
 // Source: Internet Computer interface specification, "Hash of map".
 func hashCBOR(raw []byte) ([sha256.Size]byte, error) {
-	c := cborReader{buf: raw}
+	c := cborHasher{cborReader: cborReader{buf: raw}, left: maxHashValues}
 	h := c.hash(maxHashDepth)
 	return h, c.done()
 }
 
+// cborHasher is a reader that hashes what it reads, at most left values more.
+type cborHasher struct {
+	cborReader
+	left int
+}
+
 // hash reads one value and returns its hash. It calls itself for nested values, at most depth times.
-func (c *cborReader) hash(depth int) [sha256.Size]byte {
+func (c *cborHasher) hash(depth int) [sha256.Size]byte {
 	if depth == 0 {
 		c.fail(errHashDepth)
+	}
+	if c.left--; c.left < 0 {
+		c.fail(errHashCount)
 	}
 	var buf [10]byte
 	switch c.peek() {
@@ -50,7 +65,7 @@ func (c *cborReader) hash(depth int) [sha256.Size]byte {
 	return [sha256.Size]byte{}
 }
 
-func (c *cborReader) hashArray(depth int) [sha256.Size]byte {
+func (c *cborHasher) hashArray(depth int) [sha256.Size]byte {
 	h := sha256.New()
 	for range c.array() {
 		if c.err != nil {
@@ -64,7 +79,7 @@ func (c *cborReader) hashArray(depth int) [sha256.Size]byte {
 	return sum
 }
 
-func (c *cborReader) hashMap(depth int) [sha256.Size]byte {
+func (c *cborHasher) hashMap(depth int) [sha256.Size]byte {
 	var rows [maxCBORKeys][2 * sha256.Size]byte
 	n := 0
 	f := c.fields()

@@ -1,0 +1,103 @@
+package verify
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// maxClientData bounds client_data_json in bytes. Browsers make about 200.
+const maxClientData = 8192
+
+var (
+	errWebAuthnParts = fmt.Errorf("%w: webauthn signature lacks a part", ErrMalformed)
+	errChallenge     = fail(CauseSignature, "webauthn challenge is not the signed request or delegation")
+)
+
+// webauthnKey is the key of an authenticator: one of its fields is set.
+type webauthnKey struct {
+	p256    *ecdsa.PublicKey
+	rsa     *rsa.PublicKey
+	ed25519 ed25519.PublicKey
+}
+
+// verify checks an assertion: its challenge is msg, and its signature is over the authenticator's data and the digest of
+// the client's data, in which the challenge stands. Origin and relying party are not looked at, as the Internet Computer
+// does not: the principal is derived from the key alone.
+func (k webauthnKey) verify(msg, sig []byte, _ *Authority, _ time.Time) error {
+	data, client, signature, err := parseAssertion(sig)
+	if err != nil {
+		return &Error{Cause: CauseSignature, Text: "decoding webauthn signature", Err: err}
+	}
+	if challenge, err := clientChallenge(client); err != nil || !bytes.Equal(challenge, msg) {
+		return errChallenge
+	}
+	clientHash := sha256.Sum256(client)
+	signed := append(bytes.Clone(data), clientHash[:]...)
+	digest := sha256.Sum256(signed)
+	ok := false
+	switch {
+	case k.p256 != nil:
+		ok = ecdsa.VerifyASN1(k.p256, digest[:], signature)
+	case k.rsa != nil:
+		ok = rsa.VerifyPKCS1v15(k.rsa, crypto.SHA256, digest[:], signature) == nil
+	case k.ed25519 != nil:
+		ok = len(signature) == ed25519.SignatureSize && ed25519.Verify(k.ed25519, signed, signature)
+	}
+	if !ok {
+		return errSignature
+	}
+	return nil
+}
+
+// parseAssertion reads the CBOR of a WebAuthn signature. The client's data is text by the specification; replicas and
+// agents in use write it as bytes too.
+func parseAssertion(raw []byte) (data, client, signature []byte, err error) {
+	c := cborReader{buf: raw}
+	c.selfDescribe()
+	f := c.fields()
+	for f.next() {
+		switch string(f.key) {
+		case "authenticator_data":
+			data = c.bytes()
+		case "client_data_json":
+			if c.peek() == cborText {
+				client = c.text()
+			} else {
+				client = c.bytes()
+			}
+		case "signature":
+			signature = c.bytes()
+		default:
+			c.skip()
+		}
+	}
+	if err := c.done(); err != nil {
+		return nil, nil, nil, err
+	}
+	if data == nil || client == nil || signature == nil || len(client) > maxClientData {
+		return nil, nil, nil, errWebAuthnParts
+	}
+	return data, client, signature, nil
+}
+
+// clientChallenge returns the challenge in the client's data. Decoding into a map keeps names exact: into a struct,
+// encoding/json would take "Challenge" for "challenge".
+func clientChallenge(client []byte) ([]byte, error) {
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(client, &fields); err != nil {
+		return nil, err
+	}
+	var challenge string
+	if err := json.Unmarshal(fields["challenge"], &challenge); err != nil {
+		return nil, err
+	}
+	return base64.RawURLEncoding.DecodeString(challenge)
+}
