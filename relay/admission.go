@@ -1,0 +1,213 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Methods of the CDK that clients call.
+const (
+	methodOpen    = "ws_open"
+	methodMessage = "ws_message"
+)
+
+// The window in which the IC takes an ingress expiry: after now, and at most 5 minutes and a drift of 30 seconds
+// ahead (PROTOCOL: limits; MAX_INGRESS_TTL and PERMITTED_DRIFT of the replica).
+const maxExpiryAhead = 5*time.Minute + 30*time.Second
+
+// usualExpiryAhead is what the SDK signs: 4 minutes ahead, rounded down to the minute.
+const usualExpiryAhead = 3*time.Minute + 30*time.Second
+
+// handleFrame takes a binary frame of the client. What is wrong with it, if anything, is returned.
+func (s *session) handleFrame(frame []byte) *closing {
+	env, err := verify.ParseClientFrame(frame)
+	if err != nil {
+		return because(NotAnEnvelope, "")
+	}
+	if int64(len(env.Raw)) > s.policy.maxMessageSize() {
+		return because(TooLarge, "")
+	}
+	if env.RequestType != "call" {
+		return because(OutOfProtocol, "envelope is not a call")
+	}
+	s.mu.Lock()
+	opening := s.state == stateConnected
+	s.mu.Unlock()
+	var e *envelope
+	var c *closing
+	if opening {
+		e, c = s.admit(env)
+	} else {
+		e, c = s.checkMessage(env)
+	}
+	if c != nil {
+		return c
+	}
+	s.framesIn.Add(1)
+	s.bytesIn.Add(int64(len(frame)))
+	s.g.cfg.Metrics.Received(s.canister.id, len(frame))
+	s.submit(e)
+	return nil
+}
+
+// newEnvelope copies what is kept of env, so that the frame can go.
+func newEnvelope(env *verify.Envelope, now time.Time) *envelope {
+	body := make([]byte, 0, len(selfDescribed)+len(env.Raw))
+	return &envelope{
+		body:    append(append(body, selfDescribed...), env.Raw...),
+		id:      env.RequestID,
+		expiry:  time.Unix(0, int64(min(env.IngressExpiry, 1<<63-1))),
+		arrived: now,
+	}
+}
+
+// selfDescribed is the CBOR tag that the IC's HTTPS interface asks for in front of requests.
+const selfDescribed = "\xd9\xd9\xf7"
+
+// admit takes the first envelope. Until everything is proven, nothing is registered, polled or sent anywhere for this
+// client; the cheap checks come first.
+func (s *session) admit(env *verify.Envelope) (*envelope, *closing) {
+	now := time.Now()
+	if env.MethodName != methodOpen {
+		return nil, because(OutOfProtocol, "first envelope must call ws_open")
+	}
+	if !s.policy.Allows(env.Canister) {
+		return nil, because(CanisterNotAllowed, "")
+	}
+	nonce, gateway, err := verify.DecodeOpenArg(env.Arg)
+	if err != nil {
+		return nil, because(NotAnEnvelope, "ws_open: argument is not {client_nonce; gateway_principal}, update the SDK")
+	}
+	if gateway != s.g.principal {
+		return nil, because(WrongGateway, "")
+	}
+	if c := checkExpiry(methodOpen, env.IngressExpiry, now); c != nil {
+		return nil, c
+	}
+	e := newEnvelope(env, now)
+	e.open = true
+	chain, err := verify.VerifySender(env, now, s.g.trust.known(), nil)
+	switch {
+	case err == nil:
+		s.chain = chain
+	case isUnknownScheme(err) && !env.Sender.IsAnonymous():
+		e.late = true
+	default:
+		return nil, badSender(methodOpen, err)
+	}
+	home, c := s.g.canister(env.Canister)
+	if c != nil {
+		return nil, c
+	}
+	return e, s.register(home, verify.ClientKey{Principal: env.Sender, Nonce: nonce}, e, now)
+}
+
+// register makes the session known to its canister's poller, which must happen before ws_open is submitted: the
+// answer may be polled before the outcome of the call is known.
+func (s *session) register(home *canister, key verify.ClientKey, e *envelope, now time.Time) *closing {
+	switch fresh, room := s.g.opens.add(e.id, e.expiry, now); {
+	case !fresh:
+		return because(Replayed, "")
+	case !room:
+		return because(OverCapacity, "")
+	}
+	s.mu.Lock()
+	if s.closing != nil {
+		s.mu.Unlock()
+		return s.closing
+	}
+	s.canister, s.key, s.state = home, key, stateOpening
+	s.mu.Unlock()
+	if c := home.add(s, s.policy.MaxSessionsPerCanister, e.late); c != nil {
+		return c
+	}
+	if s.ended() {
+		home.remove(s)
+	}
+	return nil
+}
+
+// checkMessage takes an envelope after the first.
+func (s *session) checkMessage(env *verify.Envelope) (*envelope, *closing) {
+	now := time.Now()
+	switch {
+	case env.MethodName == methodOpen:
+		return nil, because(OutOfProtocol, "second ws_open on one connection, open another connection")
+	case env.MethodName != methodMessage:
+		return nil, because(OutOfProtocol, "only ws_message may be called after ws_open")
+	case env.Canister != s.canister.id:
+		return nil, because(OutOfProtocol, "ws_message to another canister than ws_open")
+	case env.Sender != s.key.Principal:
+		return nil, because(OutOfProtocol, "ws_message of another sender than ws_open")
+	}
+	if c := checkExpiry(methodMessage, env.IngressExpiry, now); c != nil {
+		return nil, c
+	}
+	chain, err := verify.VerifySender(env, now, s.g.trust.known(), s.chain)
+	if err != nil && !isUnknownScheme(err) {
+		return nil, badSender(methodMessage, err)
+	}
+	if err == nil {
+		s.chain = chain
+	}
+	return newEnvelope(env, now), nil
+}
+
+// checkExpiry holds an ingress expiry against the window of the IC. Far off it is the clock of the client, and the
+// text says by how much.
+func checkExpiry(method string, expiry uint64, now time.Time) *closing {
+	if expiry > 1<<63-1 {
+		return because(BadExpiry, method+": expiry is not a time")
+	}
+	ahead := time.Unix(0, int64(expiry)).Sub(now)
+	skew := ahead - usualExpiryAhead
+	switch {
+	case ahead <= 0:
+		return because(BadExpiry, fmt.Sprintf("%s: expired %s ago by IC time, check the clock (about %s slow)", method, roughly(-ahead), roughly(-skew)))
+	case ahead > maxExpiryAhead:
+		return because(BadExpiry, fmt.Sprintf("%s: expiry %s ahead of IC time, check the clock (about %s fast)", method, roughly(ahead), roughly(skew)))
+	}
+	return nil
+}
+
+// roughly writes d for people: "14 min", "40 s".
+func roughly(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	case d >= 2*time.Hour:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	case d >= time.Minute:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	}
+	return fmt.Sprintf("%d s", d/time.Second)
+}
+
+// isUnknownScheme reports whether a sender could not be checked, as opposed to failing the check.
+func isUnknownScheme(err error) bool { return verify.CauseOf(err) == verify.CauseScheme }
+
+// badSender says what is wrong with a sender.
+func badSender(method string, err error) *closing {
+	text := "signature does not verify"
+	switch verify.CauseOf(err) {
+	case verify.CauseAnonymous:
+		text = "anonymous sender, sign with an identity"
+	case verify.CauseSender:
+		text = "sender is not derived from the public key"
+	case verify.CauseDelegationExpired:
+		text = "the sender's delegation has expired, log in again"
+	case verify.CauseDelegation:
+		text = "the sender's delegation chain is not valid"
+	case verify.CauseTargets:
+		text = "the sender's delegation does not cover this canister"
+	case verify.CausePermissions:
+		text = "the sender's delegation does not permit calls"
+	case verify.CauseMalformed:
+		text = "public key, signature or delegation cannot be decoded"
+	case verify.CauseCertificateOld, verify.CauseCertificateFuture, verify.CauseRange, verify.CauseCertifiedData, verify.CauseWitness:
+		text = "canister signature does not verify"
+	}
+	return because(BadSender, method+": "+text)
+}

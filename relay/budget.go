@@ -1,0 +1,170 @@
+package relay
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// class is the urgency of a request to the network.
+type class int
+
+const (
+	classCall class = iota // what clients and the gateway itself submit
+	classBusy              // polls of canisters with traffic
+	classIdle              // polls of silent canisters
+	classes
+)
+
+// shares is how many requests of each class go out in turn while all classes wait: busy ones first, none starved.
+var shares = [classes]int{classCall: 8, classBusy: 6, classIdle: 1}
+
+// budget is the token bucket behind upstream_rate. Within a class the canisters take turns, so that one with ten
+// thousand chatty clients does not delay the others.
+type budget struct {
+	rate, burst float64
+
+	mu      sync.Mutex
+	tokens  float64
+	filled  time.Time // when tokens was last brought up to date
+	queues  [classes]fairQueue
+	credits [classes]int
+	timer   *time.Timer // set while requests wait
+}
+
+func newBudget(rate float64) *budget {
+	// A tenth of a second's worth may go out at once.
+	burst := max(1, rate/10)
+	return &budget{rate: rate, burst: burst, tokens: burst, filled: time.Now()}
+}
+
+// wait takes a token for canister, waiting until there is one or ctx ends, and returns how long that took.
+func (b *budget) wait(ctx context.Context, canister verify.Principal, cl class) (time.Duration, error) {
+	b.mu.Lock()
+	b.refill()
+	if b.timer == nil && b.tokens >= 1 {
+		b.tokens--
+		b.mu.Unlock()
+		return 0, ctx.Err()
+	}
+	w := &waiter{ready: make(chan struct{})}
+	b.queues[cl].push(canister, w)
+	b.schedule()
+	b.mu.Unlock()
+
+	began := time.Now()
+	select {
+	case <-w.ready:
+		return time.Since(began), nil
+	case <-ctx.Done():
+		b.mu.Lock()
+		w.gone = true
+		b.mu.Unlock()
+		return time.Since(began), ctx.Err()
+	}
+}
+
+// refill brings tokens up to date. The caller holds mu.
+func (b *budget) refill() {
+	now := time.Now()
+	b.tokens = min(b.burst, b.tokens+now.Sub(b.filled).Seconds()*b.rate)
+	b.filled = now
+}
+
+// schedule sets the timer for the next token if somebody waits. The caller holds mu.
+func (b *budget) schedule() {
+	if b.timer != nil {
+		return
+	}
+	missing := max(0, 1-b.tokens)
+	b.timer = time.AfterFunc(time.Duration(missing/b.rate*float64(time.Second))+time.Microsecond, b.dispatch)
+}
+
+// dispatch hands out the tokens there are.
+func (b *budget) dispatch() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.timer = nil
+	b.refill()
+	for b.tokens >= 1 {
+		w := b.next()
+		if w == nil {
+			return
+		}
+		b.tokens--
+		close(w.ready)
+	}
+	b.schedule()
+}
+
+// next takes the waiter whose turn it is, nil if nobody waits. The caller holds mu.
+func (b *budget) next() *waiter {
+	for range 2 {
+		for cl := range b.queues {
+			if b.credits[cl] == 0 {
+				continue
+			}
+			if w := b.queues[cl].pop(); w != nil {
+				b.credits[cl]--
+				return w
+			}
+		}
+		b.credits = shares // a new round: everybody who waits has had a share
+	}
+	return nil
+}
+
+// waiter is one request that waits for a token.
+type waiter struct {
+	ready chan struct{}
+	gone  bool // its context ended; guarded by budget.mu
+}
+
+// fairQueue is first in, first out for each canister, and takes turns among canisters.
+type fairQueue struct {
+	flows map[verify.Principal]*flow
+	turn  []*flow // those with waiters, the next one first
+}
+
+type flow struct {
+	canister verify.Principal
+	waiters  []*waiter
+}
+
+func (q *fairQueue) push(canister verify.Principal, w *waiter) {
+	f := q.flows[canister]
+	if f == nil {
+		if q.flows == nil {
+			q.flows = make(map[verify.Principal]*flow)
+		}
+		f = &flow{canister: canister}
+		q.flows[canister] = f
+		q.turn = append(q.turn, f)
+	}
+	f.waiters = append(f.waiters, w)
+}
+
+// pop returns the next waiter that still wants its token, nil if there is none.
+func (q *fairQueue) pop() *waiter {
+	for len(q.turn) > 0 {
+		f := q.turn[0]
+		q.turn = q.turn[1:]
+		f.waiters = slices.DeleteFunc(f.waiters, func(w *waiter) bool { return w.gone })
+		if len(f.waiters) == 0 {
+			delete(q.flows, f.canister)
+			continue
+		}
+		w := f.waiters[0]
+		f.waiters = f.waiters[1:]
+		if len(f.waiters) == 0 {
+			delete(q.flows, f.canister)
+		} else {
+			q.turn = append(q.turn, f)
+		}
+		return w
+	}
+	return nil
+}

@@ -1,0 +1,319 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// canister is what the gateway keeps for one canister while it has sessions there: who gets which messages, and the
+// poller, whose goroutine is run.
+type canister struct {
+	g  *Gateway
+	id verify.Principal
+
+	wake   chan struct{} // asks the poller to poll now; holds one
+	primed chan struct{} // closed once the head of the queue is known
+
+	mu       sync.Mutex
+	retired  bool                          // the poller has ended; take another entry
+	sessions map[verify.ClientKey]*session // live client keys, routed or not
+	routes   map[verify.ClientKey]*session // who gets messages
+	latest   map[verify.Principal]*session // of each principal the session that the canister opened last
+	awaiting map[*session]time.Time        // accepted by the canister, first message not seen yet; since when
+	at       position
+	suspect  bool      // the canister denied a session that we hold: its queue may have been reset
+	active   time.Time // last traffic either way
+	emptied  time.Time // when the last session left
+	poll     pollStatus
+	ackHint  bool // the missing acks have been logged
+}
+
+// pollStatus is how polling goes, for the admin API and for what clients are told.
+type pollStatus struct {
+	last        time.Time // last good answer
+	certified   time.Time // time of the newest certificate
+	failures    int       // in a row
+	failedSince time.Time
+	err         string
+	trouble     *closing // what clients are told if it stays like this
+}
+
+func newCanister(g *Gateway, id verify.Principal) *canister {
+	now := time.Now()
+	return &canister{
+		g:        g,
+		id:       id,
+		wake:     make(chan struct{}, 1),
+		primed:   make(chan struct{}),
+		sessions: make(map[verify.ClientKey]*session),
+		routes:   make(map[verify.ClientKey]*session),
+		latest:   make(map[verify.Principal]*session),
+		awaiting: make(map[*session]time.Time),
+		active:   now,
+		emptied:  now,
+	}
+}
+
+// principal is the canister's id, zero for nil.
+func (c *canister) principal() verify.Principal {
+	if c == nil {
+		return verify.Principal{}
+	}
+	return c.id
+}
+
+// logger is the gateway's present one, with the canister's id.
+func (c *canister) logger() *zap.Logger {
+	return c.g.log().Named("poller").With(zap.Stringer("canister_id", c.id))
+}
+
+// add registers s under its client key. A late session gets messages only once route is called.
+func (c *canister) add(s *session, limit int, late bool) *closing {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.retired:
+		return because(OverCapacity, "gateway is busy, connect again")
+	case c.sessions[s.key] != nil:
+		return because(Replayed, "ws_open: this client key has a live session, open with a new nonce")
+	case limit > 0 && len(c.sessions) >= limit:
+		return because(OverCapacity, "canister has as many sessions as it may on this gateway, try again later")
+	}
+	c.sessions[s.key] = s
+	if !late {
+		c.routes[s.key] = s
+	}
+	c.active = time.Now()
+	return nil
+}
+
+// route lets a late session have its messages, from the nonce on that the poller stood at before its ws_open.
+func (c *canister) route(s *session, rewind uint64) {
+	c.mu.Lock()
+	if c.sessions[s.key] == s {
+		c.routes[s.key] = s
+		c.at.next = min(c.at.next, rewind) // what others have had already is told by its sequence number
+	}
+	c.mu.Unlock()
+	c.nudge()
+}
+
+// remove takes s out, if it is in.
+func (c *canister) remove(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sessions[s.key] != s {
+		return
+	}
+	delete(c.sessions, s.key)
+	delete(c.routes, s.key)
+	delete(c.awaiting, s)
+	if c.latest[s.key.Principal] == s {
+		delete(c.latest, s.key.Principal)
+	}
+	if len(c.sessions) == 0 {
+		c.emptied = time.Now()
+	}
+}
+
+// retire marks the entry as ended if it has no sessions, and reports whether it did.
+func (c *canister) retire() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = len(c.sessions) == 0
+	return c.retired
+}
+
+// all lists the sessions.
+func (c *canister) all() []*session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]*session, 0, len(c.sessions))
+	for _, s := range c.sessions {
+		list = append(list, s)
+	}
+	return list
+}
+
+// endAll ends every session with cl.
+func (c *canister) endAll(cl *closing) {
+	for _, s := range c.all() {
+		s.end(cl)
+	}
+}
+
+// crashed ends what depends on a poller that has panicked.
+func (c *canister) crashed() {
+	c.g.mu.Lock()
+	if c.g.canisters[c.id] == c {
+		delete(c.g.canisters, c.id)
+	}
+	c.mu.Lock()
+	c.retired = true
+	c.mu.Unlock()
+	c.g.mu.Unlock()
+	c.endAll(because(InternalError, ""))
+}
+
+// nudge asks for a poll now: something has probably been queued.
+func (c *canister) nudge() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// accepted notes that the canister accepted the ws_open of s, so that its first message is due.
+func (c *canister) accepted(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sessions[s.key] == s && !s.hasOpened() {
+		c.awaiting[s] = time.Now()
+	}
+}
+
+// doubt notes that the canister does not know a session that we hold.
+func (c *canister) doubt() {
+	c.mu.Lock()
+	c.suspect = true
+	c.mu.Unlock()
+	c.nudge()
+}
+
+// position returns the nonce that is polled for next.
+func (c *canister) position() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at.next
+}
+
+// ready waits until the poller knows the head of the queue, ctx ends or expiry has passed, and reports whether it
+// does. A ws_open goes out only then: what is queued before it is not for its client, what comes after it is.
+func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
+	select {
+	case <-c.primed:
+		return true
+	default:
+	}
+	ctx, cancel := context.WithDeadline(ctx, expiry)
+	defer cancel()
+	select {
+	case <-c.primed:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// unreadyBecause is what to tell a client whose canister could not be polled once.
+func (c *canister) unreadyBecause() *closing {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.poll.trouble != nil {
+		return c.poll.trouble
+	}
+	return because(Outage, "")
+}
+
+// receive hands message i of a verified page to the session it is for.
+func (c *canister) receive(page *verify.Page, i int) {
+	m := &page.Messages[i]
+	c.mu.Lock()
+	s := c.routes[m.Client]
+	c.mu.Unlock()
+	if s == nil {
+		return
+	}
+	if m.Poison != nil {
+		s.end(because(MessageLost, "a message of the canister cannot be decoded"))
+		return
+	}
+	first, ok := s.expect(m.Sequence)
+	if !ok {
+		return
+	}
+	if first {
+		c.opened(s)
+	}
+	if m.Service {
+		s.noteService(m.Payload)
+	}
+	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
+	s.send(outFrame{
+		data: frame,
+		made: time.Unix(0, int64(min(m.Timestamp, 1<<63-1))),
+		stop: page.Time.Add(maxFrameAge),
+	})
+}
+
+// maxFrameAge is how old the certificate of a frame may be when it is sent. Clients refuse one that is older than 5
+// minutes when it arrives.
+const maxFrameAge = verify.MaxCertificateAge - 30*time.Second
+
+// opened notes the first message of s. The queue has the opens in the order in which the canister executed them, and a
+// canister keeps one session of a principal: an earlier one is over.
+func (c *canister) opened(s *session) {
+	c.mu.Lock()
+	delete(c.awaiting, s)
+	older := c.latest[s.key.Principal]
+	c.latest[s.key.Principal] = s
+	c.mu.Unlock()
+	if older != nil && older != s {
+		older.dropped()
+		older.end(because(Superseded, ""))
+	}
+	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
+}
+
+// expect takes the sequence number of the next message of s, and reports whether the message is to be sent, and
+// whether it is the first.
+func (s *session) expect(sequence uint64) (first, ok bool) {
+	s.mu.Lock()
+	switch {
+	case s.closing != nil || sequence < s.nextSeq:
+		s.mu.Unlock() // over, or sent before
+		return false, false
+	case sequence > s.nextSeq:
+		missing := s.nextSeq
+		s.mu.Unlock()
+		s.end(because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", missing)))
+		return false, false
+	}
+	s.nextSeq++
+	first = s.state == stateOpening
+	if first {
+		s.state = stateOpen
+	}
+	s.mu.Unlock()
+	return first, true
+}
+
+// noteService notes what the canister's service messages say of the session.
+func (s *session) noteService(payload []byte) {
+	m, err := verify.DecodeServiceMessage(payload)
+	if err != nil {
+		return // the client judges it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch m.Kind {
+	case verify.ServiceAck:
+		s.lastAck = time.Now()
+	case verify.ServiceClose:
+		s.canisterClosed = time.Now()
+		s.opened.gone = true
+	}
+}
+
+// hasOpened reports whether the first message of s has come.
+func (s *session) hasOpened() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state >= stateOpen
+}

@@ -1,0 +1,214 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Defaults of [Config] and [Policy], fit for a public server.
+const (
+	DefaultPollInterval     = 100 * time.Millisecond
+	DefaultPollIdleInterval = 500 * time.Millisecond
+	DefaultUpstreamRate     = 200
+	DefaultUpstreamTimeout  = 10 * time.Second
+	DefaultOutageTimeout    = 2 * time.Minute
+	DefaultRelayWindow      = 1
+	DefaultMaxCanisters     = 1000
+	DefaultOutboxFrames     = 256
+	DefaultOutboxBytes      = 1 << 20
+	DefaultOpenTimeout      = 15 * time.Second
+	DefaultPingInterval     = 25 * time.Second
+	DefaultPongTimeout      = 10 * time.Second
+	DefaultWriteTimeout     = 10 * time.Second
+	DefaultDrainTimeout     = 15 * time.Second
+
+	DefaultMaxSessions            = 20000
+	DefaultMaxSessionsPerIP       = 100
+	DefaultMaxSessionsPerCanister = 20000
+	// DefaultMaxMessageSize is the IC's ingress limit on application subnets.
+	DefaultMaxMessageSize = 2 << 20
+)
+
+// maxRelayWindow bounds how many envelopes of one client may be under way at once.
+const maxRelayWindow = 64
+
+// Config shapes a [Gateway]. The zero value of a field means its default, except where noted.
+type Config struct {
+	// Hosts are the boundary nodes, or the replica of a network of one's own. Scheme and host are used, and a path is
+	// kept as a prefix. Requests go to the healthiest; at least one is needed.
+	Hosts []*url.URL
+	// RootKey is the DER public key that all certificates must lead to. Empty only together with FetchRootKey.
+	RootKey []byte
+	// FetchRootKey asks the network itself for its root key, on first use. That trusts whoever answers: for
+	// development networks only, never for mainnet.
+	FetchRootKey bool
+	// Identity signs the gateway's own calls; its principal is the gateway principal. Required. It must be safe for
+	// concurrent use.
+	Identity verify.Signer
+
+	// PollInterval is the pause between polls of a canister with traffic.
+	PollInterval time.Duration
+	// PollIdleInterval is the pause reached step by step after 30 s of silence. At least PollInterval.
+	PollIdleInterval time.Duration
+	// UpstreamRate bounds the requests per second to the network, of all canisters together. More than 0.
+	UpstreamRate float64
+	// UpstreamTimeout bounds one request to the network.
+	UpstreamTimeout time.Duration
+	// OutageTimeout is how long a canister may be unreachable or unverifiable before its clients are closed.
+	OutageTimeout time.Duration
+	// RelayWindow is how many envelopes of one client may be under way at once. 1 keeps strict order; canisters that
+	// follow the CDK remove a client whose messages arrive out of order.
+	RelayWindow int
+	// VerifyEmpty also checks the node signatures of replies without messages.
+	VerifyEmpty bool
+	// KeepOrphans leaves clients alone that a canister lists for this gateway and that are not connected here: for
+	// several instances that share one identity. Otherwise they are what a crash left behind, and are closed.
+	KeepOrphans bool
+	// MaxCanisters bounds how many canisters are polled at once.
+	MaxCanisters int
+
+	// OutboxFrames and OutboxBytes bound what may wait for one client before it is closed as too slow.
+	OutboxFrames int
+	OutboxBytes  int64
+	// OpenTimeout is the time a client has from the upgrade to a valid ws_open.
+	OpenTimeout time.Duration
+	// PingInterval is how long a client may be silent before it is pinged.
+	PingInterval time.Duration
+	// PongTimeout is how long a client has to answer a ping. Less than PingInterval.
+	PongTimeout time.Duration
+	// WriteTimeout bounds the writing of one frame.
+	WriteTimeout time.Duration
+	// DrainTimeout bounds [Gateway.Drain]; closes are spread over it.
+	DrainTimeout time.Duration
+
+	// Transport carries the requests to the network; nil means an own one, tuned for few hosts and many requests.
+	Transport http.RoundTripper
+	// Logger receives the log; nil means none. See [Gateway.SetLogger].
+	Logger *zap.Logger
+	// Metrics receives the counts; nil means none.
+	Metrics Metrics
+	// Tracer makes spans; nil means none.
+	Tracer Tracer
+}
+
+// SetDefaults fills in the default of every field that is zero.
+func (c *Config) SetDefaults() {
+	setDefault(&c.PollInterval, DefaultPollInterval)
+	setDefault(&c.PollIdleInterval, max(DefaultPollIdleInterval, c.PollInterval))
+	setDefault(&c.UpstreamRate, DefaultUpstreamRate)
+	setDefault(&c.UpstreamTimeout, DefaultUpstreamTimeout)
+	setDefault(&c.OutageTimeout, DefaultOutageTimeout)
+	setDefault(&c.RelayWindow, DefaultRelayWindow)
+	setDefault(&c.MaxCanisters, DefaultMaxCanisters)
+	setDefault(&c.OutboxFrames, DefaultOutboxFrames)
+	setDefault(&c.OutboxBytes, DefaultOutboxBytes)
+	setDefault(&c.OpenTimeout, DefaultOpenTimeout)
+	setDefault(&c.PingInterval, DefaultPingInterval)
+	setDefault(&c.PongTimeout, DefaultPongTimeout)
+	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
+	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Metrics == nil {
+		c.Metrics = NopMetrics{}
+	}
+	if c.Tracer == nil {
+		c.Tracer = nopTracer{}
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports the first setting that cannot work, by the name it has in configurations, with the remedy.
+func (c *Config) Validate() error {
+	for _, d := range []struct {
+		knob  string
+		value time.Duration
+	}{
+		{"poll_interval", c.PollInterval},
+		{"poll_idle_interval", c.PollIdleInterval},
+		{"upstream_timeout", c.UpstreamTimeout},
+		{"outage_timeout", c.OutageTimeout},
+		{"open_timeout", c.OpenTimeout},
+		{"ping_interval", c.PingInterval},
+		{"pong_timeout", c.PongTimeout},
+		{"write_timeout", c.WriteTimeout},
+		{"drain_timeout", c.DrainTimeout},
+	} {
+		if d.value <= 0 {
+			return fmt.Errorf("%s (%s) must be more than 0", d.knob, d.value)
+		}
+	}
+	switch {
+	case len(c.Hosts) == 0:
+		return errors.New("network has no hosts: name at least one URL")
+	case len(c.RootKey) == 0 && !c.FetchRootKey:
+		return errors.New("root_key is missing: give the network's key, or fetch for a development network")
+	case c.Identity == nil:
+		return errors.New("identity is missing")
+	case c.PollIdleInterval < c.PollInterval:
+		return fmt.Errorf("poll_idle_interval (%s) must not be less than poll_interval (%s)", c.PollIdleInterval, c.PollInterval)
+	case c.PingInterval <= c.PongTimeout:
+		return fmt.Errorf("ping_interval (%s) must be greater than pong_timeout (%s)", c.PingInterval, c.PongTimeout)
+	case c.UpstreamRate <= 0:
+		return fmt.Errorf("upstream_rate (%g) must be more than 0", c.UpstreamRate)
+	case c.RelayWindow < 1 || c.RelayWindow > maxRelayWindow:
+		return fmt.Errorf("relay_window (%d) must be from 1 to %d", c.RelayWindow, maxRelayWindow)
+	case c.MaxCanisters < 1:
+		return fmt.Errorf("max_canisters (%d) must be at least 1", c.MaxCanisters)
+	case c.OutboxFrames < 1:
+		return fmt.Errorf("outbox (%d frames) must be at least 1", c.OutboxFrames)
+	case c.OutboxBytes < 1:
+		return fmt.Errorf("outbox (%d bytes) must be at least 1", c.OutboxBytes)
+	}
+	for _, h := range c.Hosts {
+		if h.Scheme != "https" && h.Scheme != "http" || h.Host == "" {
+			return fmt.Errorf("network host %q must be a URL such as https://icp-api.io", h)
+		}
+	}
+	return nil
+}
+
+// Policy decides which sessions a gateway takes. It belongs to whoever upgrades the connection, so several handlers
+// can share a gateway with a policy each. A Policy must not be changed once it is in use.
+type Policy struct {
+	// AnyCanister lets clients name any canister. Otherwise Canisters is the list of those allowed.
+	AnyCanister bool
+	Canisters   map[verify.Principal]struct{}
+	// MaxSessions bounds the sessions of the whole gateway, MaxSessionsPerIP those from one address,
+	// MaxSessionsPerCanister those of one canister. 0 means no limit.
+	MaxSessions            int
+	MaxSessionsPerIP       int
+	MaxSessionsPerCanister int
+	// MaxMessageSize bounds one signed envelope, in bytes. 0 means DefaultMaxMessageSize.
+	MaxMessageSize int64
+}
+
+// Allows reports whether clients may open sessions with canister.
+func (p *Policy) Allows(canister verify.Principal) bool {
+	if p.AnyCanister {
+		return true
+	}
+	_, ok := p.Canisters[canister]
+	return ok
+}
+
+func (p *Policy) maxMessageSize() int64 {
+	if p.MaxMessageSize == 0 {
+		return DefaultMaxMessageSize
+	}
+	return p.MaxMessageSize
+}

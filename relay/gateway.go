@@ -1,0 +1,242 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Gateway relays between clients and canisters. Make one with [New]. All methods are safe for concurrent use.
+//
+// It has no goroutine and makes no request until the first session, and has none left after [Gateway.Drain] or
+// [Gateway.Close].
+type Gateway struct {
+	cfg       Config
+	principal verify.Principal
+	logger    atomic.Pointer[zap.Logger]
+	up        *upstream
+	trust     *trust
+	opens     *openLog
+	closer    *closer
+	nodes     *nodeKeys
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	wg     sync.WaitGroup // every goroutine of the gateway
+
+	mu        sync.Mutex
+	sessions  map[*session]struct{}
+	places    int                // sessions and reservations
+	perIP     map[netip.Addr]int // the same by address
+	canisters map[verify.Principal]*canister
+	refusing  *closing // set while draining: what new sessions are told
+	sweeping  bool     // the sweeper runs
+	nextID    uint64
+
+	uncertified sync.Once // see noticeUncertified
+}
+
+// ErrDraining is returned by [Gateway.Reserve] once a gateway is shutting down.
+var ErrDraining = errors.New("gateway is draining, connect again")
+
+// LimitError is returned by [Gateway.Reserve] when a limit is reached.
+type LimitError struct {
+	// Limit is the name of the knob, for example "max_sessions_per_ip".
+	Limit string
+	// Value is what it is set to.
+	Value int
+	// RetryAfter is when it makes sense to try again.
+	RetryAfter time.Duration
+}
+
+// Error names the limit.
+func (e *LimitError) Error() string {
+	return fmt.Sprintf("%s (%d) is reached, try again later", e.Limit, e.Value)
+}
+
+// limitRetry is what clients are told to wait when a limit is reached.
+const limitRetry = 5 * time.Second
+
+// New makes a gateway of cfg, with defaults for what is not set. It talks to nobody.
+func New(cfg Config) (*Gateway, error) {
+	cfg.SetDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	principal, err := verify.PrincipalFromBytes(cfg.Identity.Sender().Raw)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	up := newUpstream(&cfg)
+	trust, err := newTrust(&cfg, up)
+	if err != nil {
+		return nil, fmt.Errorf("root_key: %w", err)
+	}
+	g := &Gateway{
+		cfg:       cfg,
+		principal: principal,
+		up:        up,
+		trust:     trust,
+		opens:     newOpenLog(),
+		sessions:  make(map[*session]struct{}),
+		perIP:     make(map[netip.Addr]int),
+		canisters: make(map[verify.Principal]*canister),
+	}
+	g.logger.Store(cfg.Logger)
+	g.trust.log = g.log
+	g.ctx, g.cancel = context.WithCancel(context.Background())
+	g.closer = newCloser(g)
+	g.nodes = newNodeKeys(g)
+	return g, nil
+}
+
+// Principal returns the gateway principal: what clients put into ws_open, and what names the gateway's queue in each
+// canister.
+func (g *Gateway) Principal() verify.Principal { return g.principal }
+
+// SetLogger replaces the logger, for example by that of a new configuration. nil means none.
+func (g *Gateway) SetLogger(l *zap.Logger) {
+	if l == nil {
+		l = zap.NewNop()
+	}
+	g.logger.Store(l)
+}
+
+func (g *Gateway) log() *zap.Logger { return g.logger.Load() }
+
+// spawn runs f in a goroutine that Close waits for. A panic in f is logged and ends f alone; recovered, if not nil,
+// then runs so that what depended on f can be ended.
+func (g *Gateway) spawn(what string, f func(), recovered func()) {
+	g.wg.Go(func() {
+		defer func() {
+			if r := recover(); r != nil {
+				g.log().Error("recovered from a panic", zap.String("in", what), zap.Any("panic", r), zap.Stack("stack"))
+				if recovered != nil {
+					recovered()
+				}
+			}
+		}()
+		f()
+	})
+}
+
+// Reserve takes a place for one session, before its HTTP upgrade, so that a refusal can still be an HTTP answer. ip is
+// the client's address. The error is ErrDraining or a *LimitError. Every ticket must end in Release or Serve.
+func (g *Gateway) Reserve(p *Policy, ip netip.Addr) (*Ticket, error) {
+	ip = limitAddr(ip)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.refusing != nil:
+		return nil, ErrDraining
+	case p.MaxSessions > 0 && g.places >= p.MaxSessions:
+		return nil, &LimitError{Limit: "max_sessions", Value: p.MaxSessions, RetryAfter: limitRetry}
+	case p.MaxSessionsPerIP > 0 && g.perIP[ip] >= p.MaxSessionsPerIP:
+		return nil, &LimitError{Limit: "max_sessions_per_ip", Value: p.MaxSessionsPerIP, RetryAfter: limitRetry}
+	}
+	g.places++
+	g.perIP[ip]++
+	return &Ticket{g: g, policy: p, ip: ip}, nil
+}
+
+// limitAddr is the address that limits count: of IPv6 the /64, which one site commonly has for itself.
+func limitAddr(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	if ip.Is6() {
+		if p, err := ip.Prefix(64); err == nil {
+			return p.Addr()
+		}
+	}
+	return ip
+}
+
+// vacate gives back a place.
+func (g *Gateway) vacate(ip netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.places--
+	if g.perIP[ip]--; g.perIP[ip] <= 0 {
+		delete(g.perIP, ip)
+	}
+}
+
+// Ticket is a place in a gateway for one session.
+type Ticket struct {
+	g      *Gateway
+	policy *Policy
+	ip     netip.Addr
+	used   atomic.Bool
+}
+
+// Release gives the place back: the upgrade failed. After Serve or Release it does nothing.
+func (t *Ticket) Release() {
+	if t.used.CompareAndSwap(false, true) {
+		t.g.vacate(t.ip)
+	}
+}
+
+// canister returns the entry of id, made and started if needed. The error is the closing for a session that cannot
+// have one.
+func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusing != nil {
+		return nil, g.refusing
+	}
+	if c := g.canisters[id]; c != nil {
+		return c, nil
+	}
+	if len(g.canisters) >= g.cfg.MaxCanisters {
+		return nil, because(OverCapacity, "gateway polls as many canisters as it may, try again later")
+	}
+	c := newCanister(g, id)
+	g.canisters[id] = c
+	g.spawn("poller", c.run, c.crashed)
+	return c, nil
+}
+
+// forget drops c once it has ended, and reports whether it had no sessions; if it has, it must go on.
+func (g *Gateway) forget(c *canister) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !c.retire() {
+		return false
+	}
+	delete(g.canisters, c.id)
+	return true
+}
+
+// Close ends everything now: connections are dropped without a closing handshake and canisters are not told. It
+// returns when no goroutine is left. See [Gateway.Drain] for the polite end.
+func (g *Gateway) Close() error {
+	g.mu.Lock()
+	if g.refusing == nil {
+		g.refusing = because(Draining, "")
+	}
+	all := g.snapshotSessions()
+	g.mu.Unlock()
+	g.cancel()
+	for _, s := range all {
+		s.abort(because(Draining, ""))
+	}
+	g.wg.Wait()
+	g.up.close()
+	return nil
+}
+
+// snapshotSessions lists the sessions. The caller holds mu.
+func (g *Gateway) snapshotSessions() []*session {
+	all := make([]*session, 0, len(g.sessions))
+	for s := range g.sessions {
+		all = append(all, s)
+	}
+	return all
+}

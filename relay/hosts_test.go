@@ -1,0 +1,101 @@
+package relay
+
+import (
+	"net/url"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func testHosts(names ...string) hosts {
+	var hs hosts
+	for _, n := range names {
+		hs = append(hs, newHost(&url.URL{Scheme: "https", Host: n}))
+	}
+	return hs
+}
+
+// picks counts how often each host is chosen in n picks.
+func picks(hs hosts, n int) map[string]int {
+	count := make(map[string]int)
+	for range n {
+		count[hs.pick(nil).name]++
+	}
+	return count
+}
+
+func TestHostsShareTheLoad(t *testing.T) {
+	hs := testHosts("a", "b", "c")
+	hs[0].succeeded(100 * time.Millisecond)
+	hs[1].succeeded(120 * time.Millisecond)
+	hs[2].succeeded(900 * time.Millisecond)
+	got := picks(hs, 1000)
+	if got["a"] < 300 || got["b"] < 300 || got["c"] != 0 {
+		t.Errorf("picks %v, want the two fast ones about equally and the slow one never", got)
+	}
+}
+
+func TestHostsFailOverAndRecover(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hs := testHosts("a", "b")
+		hs[0].failed("boom", 0)
+		if got := picks(hs, 50); got["a"] != 0 {
+			t.Errorf("a host that just failed was chosen: %v", got)
+		}
+		if h := hs.pick([]*host{hs[1]}); h != hs[0] {
+			t.Error("with nothing else left, the failed host is better than none")
+		}
+		if h := hs.pick(hs); h != nil {
+			t.Errorf("all were tried, yet %s was chosen", h.name)
+		}
+		time.Sleep(time.Second)
+		if got := picks(hs, 200); got["a"] == 0 {
+			t.Error("after its pause the host is not tried again")
+		}
+		hs[0].begin() // somebody probes it
+		if got := picks(hs, 50); got["a"] != 0 {
+			t.Errorf("a second request went to a host that is being probed: %v", got)
+		}
+		hs[0].succeeded(time.Millisecond)
+		if got := picks(hs, 200); got["a"] == 0 {
+			t.Error("the recovered host is not used")
+		}
+	})
+}
+
+func TestHostHonoursRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHosts("a")[0]
+		h.failed("HTTP 429", 8*time.Second)
+		time.Sleep(7 * time.Second)
+		if ready, _, _ := h.score(time.Now()); ready {
+			t.Error("ready before the time it asked for")
+		}
+		time.Sleep(2 * time.Second)
+		if ready, _, _ := h.score(time.Now()); !ready {
+			t.Error("not ready after the time it asked for")
+		}
+	})
+}
+
+func TestCallVersionFallsBackAndReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := testHosts("a")[0]
+		now := time.Now()
+		if v := h.callVersion(now); v != 4 {
+			t.Fatalf("begins with version %d, want 4", v)
+		}
+		if v := h.olderCall(4, now); v != 3 || h.callVersion(now) != 3 {
+			t.Errorf("after a missing 4: %d", v)
+		}
+		if v := h.olderCall(3, now); v != 2 {
+			t.Errorf("after a missing 3: %d", v)
+		}
+		if v := h.olderCall(2, now); v != 0 {
+			t.Errorf("after a missing 2: %d, want 0", v)
+		}
+		if v := h.callVersion(now.Add(callVersionAge + time.Second)); v != 4 {
+			t.Errorf("after a while version %d, want 4 again", v)
+		}
+	})
+}

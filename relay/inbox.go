@@ -1,0 +1,101 @@
+package relay
+
+import (
+	"time"
+)
+
+// Bounds of what one client may have waiting for submission; then its socket is not read. One envelope is always
+// taken, whatever its size.
+const (
+	inboxFrames = 32
+	inboxBytes  = 1 << 20
+)
+
+// envelope is a client's envelope on its way to the canister.
+type envelope struct {
+	body    []byte   // exact bytes with the CBOR tag in front, as they are posted
+	id      [32]byte // request ID
+	expiry  time.Time
+	open    bool // ws_open, else ws_message
+	late    bool // ws_open whose signature could not be checked here: routed once the canister accepted it
+	arrived time.Time
+}
+
+// inbox is what waits to be submitted, first in, first out. It belongs to the session, whose lock guards it.
+type inbox struct {
+	waiting  []*envelope
+	bytes    int
+	relaying bool          // a relayer exists
+	closed   bool          // nothing more is taken
+	space    chan struct{} // closed when there is room again; set while the reader waits
+}
+
+func (i *inbox) full() bool {
+	return len(i.waiting) >= inboxFrames || i.bytes >= inboxBytes
+}
+
+func (i *inbox) push(e *envelope) {
+	i.waiting = append(i.waiting, e)
+	i.bytes += len(e.body)
+}
+
+// pop takes the oldest envelope, nil if there is none.
+func (i *inbox) pop() *envelope {
+	if len(i.waiting) == 0 {
+		return nil
+	}
+	e := i.waiting[0]
+	i.waiting[0] = nil
+	i.waiting = i.waiting[1:]
+	if len(i.waiting) == 0 {
+		i.waiting = nil
+	}
+	i.bytes -= len(e.body)
+	if !i.full() {
+		i.release()
+	}
+	return e
+}
+
+// close drops what waits and lets the reader go.
+func (i *inbox) close() {
+	i.closed, i.waiting, i.bytes = true, nil, 0
+	i.release()
+}
+
+func (i *inbox) release() {
+	if i.space != nil {
+		close(i.space)
+		i.space = nil
+	}
+}
+
+// submit queues e behind the client's earlier envelopes. While the inbox is full the caller, which is the reader,
+// waits, and so does the client; that time is not held against its pongs.
+func (s *session) submit(e *envelope) {
+	s.mu.Lock()
+	for !s.in.closed && s.in.full() {
+		space := make(chan struct{})
+		s.in.space = space
+		s.mu.Unlock()
+		<-space
+		s.seen()
+		s.mu.Lock()
+	}
+	defer s.mu.Unlock()
+	if s.in.closed {
+		return
+	}
+	s.in.push(e)
+	if !s.in.relaying {
+		s.in.relaying = true
+		s.g.spawn("relayer", s.relay, func() { s.abort(because(InternalError, "")) })
+	}
+}
+
+// stalled reports whether the reader waits for the inbox.
+func (s *session) stalled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.in.space != nil
+}

@@ -1,0 +1,146 @@
+package relay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+const (
+	// nodeKeysAge is how long the node keys of a canister's subnet are used before they are read again.
+	nodeKeysAge = time.Hour
+	// nodeKeysPause is the pause between readings for a node that is not known.
+	nodeKeysPause = time.Minute
+	// maxNodeKeys bounds the canisters whose node keys are kept.
+	maxNodeKeys = 1024
+)
+
+// nodeKeys keeps the public keys of the nodes that answer for each canister.
+type nodeKeys struct {
+	g *Gateway
+
+	mu   sync.Mutex
+	sets map[verify.Principal]*nodeSet // by canister: it can move to another subnet
+}
+
+type nodeSet struct {
+	keys map[verify.Principal][]byte
+	read time.Time
+}
+
+func newNodeKeys(g *Gateway) *nodeKeys {
+	return &nodeKeys{g: g, sets: make(map[verify.Principal]*nodeSet)}
+}
+
+// count returns how many nodes of canister's subnet are known.
+func (n *nodeKeys) count(canister verify.Principal) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if set := n.sets[canister]; set != nil {
+		return len(set.keys)
+	}
+	return 0
+}
+
+// get returns the keys for canister, read from the certified state if need be; node is one that must be among them.
+func (n *nodeKeys) get(ctx context.Context, canister, node verify.Principal) (map[verify.Principal][]byte, error) {
+	n.mu.Lock()
+	set := n.sets[canister]
+	n.mu.Unlock()
+	if set != nil {
+		age := time.Since(set.read)
+		_, known := set.keys[node]
+		if known && age < nodeKeysAge || age < nodeKeysPause {
+			return set.keys, nil
+		}
+	}
+	keys, err := n.g.readNodeKeys(ctx, canister)
+	if err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.sets) >= maxNodeKeys {
+		clear(n.sets)
+	}
+	n.sets[canister] = &nodeSet{keys: keys, read: time.Now()}
+	return keys, nil
+}
+
+// readNodeKeys reads them from the certified state tree.
+func (g *Gateway) readNodeKeys(ctx context.Context, canister verify.Principal) (map[verify.Principal][]byte, error) {
+	_, cert, err := g.readState(ctx, canister, []byte("subnet"))
+	if err != nil {
+		return nil, err
+	}
+	return verify.NodeKeys(cert)
+}
+
+// readState reads one path of the certified state as the canister's subnet certifies it, and returns the certificate,
+// raw and verified.
+func (g *Gateway) readState(ctx context.Context, canister verify.Principal, path ...[]byte) ([]byte, *verify.Certificate, error) {
+	authority, err := g.trust.get(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	body, _, err := g.sign(&verify.Request{Type: "read_state", Canister: canister, Paths: [][][]byte{path}})
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := g.up.readState(ctx, canister, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	// What is kept of the answer outlives it, so it does not go back to the pool.
+	raw, err := verify.ParseReadStateReply(a.body)
+	if err != nil {
+		return nil, nil, &badAnswer{host: a.host, err: err}
+	}
+	cert, err := authority.Certificate(raw, canister, time.Now())
+	if err != nil {
+		return nil, nil, &badAnswer{host: a.host, err: err}
+	}
+	return raw, cert, nil
+}
+
+// signedEmpty checks the node signature of a reply without messages, and returns who signed it and when.
+func (p *poller) signedEmpty(r *pollResult) (node verify.Principal, when time.Time, ok bool) {
+	if err := p.checkNode(r); err != nil {
+		p.logger().Debug("node signature of an empty reply does not hold", zap.Error(err))
+		return verify.Principal{}, time.Time{}, false
+	}
+	sig := r.empty.Signatures[0]
+	return sig.Node, time.Unix(0, int64(min(sig.Timestamp, 1<<63-1))), true
+}
+
+// checkNode verifies the node signatures of a reply without messages.
+func (p *poller) checkNode(r *pollResult) error {
+	var node verify.Principal
+	if len(r.empty.Signatures) > 0 {
+		node = r.empty.Signatures[0].Node
+	}
+	keys, err := p.g.nodes.get(p.g.ctx, p.id, node)
+	if err != nil {
+		return err
+	}
+	return r.empty.VerifyNode(r.id, func(n verify.Principal) ([]byte, bool) {
+		k, ok := keys[n]
+		return k, ok
+	}, time.Now())
+}
+
+// verifyEmpty does so for verify_empty, and reports whether the reply counts.
+func (p *poller) verifyEmpty(r *pollResult) bool {
+	if err := p.checkNode(r); err != nil {
+		if verify.CauseOf(err) != verify.CauseOther {
+			err = &badAnswer{host: r.answer.host, err: err}
+		}
+		p.failed(err, r.took)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,76 @@
+package relay
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// openState is what is known of a session at its canister.
+type openState struct {
+	submitted bool      // ws_open may have reached the network
+	settled   bool      // its outcome is known, or will never be
+	there     bool      // the canister has the session, or may have
+	at        time.Time // when that was learned
+	rewind    uint64    // the poller's nonce before ws_open was submitted, for a session that is routed late
+	gone      bool      // the canister dropped the session by itself
+	told      bool      // ws_close was handed to the closer
+}
+
+// openSubmitted notes that ws_open goes out.
+func (s *session) openSubmitted() {
+	nonce := s.canister.position()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened.submitted = true
+	s.opened.rewind = nonce
+}
+
+// openSettled notes the outcome of ws_open; c is nil if the canister accepted it.
+func (s *session) openSettled(e *envelope, c *closing) {
+	s.mu.Lock()
+	s.opened.settled = true
+	s.opened.there = c == nil || c.reason == OutcomeUnknown
+	s.opened.at = time.Now()
+	rewind, ended := s.opened.rewind, s.closing != nil
+	s.mu.Unlock()
+	switch {
+	case ended:
+		s.leaveCanister()
+	case c == nil:
+		if e.late {
+			s.canister.route(s, rewind)
+		}
+		s.canister.accepted(s)
+	}
+}
+
+// leaveCanister tells the canister, once, that the client has gone, if the canister has the session. While the outcome
+// of ws_open is not known it does nothing: a ws_close that overtakes its ws_open leaves a ghost.
+func (s *session) leaveCanister() {
+	s.mu.Lock()
+	o := &s.opened
+	tell := o.submitted && o.settled && o.there && !o.gone && !o.told
+	o.told = o.told || tell
+	home, key := s.canister, s.key
+	s.mu.Unlock()
+	if tell {
+		s.g.closer.add(home.id, key)
+	}
+}
+
+// dropped notes that the canister has dropped the session by itself, so that ws_close is not needed.
+func (s *session) dropped() {
+	s.mu.Lock()
+	s.opened.gone = true
+	s.mu.Unlock()
+}
+
+// noticeUncertified says once what it means that a network has only the asynchronous call.
+func (g *Gateway) noticeUncertified() {
+	g.uncertified.Do(func() {
+		g.log().Warn("this network only accepts calls and does not certify their outcome (version 2 of the call endpoint): "+
+			"messages of a client are submitted in the order of acceptance, and refusals by the canister cannot be reported",
+			zap.String("endpoint", "/api/v2/canister/<id>/call"))
+	})
+}

@@ -1,0 +1,111 @@
+package relay
+
+import (
+	"testing"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+func TestPlace(t *testing.T) {
+	for _, tc := range []struct {
+		name              string
+		next, first, last uint64
+		want              verdict
+		skip              int
+	}{
+		{"start of the queue", 0, 0, 49, verdictNext, 0},
+		{"continues", 50, 50, 99, verdictNext, 0},
+		{"overlaps", 60, 50, 99, verdictNext, 10},
+		{"overlaps but for one", 99, 50, 99, verdictNext, 49},
+		{"all old", 100, 50, 99, verdictOld, 0},
+		{"one missing", 50, 51, 60, verdictGap, 0},
+		{"retention at the start", 0, 7, 9, verdictGap, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			p := position{next: tc.next}
+			v, skip := p.place(tc.first, tc.last)
+			if v != tc.want || skip != tc.skip {
+				t.Errorf("place(%d, %d) at %d = %v, %d, want %v, %d", tc.first, tc.last, tc.next, v, skip, tc.want, tc.skip)
+			}
+		})
+	}
+}
+
+// pageOf makes a page of messages with consecutive nonces and the given timestamps.
+func pageOf(first uint64, stamps ...uint64) *verify.Page {
+	p := &verify.Page{}
+	for i, s := range stamps {
+		p.Messages = append(p.Messages, verify.PageMessage{Nonce: first + uint64(i), Timestamp: s})
+	}
+	return p
+}
+
+func TestRestarted(t *testing.T) {
+	at := position{next: 10, stamp: 1000, seen: true}
+	for _, tc := range []struct {
+		name string
+		at   position
+		page *verify.Page
+		want bool
+	}{
+		{"new queue", at, pageOf(0, 2000, 2001), true},
+		{"same queue from its beginning", at, pageOf(0, 100, 200, 300), false},
+		{"same queue, newest again", at, pageOf(9, 1000), false},
+		{"same queue has grown", at, pageOf(9, 1000, 1500), false},
+		{"a node that lags", at, pageOf(0, 100), false},
+		{"nothing seen yet", position{next: 10}, pageOf(0, 2000), false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if got := tc.at.restarted(tc.page); got != tc.want {
+				t.Errorf("restarted = %v, want %v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestAdvance(t *testing.T) {
+	var p position
+	p.advance(pageOf(5, 10, 20, 30))
+	if p.next != 8 || p.stamp != 30 || !p.seen {
+		t.Fatalf("after a page: %+v", p)
+	}
+	p.advance(pageOf(6, 20))
+	if p.next != 8 || p.stamp != 30 {
+		t.Fatalf("an old page moved the position: %+v", p)
+	}
+}
+
+func TestKeyNonce(t *testing.T) {
+	for key, want := range map[string]uint64{
+		"gateway_00000000000000000000": 0,
+		"gateway_00000000000000000042": 42,
+		"x_18446744073709551615":       1<<64 - 1,
+	} {
+		if n, ok := keyNonce([]byte(key)); !ok || n != want {
+			t.Errorf("keyNonce(%q) = %d, %v", key, n, ok)
+		}
+	}
+	for _, key := range []string{"", "1", "gateway_0000000000000000004x", "x_18446744073709551616", "x_99999999999999999999"} {
+		if n, ok := keyNonce([]byte(key)); ok {
+			t.Errorf("keyNonce(%q) = %d, want a refusal", key, n)
+		}
+	}
+}
+
+func TestPace(t *testing.T) {
+	const ms = time.Millisecond
+	for _, tc := range []struct{ silent, want time.Duration }{
+		{0, 100 * ms},
+		{29 * time.Second, 100 * ms},
+		{30 * time.Second, 150 * ms},
+		{36 * time.Second, 225 * ms},
+		{41 * time.Second, 337*ms + 500*time.Microsecond},
+		{50 * time.Second, 500 * ms},
+		{time.Hour, 500 * ms},
+	} {
+		if got := pace(tc.silent, 100*ms, 500*ms); got != tc.want {
+			t.Errorf("pace after %s = %s, want %s", tc.silent, got, tc.want)
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Reject codes of the IC (interface specification, Reject codes).
+const (
+	rejectSysFatal           = 1
+	rejectSysTransient       = 2
+	rejectDestinationInvalid = 3
+	rejectCanisterReject     = 4
+	rejectCanisterError      = 5
+)
+
+// Error codes of the replica that tell more than the reject code (dfinity/ic, error_types).
+const (
+	codeOutOfCycles      = "IC0207"
+	codeCanisterNotFound = "IC0301"
+	codeStopped          = "IC0508"
+	codeStopping         = "IC0509"
+	codeNoMethod         = "IC0536"
+	codeNoModule         = "IC0537"
+)
+
+// trouble is what a reject says about a canister.
+type trouble struct {
+	reason  CloseReason
+	text    string // for clients and operators; without the name of the method
+	passing bool   // the same request may succeed later
+	final   bool   // no waiting cures it
+}
+
+// diagnose reads a reject. errorCode may be empty: it is optional in the specification.
+func diagnose(code uint64, errorCode, message string) trouble {
+	switch {
+	case errorCode == codeOutOfCycles || code == rejectSysTransient && strings.Contains(message, "out of cycles"):
+		return trouble{reason: CanisterUnavailable, text: "canister is out of cycles, its owner must top it up", passing: true}
+	case errorCode == codeStopped:
+		return trouble{reason: CanisterUnavailable, text: "canister is stopped, try again later", passing: true}
+	case errorCode == codeStopping:
+		return trouble{reason: CanisterUnavailable, text: "canister is stopping, try again later", passing: true}
+	case errorCode == codeNoModule:
+		return trouble{reason: CanisterUnavailable, text: "canister has no module installed, try again later", passing: true}
+	case errorCode == codeNoMethod:
+		return trouble{reason: CanisterUnusable, text: "canister has no such method, it does not use the IC WebSocket CDK", final: true}
+	case errorCode == codeCanisterNotFound || code == rejectDestinationInvalid:
+		return trouble{reason: CanisterUnusable, text: "canister does not exist, check its id", final: true}
+	case code == rejectSysTransient:
+		return trouble{reason: CanisterUnavailable, text: "the IC is busy: " + printable(message, 80), passing: true}
+	case code == rejectCanisterError:
+		return trouble{reason: CanisterRefused, text: "canister trapped: " + printable(message, 100)}
+	}
+	return trouble{reason: CanisterRefused, text: "canister rejected: " + printable(message, 100)}
+}
+
+func (e *envelope) method() string {
+	if e.open {
+		return methodOpen
+	}
+	return methodMessage
+}
+
+// repliedAttempt reads what the canister answered.
+func repliedAttempt(e *envelope, reply []byte) attempt {
+	text, ok, err := verify.DecodeResult(reply)
+	switch {
+	case err != nil:
+		return attempt{final: true, outcome: OutcomeRefused,
+			closing: because(CanisterUnusable, e.method()+": canister's answer is not {Ok; Err}, it does not use the IC WebSocket CDK")}
+	case ok:
+		return attempt{final: true, outcome: OutcomeOK}
+	}
+	return attempt{final: true, outcome: OutcomeRefused, closing: refused(e, text)}
+}
+
+// refused turns the Err text of a CDK into a closing. The texts are those of PROTOCOL section 3.
+func refused(e *envelope, text string) *closing {
+	t := strings.ToLower(text)
+	switch {
+	case !e.open && strings.Contains(t, "doesn't have an open connection"):
+		return because(Forgotten, "")
+	case strings.Contains(t, "different key than the one used"):
+		return because(Superseded, "")
+	case strings.Contains(t, "authorized gateways") || strings.Contains(t, "no gateway registered"):
+		return because(CanisterRefused, e.method()+": canister's CDK is 0.3.0 or older and does not list this gateway, update it")
+	}
+	return because(CanisterRefused, e.method()+": "+printable(text, maxCloseText))
+}
+
+// rejectedAttempt handles a reject. A certified one is final: the request was taken and will not be executed again.
+func rejectedAttempt(e *envelope, code uint64, errorCode, message string, certified bool) attempt {
+	t := diagnose(code, errorCode, message)
+	c := because(t.reason, e.method()+": "+t.text)
+	if t.passing && !certified {
+		return attempt{failed: true, last: c, err: errors.New(t.text)}
+	}
+	return attempt{final: true, outcome: OutcomeRefused, closing: c}
+}
+
+// failedAttempt handles a request that brought no answer of the IC.
+func failedAttempt(e *envelope, err error) attempt {
+	var ue *upstreamError
+	if !errors.As(err, &ue) {
+		return attempt{failed: true, err: err}
+	}
+	if ue.transient() {
+		// Whatever broke or timed out on the way may have passed the envelope on first.
+		taken := ue.outcome != OutcomeRateLimited
+		return attempt{failed: true, taken: taken, pause: ue.retryAfter, err: err, last: because(Outage, "")}
+	}
+	c := because(BadSender, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
+	switch {
+	case ue.cause == "canister_not_found" || ue.cause == "subnet_not_found":
+		c = because(CanisterUnusable, e.method()+": canister does not exist, check its id")
+	case ue.status == http.StatusRequestEntityTooLarge:
+		c = because(TooLarge, "")
+	case strings.Contains(ue.text, "expiry"):
+		c = because(BadExpiry, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
+	}
+	return attempt{final: true, outcome: ue.outcome, closing: c}
+}
+
+// expiredBecause is the closing of an envelope that expired before the network took it.
+func expiredBecause(r attempt) *closing {
+	if r.last != nil {
+		return r.last
+	}
+	if errors.Is(r.err, context.Canceled) {
+		return because(Draining, "")
+	}
+	return because(Outage, "")
+}

@@ -1,0 +1,71 @@
+package relay
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// finalTries is how many polls in a row must find that a canister can never work before its clients are closed.
+const finalTries = 3
+
+// failed notes a poll that brought nothing, decides when to try again, and closes the canister's clients once it has
+// been failing for too long.
+func (p *poller) failed(err error, took time.Duration) {
+	now := time.Now()
+	outcome, cl, final := p.explain(err)
+	p.g.cfg.Metrics.Polled(p.id, outcome, 0, took, 0)
+	p.mu.Lock()
+	st := &p.poll
+	if st.failures == 0 {
+		st.failedSince = now
+	}
+	st.failures++
+	st.err, st.trouble = err.Error(), cl
+	failures, since := st.failures, st.failedSince
+	p.mu.Unlock()
+	p.due = now.Add(backoff(failures, p.g.cfg.PollInterval, pollBackoffMax))
+
+	log := p.logger().With(zap.Error(err), zap.Int("failures", failures))
+	if failures == 1 {
+		log.Warn("polling failed, trying again")
+	} else {
+		log.Debug("polling failed again", zap.Duration("failing_for", now.Sub(since)))
+	}
+	p.trySkipping(err, failures)
+	if final && failures >= finalTries || now.Sub(since) >= p.g.cfg.OutageTimeout {
+		if all := p.all(); len(all) > 0 {
+			log.Error("closing the canister's sessions", zap.String("reason", cl.reason.Label()), zap.Int("sessions", len(all)))
+			p.endAll(cl)
+		}
+	}
+}
+
+// explain says what a failed poll means: for metrics, for the clients if it goes on, and whether waiting cannot help.
+func (p *poller) explain(err error) (Outcome, *closing, bool) {
+	var bad *badAnswer
+	var rejected *rejectedPoll
+	var ue *upstreamError
+	switch {
+	case errors.As(err, &bad):
+		p.avoid = bad.host
+		bad.host.failed(bad.err.Error(), 0)
+		cause := verify.CauseOf(bad.err)
+		p.g.cfg.Metrics.VerificationFailed(p.id, cause)
+		p.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.host.name),
+			zap.String("cause", string(cause)), zap.Error(bad.err))
+		return OutcomeUnverified, because(Unverifiable, ""), false
+	case errors.As(err, &rejected):
+		t := rejected.trouble
+		return OutcomeRefused, because(t.reason, methodPoll+": "+t.text), t.final
+	case errors.As(err, &ue):
+		if ue.cause == "canister_not_found" || ue.cause == "subnet_not_found" {
+			return ue.outcome, because(CanisterUnusable, "canister does not exist, check its id"), true
+		}
+		return ue.outcome, because(Outage, ""), false
+	}
+	return OutcomeNetwork, because(Outage, ""), false
+}

@@ -1,0 +1,359 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Pauses after failed polls.
+const pollBackoffMax = 5 * time.Second
+
+// poller is the goroutine that polls one canister and hands out its messages. Polls may overlap; their answers are
+// handled one after the other, here.
+type poller struct {
+	*canister
+	results chan *pollResult
+	flying  int       // polls under way
+	due     time.Time // when the next poll starts
+	started time.Time // when the last one did
+	avoid   *host     // gave the last bad answer
+	gap     uint64    // first nonce after a gap that waits to be confirmed, 0 = none
+	poison  poisonCount
+	probed  time.Time // when the queue was last probed for a reset
+	present presence
+	donor   donor
+}
+
+// pollResult is the answer to one poll. Its memory is the answer's: release it.
+type pollResult struct {
+	nonce  uint64 // asked for
+	id     [32]byte
+	answer *answer
+	reply  verify.Reply
+	empty  *verify.QueryReply // for a reply without messages: its node signatures
+	err    error
+	took   time.Duration
+}
+
+func (r *pollResult) release() { r.answer.release() }
+
+// run polls until the gateway ends, or until the canister has had no sessions for a while.
+func (c *canister) run() {
+	p := &poller{canister: c, results: make(chan *pollResult, maxOverlap)}
+	for {
+		if !p.prime() {
+			if c.g.ctx.Err() != nil || c.g.forget(c) {
+				return
+			}
+			continue
+		}
+		p.loop()
+		if c.g.ctx.Err() != nil || c.g.forget(c) {
+			return
+		}
+	}
+}
+
+// loop polls until there is nobody left to poll for.
+func (p *poller) loop() {
+	p.due = time.Now()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	defer p.land()
+	for {
+		timer.Reset(max(0, time.Until(p.due)))
+		select {
+		case <-p.g.ctx.Done():
+			return
+		case r := <-p.results:
+			p.flying--
+			p.handle(r)
+		case <-p.wake:
+			p.hurry()
+		case <-timer.C:
+			if p.deserted() {
+				return
+			}
+			p.tick()
+		}
+	}
+}
+
+// land waits for the polls under way, which end with their request.
+func (p *poller) land() {
+	for ; p.flying > 0; p.flying-- {
+		(<-p.results).release()
+	}
+}
+
+// deserted reports whether nobody has needed the poller for a while.
+func (p *poller) deserted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.sessions) == 0 && time.Since(p.emptied) > lingerFor
+}
+
+// hurry moves the next poll forward, after something was submitted. A burst of outcomes makes one poll.
+func (p *poller) hurry() {
+	p.mu.Lock()
+	p.active = time.Now()
+	failing := p.poll.failures > 0
+	p.mu.Unlock()
+	if failing {
+		return // the backoff decides
+	}
+	if soon := p.started.Add(p.g.cfg.PollInterval / 4); p.due.After(soon) {
+		p.due = soon
+	}
+}
+
+// tick starts the poll that is due.
+func (p *poller) tick() {
+	now := time.Now()
+	if p.probeDue(now) {
+		p.land()
+		p.probe()
+		return
+	}
+	if p.confirmDue(now) {
+		p.land()
+		p.confirm()
+		return
+	}
+	p.mu.Lock()
+	silent := now.Sub(p.active)
+	failing := p.poll.failures > 0
+	nonce := p.at.next
+	p.mu.Unlock()
+	p.due = now.Add(pace(silent, p.g.cfg.PollInterval, p.g.cfg.PollIdleInterval))
+	if p.flying >= maxOverlap || failing && p.flying > 0 {
+		return
+	}
+	p.started = now
+	p.flying++
+	cl := classBusy
+	if silent >= busyFor {
+		cl = classIdle
+	}
+	avoid := p.avoid
+	p.g.spawn("poll", func() { p.results <- p.ask(p.g.ctx, nonce, cl, avoid) }, func() { p.results <- &pollResult{err: errPanic} })
+}
+
+var errPanic = errors.New("fault in the gateway while polling")
+
+// ask polls once.
+func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host) *pollResult {
+	began := time.Now()
+	r := &pollResult{nonce: nonce}
+	defer func() { r.took = time.Since(began) }()
+	var body []byte
+	body, r.id, r.err = c.g.sign(&verify.Request{
+		Type:     "query",
+		Canister: c.id,
+		Method:   methodPoll,
+		Arg:      verify.AppendPollArg(nil, nonce),
+		Nonce:    randomNonce(),
+	})
+	if r.err != nil {
+		return r
+	}
+	if r.answer, r.err = c.g.up.query(ctx, c.id, cl, body, avoid); r.err != nil {
+		return r
+	}
+	if q, err := verify.ParseQueryReply(r.answer.body); err != nil {
+		r.err = &badAnswer{host: r.answer.host, err: err}
+	} else if !q.Replied {
+		r.err = &rejectedPoll{host: r.answer.host, trouble: diagnose(q.RejectCode, q.ErrorCode, q.RejectMessage), code: q.RejectCode}
+	} else if err := r.reply.Decode(q.Arg); err != nil {
+		r.err = &badAnswer{host: r.answer.host, err: err}
+	} else if len(r.reply.Messages) == 0 {
+		r.empty = q
+	}
+	return r
+}
+
+// badAnswer is an answer that failed verification: the fault of the host, or of the canister.
+type badAnswer struct {
+	host *host
+	err  error
+}
+
+func (e *badAnswer) Error() string { return e.host.name + ": " + e.err.Error() }
+func (e *badAnswer) Unwrap() error { return e.err }
+
+// rejectedPoll is a poll that the canister, or the IC for it, rejected.
+type rejectedPoll struct {
+	host    *host
+	code    uint64
+	trouble trouble
+}
+
+func (e *rejectedPoll) Error() string { return e.host.name + ": " + e.trouble.text }
+
+// handle deals with the answer to a poll.
+func (p *poller) handle(r *pollResult) {
+	defer r.release()
+	if p.g.ctx.Err() != nil {
+		return
+	}
+	switch {
+	case r.err != nil:
+		p.failed(r.err, r.took)
+	case r.reply.Failed:
+		p.failed(&rejectedPoll{host: r.answer.host, trouble: trouble{
+			reason: CanisterRefused, final: true,
+			text: "canister's CDK is 0.3.0 or older and does not list this gateway, update it",
+		}}, r.took)
+	case len(r.reply.Messages) == 0:
+		if p.g.cfg.VerifyEmpty && !p.verifyEmpty(r) {
+			return
+		}
+		p.works(r, OutcomeEmpty, 0, time.Time{})
+	default:
+		p.page(r)
+	}
+}
+
+// page deals with an answer that has messages.
+func (p *poller) page(r *pollResult) {
+	last, ok := keyNonce(r.reply.Messages[len(r.reply.Messages)-1].Key)
+	if at := p.here(); ok && last < at.next && r.nonce <= last {
+		p.works(r, OutcomeOK, 0, time.Time{}) // an overlapping poll has brought all of it
+		return
+	}
+	page, err := p.verify(r)
+	if err != nil {
+		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		return
+	}
+	n := len(page.Messages)
+	at := p.here()
+	v, skip := at.place(page.Messages[0].Nonce, page.Messages[n-1].Nonce)
+	switch {
+	case v == verdictOld:
+		p.works(r, OutcomeOK, 0, page.Time)
+		return
+	case v == verdictGap && !p.acceptGap(page, at, r.answer.host):
+		return
+	case !p.acceptPoison(page, skip, r.answer.host):
+		return
+	}
+	p.gap = 0
+	p.deliver(page, skip)
+	p.works(r, OutcomeOK, n-skip, page.Time)
+	if !r.reply.EndOfQueue {
+		p.due = time.Now() // the canister has more
+	}
+}
+
+// verify checks the messages of an answer, and makes sure that clients can, too.
+func (p *poller) verify(r *pollResult) (*verify.Page, error) {
+	authority, err := p.g.trust.get(p.g.ctx)
+	if err != nil {
+		return nil, err
+	}
+	page, err := authority.Page(&r.reply, verify.Want{Canister: p.id, Gateway: p.g.principal, Nonce: r.nonce}, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if !page.Flat {
+		if err := p.flatten(page, r.reply.Cert); err != nil {
+			return nil, err
+		}
+	}
+	return page, nil
+}
+
+// deliver hands out the messages of page from index skip on and moves the position behind them.
+func (p *poller) deliver(page *verify.Page, skip int) {
+	for i := skip; i < len(page.Messages); i++ {
+		p.receive(page, i)
+	}
+	p.mu.Lock()
+	p.at.advance(page)
+	p.active = time.Now()
+	p.mu.Unlock()
+}
+
+// here returns the position.
+func (p *poller) here() position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at
+}
+
+// acceptGap decides on a page that begins after the position. The canister deletes what is older than its retention
+// time; but a node can leave messages out as well, and then another shows them. So it takes two answers.
+func (p *poller) acceptGap(page *verify.Page, at position, h *host) bool {
+	first := page.Messages[0].Nonce
+	if at.next == 0 || p.gap == first {
+		return true
+	}
+	p.gap = first
+	p.avoid = h
+	p.due = time.Now()
+	p.logger().Warn("messages are missing before those of a page, asking again",
+		zap.String("host", h.name), zap.Uint64("missing", first-at.next))
+	return false
+}
+
+// poisonCount counts the answers in which the message of one nonce was unusable.
+type poisonCount struct {
+	nonce uint64
+	times int
+}
+
+// poisonTries is how often a page with an unusable message is asked for elsewhere before the message is blamed.
+const poisonTries = 3
+
+// acceptPoison decides on certified messages that cannot be used. What is certified stays as it is however often it is
+// asked for; the routing key beside it is not certified, and may have been swapped on the way.
+func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
+	for i := skip; i < len(page.Messages); i++ {
+		m := &page.Messages[i]
+		if m.Poison == nil {
+			continue
+		}
+		cause := verify.CauseOf(m.Poison)
+		if p.poison.nonce != m.Nonce {
+			p.poison = poisonCount{nonce: m.Nonce}
+			p.g.cfg.Metrics.VerificationFailed(p.id, cause)
+			p.logger().Warn("message of the canister cannot be used", zap.String("host", h.name),
+				zap.String("cause", string(cause)), zap.Error(m.Poison))
+		}
+		p.poison.times++
+		if cause == verify.CauseClientKey && p.poison.times < poisonTries {
+			p.avoid = h
+			p.due = time.Now().Add(p.g.cfg.PollInterval)
+			return false
+		}
+	}
+	return true
+}
+
+// works notes a good answer.
+func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified time.Time) {
+	now := time.Now()
+	var lag time.Duration
+	p.mu.Lock()
+	recovered := p.poll.failures > 0
+	p.poll.last, p.poll.failures, p.poll.failedSince, p.poll.err, p.poll.trouble = now, 0, time.Time{}, "", nil
+	if !certified.IsZero() {
+		lag = max(0, now.Sub(certified))
+		if certified.After(p.poll.certified) {
+			p.poll.certified = certified
+		}
+	}
+	p.mu.Unlock()
+	p.avoid = nil
+	if recovered {
+		p.due = now
+		p.logger().Info("canister can be polled again")
+	}
+	p.g.cfg.Metrics.Polled(p.id, outcome, messages, r.took, lag)
+}

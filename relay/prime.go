@@ -1,0 +1,122 @@
+package relay
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// pageSize is how many messages a canister returns at most, by the CDK's default. It only shapes the search.
+const pageSize = 50
+
+// prime finds the head of the queue, which may hold thousands of messages of an earlier run: they are for clients that
+// are gone. It reports whether it did; otherwise the gateway has ended or nobody is waiting any more.
+//
+// The first page tells the time at the canister. A client whose ws_open is submitted after that gets only messages
+// made after that. So everything older can be skipped, and the first younger message is searched for by doubling steps
+// and then by halving. Only certified messages move the lower end of the search, so a node that lags or lies can make
+// it slower and not wrong.
+func (p *poller) prime() bool {
+	select {
+	case <-p.primed:
+		return true
+	default:
+	}
+	for {
+		ok := p.primeOnce()
+		if ok {
+			close(p.primed)
+			return true
+		}
+		if p.g.ctx.Err() != nil || p.deserted() {
+			return false
+		}
+		if sleep(p.g.ctx, max(time.Until(p.due), p.g.cfg.PollInterval)) != nil {
+			return false
+		}
+	}
+}
+
+func (p *poller) primeOnce() bool {
+	r := p.ask(p.g.ctx, 0, classBusy, p.avoid)
+	defer r.release()
+	if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
+		p.handle(r)
+		return r.err == nil && !r.reply.Failed
+	}
+	page, err := p.verify(r)
+	if err != nil {
+		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		return false
+	}
+	p.works(r, OutcomeOK, len(page.Messages), page.Time)
+	p.skip(page, r.reply.EndOfQueue, uint64(page.Time.UnixNano()))
+	return true
+}
+
+// skip moves the position to the first message that was made at start or later.
+func (p *poller) skip(page *verify.Page, end bool, start uint64) {
+	low, found := lastBefore(page, start) // nonce of the newest message known to be older
+	if !found {
+		return // nothing here is older: begin with it
+	}
+	full := low == page.Messages[len(page.Messages)-1].Nonce
+	for step, high := uint64(pageSize), uint64(0); full && !end; {
+		probe := low + step
+		if high != 0 {
+			probe = low + (high-low)/2
+		}
+		if high != 0 && high-low <= pageSize {
+			break // the usual polling finds the rest
+		}
+		at, older, e := p.lookAt(probe, start)
+		switch {
+		case e != nil:
+			full = false // searching is a favour: poll from here
+		case older:
+			low = max(low, at)
+			step *= 4
+		default:
+			high = probe
+		}
+	}
+	p.mu.Lock()
+	p.at.next = low + 1
+	p.mu.Unlock()
+	p.logger().Debug("skipped messages of an earlier run", zap.Uint64("messages", low+1))
+}
+
+// lookAt polls from nonce and reports whether there is a message older than start, and the nonce of the last such one.
+func (p *poller) lookAt(nonce, start uint64) (at uint64, older bool, err error) {
+	r := p.ask(p.g.ctx, nonce, classBusy, p.avoid)
+	defer r.release()
+	switch {
+	case r.err != nil:
+		return 0, false, r.err
+	case r.reply.Failed:
+		return 0, false, errors.New(r.reply.Err)
+	case len(r.reply.Messages) == 0:
+		return 0, false, nil
+	}
+	page, err := p.verify(r)
+	if err != nil {
+		return 0, false, err
+	}
+	at, older = lastBefore(page, start)
+	return at, older, nil
+}
+
+// lastBefore returns the nonce of the last message of page that was made before start.
+func lastBefore(page *verify.Page, start uint64) (nonce uint64, ok bool) {
+	for i := range page.Messages {
+		m := &page.Messages[i]
+		if m.Poison == nil && m.Timestamp >= start {
+			break
+		}
+		nonce, ok = m.Nonce, true
+	}
+	return nonce, ok
+}

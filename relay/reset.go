@@ -1,0 +1,178 @@
+package relay
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// A queue starts again at nonce 0 when its canister is upgraded or reinstalled, and when it had no clients for long.
+// Polled with the old nonce it looks empty for ever after. Two checks find that out.
+
+const (
+	// probeAfter is how long a client that the canister accepted waits for its first message before the queue is
+	// probed from nonce 0, and the pause between probes.
+	probeAfter = 2 * time.Second
+	// openPatience is how long such a client waits before it is closed.
+	openPatience = 30 * time.Second
+	// confirmEvery is the pause between polls that ask again for the newest message seen. A queue keeps it until a
+	// newer one is sent, so it is there unless the queue began anew.
+	confirmEvery = 20 * time.Second
+	// confirmAgain is the pause until an answer that lacks it is confirmed.
+	confirmAgain = time.Second
+	// absences is how many answers in a row must lack it, from two nodes where the subnet has two.
+	absences = 3
+)
+
+// presence is what is known of the newest message seen.
+type presence struct {
+	checked time.Time
+	times   int                           // answers in a row that lack it
+	nodes   map[verify.Principal]struct{} // that signed them
+}
+
+// probeDue reports whether there is a reason to look for a reset from nonce 0.
+func (p *poller) probeDue(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at.next == 0 || now.Sub(p.probed) < probeAfter || p.poll.failures > 0 {
+		return false
+	}
+	if p.suspect {
+		return true
+	}
+	for _, since := range p.awaiting {
+		if now.Sub(since) >= probeAfter {
+			return true
+		}
+	}
+	return false
+}
+
+// probe asks for the beginning of the queue.
+func (p *poller) probe() {
+	p.probed = time.Now()
+	p.mu.Lock()
+	p.suspect = false
+	p.mu.Unlock()
+	r := p.ask(p.g.ctx, 0, classBusy, p.avoid)
+	defer r.release()
+	if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
+		p.handle(r)
+		return
+	}
+	page, err := p.verify(r)
+	if err != nil {
+		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		return
+	}
+	p.works(r, OutcomeOK, 0, page.Time)
+	at := p.here()
+	switch {
+	case at.restarted(page):
+		p.restart("a message with an earlier nonce is younger than the newest one seen")
+	case p.missed(page):
+		p.logger().Warn("the first message of a session was missed, reading the queue again")
+		p.rewind()
+	}
+}
+
+// missed reports whether page holds the first message of a session that waits for it.
+func (p *poller) missed(page *verify.Page) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range page.Messages {
+		m := &page.Messages[i]
+		if s := p.routes[m.Client]; s != nil && m.Nonce < p.at.next && m.Poison == nil {
+			if _, waits := p.awaiting[s]; waits {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// rewind polls from the beginning. What clients have had already is told by its sequence number.
+func (p *poller) rewind() {
+	p.mu.Lock()
+	p.at.next = 0
+	p.mu.Unlock()
+	p.gap = 0
+	p.due = time.Now()
+}
+
+// restart follows the queue to its new beginning. Sessions that had messages from the old one are not known to the
+// canister any more; those that wait for their first message may be.
+func (p *poller) restart(why string) {
+	p.g.cfg.Metrics.QueueReset(p.id)
+	var forgotten []*session
+	p.mu.Lock()
+	for _, s := range p.sessions {
+		if s.hasOpened() {
+			forgotten = append(forgotten, s)
+		}
+	}
+	p.at = position{}
+	p.mu.Unlock()
+	p.gap, p.present = 0, presence{}
+	p.due = time.Now()
+	p.logger().Warn("the canister's queue began anew, usually after an upgrade; its earlier sessions are closed",
+		zap.String("because", why), zap.Int("sessions", len(forgotten)))
+	for _, s := range forgotten {
+		s.dropped()
+		s.end(because(Forgotten, "the canister was restarted or upgraded and forgot this session, reconnect"))
+	}
+}
+
+// confirmDue reports whether it is time to ask for the newest message again: only in silence, because each message
+// that arrives confirms as much.
+func (p *poller) confirmDue(now time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil {
+		return false
+	}
+	pause := confirmEvery
+	if p.present.times > 0 {
+		pause = confirmAgain
+	}
+	last := p.present.checked
+	if p.active.After(last) {
+		last = p.active
+	}
+	return now.Sub(last) >= pause
+}
+
+// confirm asks for the newest message again.
+func (p *poller) confirm() {
+	p.present.checked = time.Now()
+	at := p.here()
+	r := p.ask(p.g.ctx, at.next-1, classIdle, p.avoid)
+	defer r.release()
+	if r.err != nil || r.reply.Failed {
+		p.handle(r)
+		return
+	}
+	if len(r.reply.Messages) > 0 {
+		p.present.times, p.present.nodes = 0, nil
+		p.page(r)
+		return
+	}
+	node, when, ok := p.signedEmpty(r)
+	p.mu.Lock()
+	newer := when.After(p.poll.certified)
+	p.mu.Unlock()
+	if !ok || !newer { // unsigned, or of a node that lags: proves nothing
+		return
+	}
+	if p.present.nodes == nil {
+		p.present.nodes = make(map[verify.Principal]struct{})
+	}
+	p.present.nodes[node] = struct{}{}
+	p.present.times++
+	if p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
+		p.restart("nodes of the subnet sign that the newest message is gone")
+	}
+}

@@ -1,0 +1,141 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// frameOverhead is what a client frame has around the envelope that max_message_size is about.
+const frameOverhead = 64
+
+// sendHandshake writes the first frame, which names the gateway principal, and reports whether that worked.
+func (s *session) sendHandshake() bool {
+	s.ws.SetWriteDeadline(time.Now().Add(s.g.cfg.WriteTimeout))
+	err := s.ws.WriteMessage(websocket.BinaryMessage, verify.AppendHandshake(nil, s.g.principal))
+	if err != nil {
+		s.end(because(ClientGone, ""))
+		return false
+	}
+	return true
+}
+
+// readLoop reads frames until the connection ends. While the session is closing it only waits for the client's close
+// frame.
+func (s *session) readLoop() {
+	for {
+		kind, frame, err := s.readMessage()
+		if err != nil {
+			s.readFailed(err)
+			return
+		}
+		if s.ended() {
+			continue
+		}
+		if kind != websocket.BinaryMessage {
+			s.end(because(TextFrame, ""))
+			continue
+		}
+		if c := s.handleFrame(frame); c != nil {
+			s.end(c)
+		}
+	}
+}
+
+// errTooLarge says that a message is larger than allowed; the rest of it has not been read.
+var errTooLarge = errors.New("message too large")
+
+// readMessage reads the next message. Every piece that arrives is a sign of life: on a slow line the pong may be
+// queued behind a large message.
+func (s *session) readMessage() (kind int, message []byte, err error) {
+	kind, r, err := s.ws.NextReader()
+	if err != nil {
+		return 0, nil, err
+	}
+	s.seen()
+	limit := int(s.policy.maxMessageSize()) + frameOverhead
+	buf := make([]byte, 0, 512)
+	for {
+		if len(buf) == cap(buf) {
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return kind, buf, nil
+		case err != nil:
+			return 0, nil, err
+		case len(buf) > limit:
+			if !s.ended() {
+				return 0, nil, errTooLarge
+			}
+			buf = buf[:0] // only waiting for the close frame
+		}
+		s.seen()
+	}
+}
+
+// readFailed ends the session for an error of reading.
+func (s *session) readFailed(err error) {
+	var ce *websocket.CloseError
+	switch {
+	case errors.Is(err, errTooLarge):
+		s.end(because(TooLarge, ""))
+		// What the client still sends of the message is read and dropped, so that it can read why.
+		s.drainReads()
+	case errors.As(err, &ce):
+		s.clientClosed(ce)
+	default:
+		s.end(because(ClientGone, ""))
+	}
+}
+
+// drainReads reads and drops until the client closes or the linger is over.
+func (s *session) drainReads() {
+	for {
+		_, r, err := s.ws.NextReader()
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return
+		}
+	}
+}
+
+// clientClosed ends the session after the client's close frame. The answer repeats its code, which is what its
+// application will see.
+func (s *session) clientClosed(ce *websocket.CloseError) {
+	if ce.Code == websocket.CloseAbnormalClosure { // no close frame: the connection broke
+		s.end(because(ClientGone, ""))
+		return
+	}
+	s.mu.Lock()
+	switch ce.Code {
+	case websocket.CloseNoStatusReceived:
+		s.echo = []byte{}
+	default:
+		s.echo = websocket.FormatCloseMessage(ce.Code, "")
+	}
+	reason := ClientClosed
+	if !s.canisterClosed.IsZero() {
+		reason = CanisterClosed
+	}
+	s.mu.Unlock()
+	s.end(because(reason, ""))
+}
+
+// handlePing answers a client's ping.
+func (s *session) handlePing(data string) error {
+	s.seen()
+	err := s.ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
+	if err != nil && !errors.Is(err, websocket.ErrCloseSent) && !isTimeout(err) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,213 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Pauses between attempts to submit one envelope.
+const (
+	submitBackoffMin = 250 * time.Millisecond
+	submitBackoffMax = 5 * time.Second
+	// repostPause is the pause before an envelope is posted again that the network has, but has not certified yet. The
+	// replica holds the request itself until there is news.
+	repostPause = 500 * time.Millisecond
+)
+
+// relay submits what waits in the inbox, in order, and ends when nothing waits. With relay_window 1 the next envelope
+// goes out when the outcome of the one before is certified: the IC orders nothing, and a canister that follows the CDK
+// drops a client on the first message out of order.
+func (s *session) relay() {
+	window := make(chan struct{}, s.g.cfg.RelayWindow)
+	var under sync.WaitGroup
+	defer under.Wait()
+	for {
+		window <- struct{}{}
+		s.mu.Lock()
+		e := s.in.pop()
+		if e == nil {
+			// What is still under way frees its place later; a new relayer must wait for it.
+			if len(window) > 1 {
+				s.mu.Unlock()
+				under.Wait()
+				<-window
+				continue
+			}
+			s.in.relaying = false
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
+		if cap(window) == 1 || e.open {
+			s.submitOne(e, func() {})
+			<-window
+			continue
+		}
+		sent := make(chan struct{})
+		under.Go(func() {
+			defer func() { <-window }()
+			s.submitOne(e, sync.OnceFunc(func() { close(sent) }))
+		})
+		<-sent
+	}
+}
+
+// submitOne sees one envelope through to its outcome, and ends the session if that is not good.
+func (s *session) submitOne(e *envelope, sent func()) {
+	defer sent()
+	ctx, done := s.submission(e)
+	defer done()
+	name := "icws.call"
+	if e.open {
+		name = "icws.open"
+	}
+	ctx, endSpan := s.g.cfg.Tracer.Start(ctx, name, "canister_id", s.canister.id.String())
+	var outcome Outcome
+	var c *closing
+	if e.open && !s.canister.ready(ctx, e.expiry) {
+		outcome, c = OutcomeExpired, s.canister.unreadyBecause()
+	} else {
+		if e.open {
+			s.openSubmitted()
+		}
+		outcome, c = s.submitUntilOutcome(ctx, e, sent)
+	}
+	switch {
+	case c != nil:
+		endSpan(errors.New(c.text))
+	default:
+		endSpan(nil)
+	}
+	if e.open {
+		s.openSettled(e, c)
+	}
+	if s.ended() && !e.open {
+		return
+	}
+	s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
+	if c != nil {
+		s.end(c)
+		return
+	}
+	s.canister.nudge()
+}
+
+// submission makes the context of one submission: it carries the session's trace and ends with the session, except
+// for a ws_open, whose outcome must be known before the canister can be told that the client has gone.
+func (s *session) submission(e *envelope) (context.Context, func()) {
+	if e.open {
+		ctx, cancel := context.WithCancel(s.trace)
+		stop := context.AfterFunc(s.g.ctx, cancel)
+		return ctx, func() { stop(); cancel() }
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.life == nil {
+		s.life, s.cancel = context.WithCancel(s.trace)
+		if s.closing != nil {
+			s.cancel()
+		}
+	}
+	return s.life, func() {}
+}
+
+// submitUntilOutcome posts e until its outcome is known or it has expired. The same bytes are posted each time: to the
+// IC they are one request, so a repetition never executes twice.
+func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
+	ctx, cancel := context.WithDeadline(ctx, e.expiry)
+	defer cancel()
+	var avoid *host
+	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
+	for failures := 0; ; {
+		r := s.submitOnce(ctx, e, avoid, sent)
+		if r.final {
+			return r.outcome, r.closing
+		}
+		maybeExecuted = maybeExecuted || r.taken
+		avoid = r.avoid
+		pause := repostPause
+		if r.failed {
+			failures++
+			pause = max(backoff(failures, submitBackoffMin, submitBackoffMax), r.pause)
+			if ce := s.g.log().Check(zap.DebugLevel, "relaying failed, trying again"); ce != nil {
+				ce.Write(zap.Stringer("canister_id", s.canister.id), zap.Uint64("session", s.id), zap.Int("failures", failures), zap.Error(r.err))
+			}
+		}
+		if err := sleep(ctx, pause); err != nil {
+			if maybeExecuted {
+				return OutcomeExpired, because(OutcomeUnknown, "")
+			}
+			return OutcomeExpired, expiredBecause(r)
+		}
+	}
+}
+
+// attempt is what one attempt to submit brought.
+type attempt struct {
+	final   bool // the outcome is known, or can not be
+	outcome Outcome
+	closing *closing // for a final outcome that ends the session
+
+	taken  bool  // the network has the envelope, or may have
+	failed bool  // the attempt failed, as opposed to: no outcome yet
+	avoid  *host // the next attempt should go elsewhere
+	pause  time.Duration
+	err    error
+	last   *closing // what to tell the client if it stays like this until the expiry
+}
+
+func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent func()) attempt {
+	id := s.canister.id
+	a, err := s.g.up.call(ctx, id, e.body, avoid, sent)
+	if err != nil {
+		return failedAttempt(e, err)
+	}
+	if a == nil {
+		s.g.noticeUncertified()
+		return attempt{final: true, outcome: OutcomePending}
+	}
+	defer a.release()
+	if a.status == 202 { // accepted or still running
+		return attempt{taken: true}
+	}
+	reply, err := verify.ParseCallReply(a.body)
+	if err != nil {
+		return s.badAnswer(a.host, err)
+	}
+	if reply.Rejected {
+		// One replica's word before consensus; not certified, and not executed.
+		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, reply.RejectMessage, false)
+	}
+	authority, err := s.g.trust.get(ctx)
+	if err != nil {
+		return attempt{taken: true, failed: true, err: err}
+	}
+	outcome, err := authority.Outcome(reply.Certificate, id, e.id, time.Now())
+	if err != nil {
+		return s.badAnswer(a.host, err)
+	}
+	switch outcome.Status {
+	case verify.CallReplied:
+		return repliedAttempt(e, outcome.Reply)
+	case verify.CallRejected:
+		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, outcome.RejectMessage, true)
+	case verify.CallDone:
+		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "")}
+	}
+	return attempt{taken: true} // received or processing
+}
+
+// badAnswer handles an answer that is not what the IC would say: the host gave it, another may do better.
+func (s *session) badAnswer(h *host, err error) attempt {
+	h.failed(err.Error(), 0)
+	s.g.cfg.Metrics.VerificationFailed(s.canister.id, verify.CauseOf(err))
+	s.g.log().Warn("boundary node gave a bad answer", zap.String("host", h.name), zap.Stringer("canister_id", s.canister.id),
+		zap.String("endpoint", string(EndpointCall)), zap.String("cause", string(verify.CauseOf(err))), zap.Error(err))
+	return attempt{taken: true, failed: true, avoid: h, err: err, last: because(Unverifiable, "")}
+}

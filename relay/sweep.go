@@ -1,0 +1,111 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+)
+
+// ackOverdue is how long a session that has sent something may be without an ack before its canister is suspected of
+// sending none: the CDK's default interval is 5 minutes, and clients give up 30 seconds later.
+const ackOverdue = 5*time.Minute + 15*time.Second
+
+// startSweeper makes sure that the sweeper runs. The caller holds mu.
+func (g *Gateway) startSweeper() {
+	if !g.sweeping {
+		g.sweeping = true
+		g.spawn("sweeper", g.sweep, func() {
+			g.mu.Lock()
+			g.sweeping = false
+			g.mu.Unlock()
+		})
+	}
+}
+
+// sweep looks after the deadlines of all sessions. One goroutine with one timer replaces three timers a session; it
+// ends with the last one.
+func (g *Gateway) sweep() {
+	every := g.sweepInterval()
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-g.ctx.Done():
+			return
+		}
+		g.mu.Lock()
+		all := g.snapshotSessions()
+		if len(all) == 0 {
+			g.sweeping = false
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+		now := time.Now()
+		for _, s := range all {
+			s.check(now, every)
+		}
+	}
+}
+
+// sweepInterval is fine enough for the shortest deadline. Deadlines are met early by up to that, never late.
+func (g *Gateway) sweepInterval() time.Duration {
+	shortest := min(g.cfg.OpenTimeout, g.cfg.PingInterval, g.cfg.PongTimeout, canisterCloseGrace)
+	return min(time.Second, max(shortest/10, 5*time.Millisecond))
+}
+
+// check applies the deadlines of s at now; the next check comes after every.
+func (s *session) check(now time.Time, every time.Duration) {
+	s.mu.Lock()
+	st, home := s.state, s.canister
+	over := s.closing != nil
+	opened, closedAt, lastAck := s.opened, s.canisterClosed, s.lastAck
+	s.mu.Unlock()
+	cfg := &s.g.cfg
+	switch {
+	case over:
+		return
+	case st == stateConnected && now.Add(every).Sub(s.started) >= cfg.OpenTimeout:
+		s.end(because(OpenTimeout, fmt.Sprintf("no valid ws_open within %s", cfg.OpenTimeout)))
+		return
+	case st == stateOpening && opened.there && now.Sub(opened.at) >= openPatience:
+		s.end(because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect"))
+		return
+	case !closedAt.IsZero() && now.Sub(closedAt) >= canisterCloseGrace:
+		s.end(because(CanisterClosed, ""))
+		return
+	}
+	if st == stateOpen && lastAck.IsZero() && s.framesIn.Load() > 1 && now.Sub(opened.at) >= ackOverdue {
+		home.missAcks()
+	}
+	s.checkAlive(now, every)
+}
+
+// checkAlive pings a silent client and ends one that does not answer.
+func (s *session) checkAlive(now time.Time, every time.Duration) {
+	if s.stalled() {
+		s.seen() // it is we who do not read
+		return
+	}
+	next := now.Add(every)
+	pinged := s.pinged.Load()
+	switch {
+	case pinged != 0 && next.Sub(time.Unix(0, pinged)) > s.g.cfg.PongTimeout:
+		s.end(because(PongTimeout, ""))
+	case pinged == 0 && next.Sub(time.Unix(0, s.lastSeen.Load())) > s.g.cfg.PingInterval:
+		s.pinged.Store(now.UnixNano())
+		s.ping()
+	}
+}
+
+// missAcks notes that the canister sends no acks, and says so once.
+func (c *canister) missAcks() {
+	c.mu.Lock()
+	said := c.ackHint
+	c.ackHint = true
+	c.mu.Unlock()
+	if !said {
+		c.logger().Warn("canister has sent no ack for longer than 5 minutes, so its clients will close: " +
+			"is the CDK's init() called, also after an upgrade?")
+	}
+}

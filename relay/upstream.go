@@ -1,0 +1,330 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Versions of the call endpoint (IC interface specification). 4 and 3 wait for the outcome and certify it; 2 only
+// accepts the call.
+const (
+	newestCall = 4
+	oldestCall = 2
+	// callVersionAge is how long a host that lacks a version is not asked for it again.
+	callVersionAge = 10 * time.Minute
+)
+
+// Bounds of what is read from a boundary node, in bytes: an answer of the IC is at most 3 MiB and comes with a
+// certificate and signatures.
+const (
+	maxAnswer    = 5 << 20
+	maxErrorText = 512
+)
+
+// callHold is how long a replica keeps a synchronous call waiting before it answers 202; a call may take that much
+// longer than other requests.
+const callHold = 10 * time.Second
+
+// upstream is the way to the network: the boundary nodes, the budget, and HTTP.
+type upstream struct {
+	hosts   hosts
+	client  *http.Client
+	budget  *budget
+	timeout time.Duration
+	metrics Metrics
+}
+
+func newUpstream(c *Config) *upstream {
+	u := &upstream{budget: newBudget(c.UpstreamRate), timeout: c.UpstreamTimeout, metrics: c.Metrics}
+	for _, base := range c.Hosts {
+		u.hosts = append(u.hosts, newHost(base))
+	}
+	transport := c.Transport
+	if transport == nil {
+		transport = newTransport(c)
+	}
+	u.client = &http.Client{
+		Transport: transport,
+		// An answer from elsewhere than the host that was asked is not expected, and would go around its health.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return u
+}
+
+// newTransport makes a transport for many requests to few hosts. HTTP/1.1 costs two thirds of the CPU time of HTTP/2
+// here, and its requests do not share one connection's fate.
+func newTransport(c *Config) *http.Transport {
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: min(5*time.Second, c.UpstreamTimeout), KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    min(5*time.Second, c.UpstreamTimeout),
+		MaxIdleConnsPerHost:    64,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	return t
+}
+
+func (u *upstream) close() { u.client.CloseIdleConnections() }
+
+// upstreamError is a request that brought no usable answer.
+type upstreamError struct {
+	outcome    Outcome
+	host       string
+	status     int    // HTTP status, 0 if there was none
+	cause      string // x-ic-error-cause, if the boundary node gave one
+	text       string // what the answer said, printable and short
+	retryAfter time.Duration
+	err        error
+}
+
+func (e *upstreamError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.host)
+	if e.status != 0 {
+		fmt.Fprintf(&b, ": HTTP %d", e.status)
+	}
+	for _, s := range []string{e.cause, e.text} {
+		if s != "" {
+			b.WriteString(": " + s)
+		}
+	}
+	if e.err != nil {
+		b.WriteString(": " + e.err.Error())
+	}
+	return b.String()
+}
+
+func (e *upstreamError) Unwrap() error { return e.err }
+
+// transient reports whether the same request may do better later or elsewhere. Of the 4xx that is true of 429, of
+// 408, and of 403, which boundary nodes use for what might work later.
+func (e *upstreamError) transient() bool {
+	return e.outcome != OutcomeBadRequest || e.status == http.StatusForbidden || e.status == http.StatusRequestTimeout
+}
+
+// isTransient reports whether err, from upstream, may pass.
+func isTransient(err error) bool {
+	var ue *upstreamError
+	return !errors.As(err, &ue) || ue.transient()
+}
+
+// asOutcome returns the outcome to count for err, which is nil or came from upstream.
+func asOutcome(err error) Outcome {
+	var ue *upstreamError
+	switch {
+	case err == nil:
+		return OutcomeOK
+	case errors.As(err, &ue):
+		return ue.outcome
+	}
+	return OutcomeTimeout
+}
+
+// request is one request to the network; it may be tried on several hosts.
+type request struct {
+	endpoint Endpoint
+	canister verify.Principal
+	class    class
+	method   string
+	path     func(h *host) string // may differ between hosts by version
+	body     []byte
+	timeout  time.Duration
+	sent     func() // called at the latest when the request has been written or given up; may be nil
+	avoid    *host  // not this one, if there is another; may be nil
+}
+
+// answer is the response to a request. Its body comes from a pool: release it when nothing refers to it any more.
+type answer struct {
+	host   *host
+	status int
+	body   []byte
+	buf    *bytes.Buffer
+}
+
+func (a *answer) release() {
+	if a != nil && a.buf != nil {
+		if a.buf.Cap() <= 1<<20 {
+			bodies.Put(a.buf)
+		}
+		a.buf, a.body = nil, nil
+	}
+}
+
+var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// do sends r to the best host, and to the others in turn while they fail for reasons of their own. Each attempt takes
+// its own token from the budget. The error is an *upstreamError, or that of ctx.
+func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
+	if r.sent != nil {
+		defer r.sent()
+	}
+	var tried []*host
+	if r.avoid != nil && len(u.hosts) > 1 {
+		tried = append(tried, r.avoid)
+	}
+	var failure error
+	for {
+		h := u.hosts.pick(tried)
+		if h == nil {
+			return nil, failure
+		}
+		tried = append(tried, h)
+		waited, err := u.budget.wait(ctx, r.canister, r.class)
+		u.metrics.BudgetWait(waited)
+		if err != nil {
+			return nil, err
+		}
+		a, err := u.try(ctx, h, r)
+		if err == nil {
+			return a, nil
+		}
+		var ue *upstreamError
+		if ctx.Err() != nil || !errors.As(err, &ue) || !ue.transient() {
+			return nil, err
+		}
+		failure = err
+	}
+}
+
+// try sends r to h once and keeps the books of h.
+func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, error) {
+	h.begin()
+	began := time.Now()
+	a, err := u.exchange(ctx, h, r)
+	took := time.Since(began)
+	var ue *upstreamError
+	switch {
+	case err == nil:
+		h.succeeded(took)
+	case ctx.Err() != nil:
+		h.abandoned()
+		return nil, err // given up by the caller: no outcome to count
+	case errors.As(err, &ue) && !ue.transient():
+		h.succeeded(took) // the host works, it is the request that it does not like
+	case errors.As(err, &ue):
+		h.failed(ue.Error(), ue.retryAfter)
+	}
+	u.metrics.Upstream(h.name, r.endpoint, asOutcome(err), took)
+	return a, err
+}
+
+// exchange is one HTTP exchange.
+func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	if r.sent != nil {
+		ctx = withSent(ctx, r.sent)
+	}
+	fail := func(outcome Outcome, status int, err error) error {
+		return &upstreamError{outcome: outcome, host: h.name, status: status, err: err}
+	}
+	req, err := http.NewRequestWithContext(ctx, r.method, h.base+r.path(h), bytes.NewReader(r.body))
+	if err != nil {
+		return nil, fail(OutcomeBadRequest, 0, err)
+	}
+	if r.method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/cbor")
+	}
+	res, err := u.client.Do(req)
+	if err != nil {
+		return nil, fail(networkOutcome(err), 0, withoutURL(err))
+	}
+	defer res.Body.Close()
+	buf := bodies.Get().(*bytes.Buffer)
+	buf.Reset()
+	a := &answer{host: h, status: res.StatusCode, buf: buf}
+	n, err := buf.ReadFrom(io.LimitReader(res.Body, maxAnswer+1))
+	if err == nil && n > maxAnswer {
+		err = fmt.Errorf("answer is larger than %d bytes", maxAnswer)
+	}
+	if err != nil {
+		a.release()
+		return nil, fail(networkOutcome(err), res.StatusCode, err)
+	}
+	a.body = buf.Bytes()
+	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusAccepted {
+		return a, nil
+	}
+	ue := &upstreamError{
+		outcome:    statusOutcome(res.StatusCode),
+		host:       h.name,
+		status:     res.StatusCode,
+		cause:      printable(res.Header.Get("x-ic-error-cause"), 64),
+		text:       printable(string(a.body[:min(len(a.body), maxErrorText)]), 200),
+		retryAfter: retryAfter(res.Header.Get("Retry-After")),
+	}
+	a.release()
+	return nil, ue
+}
+
+// withoutURL drops the method and URL that http.Client puts around errors; the host is named already.
+func withoutURL(err error) error {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil || !strings.HasPrefix(err.Error(), "Post ") && !strings.HasPrefix(err.Error(), "Get ") {
+			return err
+		}
+		err = inner
+	}
+}
+
+func networkOutcome(err error) Outcome {
+	var ne net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &ne) && ne.Timeout() {
+		return OutcomeTimeout
+	}
+	return OutcomeNetwork
+}
+
+func statusOutcome(status int) Outcome {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return OutcomeRateLimited
+	case status >= 500 || status < 400: // a redirect is no answer either
+		return OutcomeUnavailable
+	}
+	return OutcomeBadRequest
+}
+
+// retryAfter reads the header in its form in seconds; boundary nodes send no dates.
+func retryAfter(header string) time.Duration {
+	n, err := strconv.Atoi(strings.TrimSpace(header))
+	if err != nil || n < 0 {
+		return 0
+	}
+	return time.Duration(min(n, 3600)) * time.Second
+}
+
+// printable makes a text of strangers fit for logs and close frames: printable ASCII, at most limit bytes.
+func printable(s string, limit int) string {
+	var b strings.Builder
+	for _, r := range s {
+		if b.Len() >= limit {
+			break
+		}
+		switch {
+		case r >= 0x20 && r < 0x7f:
+			b.WriteRune(r)
+		case r == '\n' || r == '\t' || r == '\r':
+			b.WriteByte(' ')
+		default:
+			b.WriteByte('?')
+		}
+	}
+	return strings.TrimSpace(b.String())
+}
