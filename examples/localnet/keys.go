@@ -37,6 +37,9 @@ func (n *Network) verifySignature(der, msg, sig []byte) error {
 	if point, ok := bytes.CutPrefix(der, p256Prefix); ok {
 		return verifyP256(point, msg, sig)
 	}
+	if id, seed, ok := parseCanisterKey(der); ok {
+		return n.verifyCanisterSignature(id, seed, msg, sig)
+	}
 	return errors.New("unsupported public key algorithm")
 }
 

@@ -14,7 +14,12 @@ type witnessTree interface {
 
 var websocketLabel = []byte("websocket")
 
-func newWitnessTree(motoko bool) witnessTree { return trieWitness{} }
+func newWitnessTree(motoko bool) witnessTree {
+	if motoko {
+		return trieWitness{}
+	}
+	return rbWitness{}
+}
 
 // trieWitness has its keys at the leaves, as the Motoko library's tree.
 type trieWitness struct{ root *node }
