@@ -1,0 +1,118 @@
+package caddymodule
+
+import (
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+)
+
+// Defaults of the knobs that belong to this package alone. The defaults of the gateway's own knobs are relay's.
+const (
+	// DefaultIdentity is the name of the key in Caddy's storage when `identity` is not given.
+	DefaultIdentity = "default"
+)
+
+// Bounds of knobs, each with the reason for it.
+const (
+	// maxMessageSizeLimit is the IC's ingress limit: nothing larger can reach a canister.
+	maxMessageSizeLimit = 2 << 20
+	// minMessageSize leaves room for a ws_open envelope with a long delegation chain.
+	minMessageSize = 16 << 10
+	// minPollInterval keeps a typing mistake (`10us`) from becoming a denial of service against a boundary node.
+	minPollInterval = 10 * time.Millisecond
+	// minOutboxBytes is a frame of the largest message that most canisters send with its certificate.
+	minOutboxBytes = 64 << 10
+	// maxRelayWindow bounds the envelopes that one client may have in flight.
+	maxRelayWindow = 64
+)
+
+// Identity names the key that makes the gateway who it is for canisters: its principal selects the queue of messages
+// that a canister keeps for it. Exactly one of the fields may be set; with neither, the key DefaultIdentity in Caddy's
+// storage is used.
+type Identity struct {
+	// Name of an Ed25519 key in Caddy's storage, under the id of this Caddy instance. It is created on first use (never
+	// by `caddy validate`). Letters, digits, dot, dash and underscore; at most 64. Placeholders are resolved at start.
+	Name string `json:"name,omitempty"`
+	// Path of a file with a private key: PKCS#8 as PEM or as raw DER, such as the key_pair file of the Rust gateway,
+	// with an Ed25519 key. Placeholders are resolved at start.
+	File string `json:"file,omitempty"`
+}
+
+// Outbox bounds what may wait for one client. A client that falls further behind is closed as a slow consumer, because
+// leaving out a message would break its sequence.
+type Outbox struct {
+	// Frames that may wait. Default: 256.
+	Frames int `json:"frames,omitempty"`
+	// Bytes that may wait, all frames together. Default: 1 MiB.
+	Bytes int64 `json:"bytes,omitempty"`
+}
+
+// Knobs are the settings of one icws handler. Their names are the same in JSON and in the Caddyfile. Zero or absent means
+// the default, which suits a public server. "Gateway" settings select the pooled gateway: handlers whose gateway settings are
+// equal share one gateway, also across reloads. "Admission" settings belong to the handler and apply to new sessions at once.
+type Knobs struct {
+	// Admission: ids of the canisters that clients may reach, or "any" as the only element. Required.
+	// Placeholders are resolved at start; one placeholder may hold several ids, separated by commas or spaces.
+	Canister []string `json:"canister,omitempty"`
+
+	// Gateway: "mainnet" (the default), or base URLs of boundary nodes or of a local replica; several fail over by health.
+	// Placeholders are resolved at start; one placeholder may hold several URLs.
+	Network []string `json:"network,omitempty"`
+
+	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the DER
+	// in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is for development.
+	// Default: the key of mainnet, which is built in. Placeholders are resolved at start.
+	RootKey string `json:"root_key,omitempty"`
+
+	// Gateway: the key that is this gateway's identity.
+	Identity *Identity `json:"identity,omitempty"`
+
+	// Admission: which pages may open sessions, as patterns over the Origin header: `https://app.example.com`,
+	// `https://*.icp0.io`, `http://localhost:*`, `null`. Requests without the header, which browsers always send,
+	// are not affected. Default: any.
+	Origin []string `json:"origin,omitempty"`
+
+	// Gateway: period of polling a canister that has traffic. At least 10ms. Default: 100ms.
+	PollInterval caddy.Duration `json:"poll_interval,omitempty"`
+	// Gateway: period of polling a silent canister, reached step by step. At least poll_interval. Default: 500ms.
+	PollIdleInterval caddy.Duration `json:"poll_idle_interval,omitempty"`
+	// Gateway: requests per second to the network, all canisters together. Default: 200.
+	UpstreamRate float64 `json:"upstream_rate,omitempty"`
+	// Gateway: time for one request to the network. Default: 10s.
+	UpstreamTimeout caddy.Duration `json:"upstream_timeout,omitempty"`
+	// Gateway: clients of a canister that stays unreachable or unverifiable this long are closed. At least
+	// upstream_timeout. Default: 2m.
+	OutageTimeout caddy.Duration `json:"outage_timeout,omitempty"`
+	// Gateway: envelopes of one client in flight at a time, 1 to 64. 1 keeps strict order. Default: 1.
+	RelayWindow int `json:"relay_window,omitempty"`
+	// Gateway: also verify the node signatures of replies without messages. Default: false.
+	VerifyEmpty bool `json:"verify_empty,omitempty"`
+	// Gateway: what to do with clients that a canister still lists for this gateway after a crash: "close" tells the
+	// canister, "keep" leaves them, for instances that share an identity. Default: close.
+	Orphans string `json:"orphans,omitempty"`
+
+	// Admission: sessions of the gateway. Default: 20000.
+	MaxSessions int `json:"max_sessions,omitempty"`
+	// Admission: sessions per client address (Caddy's client_ip, which respects trusted_proxies). Default: 100.
+	MaxSessionsPerIP int `json:"max_sessions_per_ip,omitempty"`
+	// Admission: sessions per canister. Default: 20000.
+	MaxSessionsPerCanister int `json:"max_sessions_per_canister,omitempty"`
+	// Gateway: canisters polled at a time. Default: 1000.
+	MaxCanisters int `json:"max_canisters,omitempty"`
+	// Admission: bytes of one client message, 16 KiB to 2 MiB (the IC's ingress limit). Default: 2 MiB.
+	MaxMessageSize int64 `json:"max_message_size,omitempty"`
+
+	// Gateway: what may wait for one client.
+	Outbox *Outbox `json:"outbox,omitempty"`
+
+	// Gateway: time from the upgrade to a valid ws_open. Default: 15s.
+	OpenTimeout caddy.Duration `json:"open_timeout,omitempty"`
+	// Gateway: period of pings to idle clients. Must exceed pong_timeout. Default: 25s.
+	PingInterval caddy.Duration `json:"ping_interval,omitempty"`
+	// Gateway: time for the answer to a ping. Default: 10s.
+	PongTimeout caddy.Duration `json:"pong_timeout,omitempty"`
+	// Gateway: time for one write to a client. Default: 10s.
+	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
+	// Gateway: closes of a drain are spread over this time, and the exit of Caddy waits for it at most. Default: 15s.
+	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
+}

@@ -1,0 +1,181 @@
+package caddymodule
+
+import (
+	"bufio"
+	"crypto/rand"
+	"encoding/base64"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+// connect answers an extended CONNECT (RFC 8441, RFC 9220) and returns the WebSocket on its stream. The stream ends when
+// the handler returns, so the caller must wait for streamConn.wait before it does.
+//
+// gorilla/websocket knows HTTP/1.1 only. It is shown the request as it would look there, a connection made of the stream's
+// two directions, and its answer is dropped: the real one is status 200 on the stream.
+func connect(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, *streamConn, error) {
+	var key [16]byte
+	if _, err := rand.Read(key[:]); err != nil {
+		return nil, nil, err
+	}
+	shown := &http.Request{
+		Method: http.MethodGet, URL: r.URL, Host: r.Host,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Connection":            {"Upgrade"},
+			"Upgrade":               {"websocket"},
+			"Sec-Websocket-Version": {"13"},
+			"Sec-Websocket-Key":     {base64.StdEncoding.EncodeToString(key[:])},
+		},
+	}
+	conn := newStreamConn(w, r)
+	ws, err := runUpgrader(upgrader, &streamWriter{ResponseWriter: w, conn: conn}, shown, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	return ws, conn, nil
+}
+
+// streamWriter hands gorilla/websocket the stream as if it were a hijacked connection.
+type streamWriter struct {
+	http.ResponseWriter
+	conn *streamConn
+}
+
+// Hijack accepts the stream.
+func (s *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	s.WriteHeader(http.StatusOK)
+	if err := s.conn.control.Flush(); err != nil {
+		return nil, nil, err
+	}
+	return s.conn, bufio.NewReadWriter(bufio.NewReaderSize(s.conn, 16), bufio.NewWriterSize(s.conn, 16)), nil
+}
+
+// streamConn is a net.Conn over the two directions of an HTTP/2 or HTTP/3 stream. One goroutine may read and one may
+// write at a time, as with any net.Conn under gorilla/websocket. After wait has returned, the request and its response
+// writer are not touched any more.
+type streamConn struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	body    io.ReadCloser
+	local   net.Addr
+	remote  net.Addr
+
+	closed  atomic.Bool
+	done    chan struct{} // closed by Close
+	started bool          // gorilla's HTTP/1.1 answer has been dropped; guarded by writing
+	reading sync.Mutex    // held during a read of body
+	writing sync.Mutex    // held during a write to w
+	setting sync.Mutex    // held while the read deadline is set, which a read in flight must not hold up
+}
+
+func newStreamConn(w http.ResponseWriter, r *http.Request) *streamConn {
+	c := &streamConn{
+		w: w, control: http.NewResponseController(w), body: r.Body,
+		remote: streamAddr(r.RemoteAddr), done: make(chan struct{}),
+	}
+	c.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if c.local == nil {
+		c.local = streamAddr("")
+	}
+	return c
+}
+
+// Read reads what the client sends.
+func (c *streamConn) Read(p []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if c.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	return c.body.Read(p)
+}
+
+// Write sends p to the client at once. The first write is gorilla's answer to the HTTP/1.1 request it was shown.
+func (c *streamConn) Write(p []byte) (int, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closed.Load() {
+		return 0, net.ErrClosed
+	}
+	if !c.started {
+		c.started = true
+		return len(p), nil
+	}
+	n, err := c.w.Write(p)
+	if err != nil {
+		return n, err
+	}
+	return n, c.control.Flush()
+}
+
+// Close ends both directions. A write in flight ends by its deadline.
+func (c *streamConn) Close() error {
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	err := c.body.Close() // wakes a read in flight
+	close(c.done)
+	return err
+}
+
+// wait blocks until the connection is closed and nobody uses the stream any more.
+func (c *streamConn) wait() {
+	<-c.done
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.setting.Lock()
+	defer c.setting.Unlock()
+}
+
+// LocalAddr returns the server's address.
+func (c *streamConn) LocalAddr() net.Addr { return c.local }
+
+// RemoteAddr returns the address that the request came from.
+func (c *streamConn) RemoteAddr() net.Addr { return c.remote }
+
+// SetDeadline sets both deadlines.
+func (c *streamConn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}
+
+// SetReadDeadline bounds reads. On HTTP/2 a deadline that has passed ends the stream's incoming half for good.
+func (c *streamConn) SetReadDeadline(t time.Time) error {
+	c.setting.Lock()
+	defer c.setting.Unlock()
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	return c.control.SetReadDeadline(t)
+}
+
+// SetWriteDeadline bounds the next write. It waits for a write in flight, because the response writers of Caddy keep the
+// deadline in plain fields.
+func (c *streamConn) SetWriteDeadline(t time.Time) error {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	if c.closed.Load() {
+		return net.ErrClosed
+	}
+	return c.control.SetWriteDeadline(t)
+}
+
+// streamAddr turns the address of a request into a net.Addr.
+func streamAddr(text string) net.Addr {
+	if addr, err := netip.ParseAddrPort(text); err == nil {
+		return net.TCPAddrFromAddrPort(addr)
+	}
+	return &net.UnixAddr{Name: text, Net: "unix"}
+}

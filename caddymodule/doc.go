@@ -1,0 +1,13 @@
+// Package caddymodule makes the IC WebSocket gateway of package relay a part of Caddy: the HTTP handler
+// http.handlers.icws with its Caddyfile directive and JSON form, the pool that lets sessions outlive a configuration,
+// the gateway's identity in Caddy's storage, metrics, traces, the admin endpoints and the commands.
+//
+// Nothing of the protocol itself lives here. A request passes through these files in order: handler.go decides whether
+// it opens a WebSocket, origin.go whether its page may do so, relay's limits whether there is room, upgrade.go (HTTP/1.1)
+// or connect.go (HTTP/2 and HTTP/3) makes it a connection, and relay takes the connection over.
+//
+// Life of a configuration: Provision reads and checks everything that can be checked without a network and without
+// writing to disk, because `caddy validate` provisions too. The gateway itself is acquired from the pool when the
+// configuration starts (app.go), so that a configuration that is only validated, or that fails to provision, never
+// creates an identity or a gateway.
+package caddymodule

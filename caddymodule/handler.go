@@ -1,0 +1,281 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"go.opentelemetry.io/otel/trace"
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/relay"
+)
+
+func init() {
+	caddy.RegisterModule(Handler{})
+}
+
+// Handler is a gateway between WebSocket clients and canisters of the Internet Computer. A request that opens a WebSocket,
+// by an HTTP/1.1 upgrade or by extended CONNECT over HTTP/2 and HTTP/3, becomes a session: the client's signed messages
+// go to its canister in order, and the canister's certified messages come back, verified on the way. Every other request
+// goes to the next handler.
+//
+// Refused openings are errors that handle_errors can answer: 400, 405 and 426 for malformed ones, 403 for an origin that is
+// not allowed, 429 for max_sessions_per_ip, and 503 for the other limits and during a drain, both with Retry-After.
+//
+// Sessions outlive the configuration that took them, as long as the next one has a handler with the same gateway settings.
+//
+// It sets these placeholders for the handlers after it:
+//
+//	{http.icws.gateway_principal}  the gateway's principal, which canisters keep its queue under
+type Handler struct {
+	Knobs
+
+	gateway *gatewayRef // how to get at the pooled gateway; shared with the icws app
+	policy  *relay.Policy
+	noIP    *relay.Policy // the same without the limit per address, for clients that have none
+	origins origins
+	logger  *zap.Logger
+	stats   *collectors
+}
+
+// CaddyModule returns the Caddy module information.
+func (Handler) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{
+		ID:  "http.handlers.icws",
+		New: func() caddy.Module { return new(Handler) },
+	}
+}
+
+// Provision resolves and checks the settings. It contacts no network, creates no identity and starts nothing: `caddy
+// validate` provisions too. The gateway is acquired when the configuration starts.
+func (h *Handler) Provision(ctx caddy.Context) error {
+	h.logger = ctx.Logger()
+	repl := caddy.NewReplacer()
+
+	cfg, source, err := h.resolveGateway(repl)
+	if err != nil {
+		return err
+	}
+	if err := h.resolveAdmission(repl); err != nil {
+		return err
+	}
+	if h.stats, err = registerCollectors(ctx.GetMetricsRegistry()); err != nil {
+		return fmt.Errorf("registering metrics: %w", err)
+	}
+
+	app, err := ctx.App(appID)
+	if err != nil {
+		return err
+	}
+	h.gateway = app.(*App).add(&gatewayRef{
+		config:    cfg,
+		source:    source,
+		storage:   ctx.Storage(),
+		logger:    h.logger,
+		canisters: h.policy.Canisters,
+	})
+	return nil
+}
+
+// resolveGateway handles the knobs that shape the gateway.
+func (h *Handler) resolveGateway(repl *caddy.Replacer) (relay.Config, *identitySource, error) {
+	var none relay.Config
+	urls, err := resolveList(repl, "network", h.Network)
+	if err != nil {
+		return none, nil, err
+	}
+	rootKey, err := resolve(repl, "root_key", h.RootKey)
+	if err != nil {
+		return none, nil, err
+	}
+	n, err := resolveNetwork(urls, rootKey)
+	if err != nil {
+		return none, nil, err
+	}
+	if n.fetch {
+		h.logger.Warn("root_key fetch trusts whoever answers for the network: for development only")
+	}
+	var id *Identity
+	if h.Identity != nil {
+		id = new(Identity)
+		if id.Name, err = resolve(repl, "identity", h.Identity.Name); err != nil {
+			return none, nil, err
+		}
+		if id.File, err = resolve(repl, "identity file", h.Identity.File); err != nil {
+			return none, nil, err
+		}
+	}
+	source, err := resolveIdentity(id, h.logger)
+	if err != nil {
+		return none, nil, err
+	}
+	return h.relayConfig(n), source, nil
+}
+
+// resolveAdmission handles the knobs that decide which sessions this handler takes.
+func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
+	ids, err := resolveList(repl, "canister", h.Canister)
+	if err != nil {
+		return err
+	}
+	canisters, anyCanister, err := parseCanisters(ids)
+	if err != nil {
+		return err
+	}
+	if anyCanister {
+		h.logger.Warn("canister any lets clients use this gateway, and its request budget, for every canister")
+	}
+	if h.origins, err = parseOrigins(h.Origin); err != nil {
+		return err
+	}
+	h.policy = h.Knobs.policy(canisters, anyCanister)
+	noIP := *h.policy
+	noIP.MaxSessionsPerIP = 0
+	h.noIP = &noIP
+	return nil
+}
+
+// Validate checks values and their relations.
+func (h *Handler) Validate() error {
+	return h.Knobs.validate(h.gateway.config)
+}
+
+// Cleanup gives the gateway back. Its sessions stay if another configuration holds it too, and are drained otherwise.
+func (h *Handler) Cleanup() error {
+	if h.gateway == nil {
+		return nil // Provision failed before there was anything
+	}
+	return h.gateway.release()
+}
+
+// ServeHTTP takes WebSocket openings and passes everything else on. After an HTTP/1.1 upgrade it returns at once, which
+// frees all that Caddy keeps for a request: that is most of what an idle client would cost.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	kind := openingOf(r)
+	pooled, err := h.gateway.acquire()
+	if err == nil {
+		if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+			repl.Set("http.icws.gateway_principal", pooled.principal)
+		}
+	}
+	if kind == openingNone {
+		return next.ServeHTTP(w, r)
+	}
+	if err != nil {
+		h.stats.refused("not_ready")
+		return unavailable(w, time.Second, err)
+	}
+	if err := checkOpening(w, r, kind); err != nil {
+		h.stats.refused("opening")
+		return err
+	}
+	if !h.origins.allows(r) {
+		h.stats.refused("origin")
+		return caddyhttp.Error(http.StatusForbidden, fmt.Errorf("origin %q is not allowed", r.Header.Get("Origin")))
+	}
+
+	policy, ip := h.policy, clientIP(r)
+	if !ip.IsValid() {
+		policy = h.noIP
+	}
+	ticket, err := pooled.gateway.Reserve(policy, ip)
+	if err != nil {
+		return h.refuse(w, err)
+	}
+	defer ticket.Release() // does nothing once the session has begun
+
+	if kind == openingConnect {
+		ws, stream, err := connect(pooled.upgrader, w, r)
+		if err != nil {
+			return h.failed(err)
+		}
+		ticket.Serve(sessionContext(r), ws)
+		stream.wait() // the stream ends when this handler returns
+		return nil
+	}
+	ws, err := upgrade(pooled.upgrader, w, r)
+	if err != nil {
+		return h.failed(err)
+	}
+	ticket.Serve(sessionContext(r), ws)
+	return nil
+}
+
+// refuse turns a limit of the gateway into an HTTP answer, which a client can act on, unlike a close code that comes
+// after the upgrade.
+func (h *Handler) refuse(w http.ResponseWriter, err error) error {
+	var limit *relay.LimitError
+	switch {
+	case errors.As(err, &limit):
+		h.stats.refused(limit.Limit)
+		if limit.Limit == "max_sessions_per_ip" {
+			setRetryAfter(w, limit.RetryAfter)
+			return caddyhttp.Error(http.StatusTooManyRequests, err)
+		}
+		return unavailable(w, limit.RetryAfter, err)
+	case errors.Is(err, relay.ErrDraining):
+		h.stats.refused("draining")
+		return unavailable(w, time.Second, err)
+	}
+	h.stats.refused("error")
+	return caddyhttp.Error(http.StatusInternalServerError, err)
+}
+
+// failed handles an upgrade that did not happen.
+func (h *Handler) failed(err error) error {
+	h.stats.refused("upgrade")
+	var broken *brokenUpgradeError
+	if errors.As(err, &broken) {
+		h.logger.Debug("client left during the upgrade", zap.Error(err))
+		return nil
+	}
+	return err
+}
+
+// unavailable is a 503 that says when to come back.
+func unavailable(w http.ResponseWriter, after time.Duration, err error) error {
+	setRetryAfter(w, after)
+	return caddyhttp.Error(http.StatusServiceUnavailable, err)
+}
+
+// setRetryAfter rounds up to the whole seconds that the header knows.
+func setRetryAfter(w http.ResponseWriter, after time.Duration) {
+	seconds := max(1, int64((after+time.Second-1)/time.Second))
+	w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
+}
+
+// clientIP returns the address that limits count, which is Caddy's client_ip and therefore the right one behind trusted
+// proxies. It is invalid for clients that have none, such as those of a Unix socket.
+func clientIP(r *http.Request) netip.Addr {
+	text, _ := caddyhttp.GetVar(r.Context(), caddyhttp.ClientIPVarKey).(string)
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.WithZone("").Unmap()
+}
+
+// sessionContext keeps the trace of the opening request for the spans of its session, and nothing else of the request:
+// a session lives for days, and the request's context leads to its whole configuration.
+func sessionContext(r *http.Request) context.Context {
+	span := trace.SpanFromContext(r.Context())
+	if !span.SpanContext().IsSampled() {
+		return context.Background()
+	}
+	return trace.ContextWithSpan(context.Background(), span)
+}
+
+// Interface guards
+var (
+	_ caddy.Provisioner           = (*Handler)(nil)
+	_ caddy.Validator             = (*Handler)(nil)
+	_ caddy.CleanerUpper          = (*Handler)(nil)
+	_ caddyhttp.MiddlewareHandler = (*Handler)(nil)
+)

@@ -1,0 +1,46 @@
+package caddymodule
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/caddyserver/caddy/v2"
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/caddyserver/certmagic"
+
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+)
+
+// runCaddyEnv makes the test binary behave like a caddy binary with this module, so that tests can start whole processes,
+// stop them with signals and kill them, without building anything.
+const runCaddyEnv = "ICWS_TEST_RUN_CADDY"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(runCaddyEnv) != "" {
+		caddycmd.Main()
+		return
+	}
+	os.Exit(runTests(m))
+}
+
+// runTests keeps everything that Caddy writes (instance id, storage, autosave) in a directory that is removed at the end.
+func runTests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "icws-caddymodule")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	for name, sub := range map[string]string{"XDG_DATA_HOME": "data", "XDG_CONFIG_HOME": "config", "HOME": "home"} {
+		if err := os.Setenv(name, filepath.Join(dir, sub)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+	}
+	// Both were computed from the environment before this function could change it.
+	caddy.ConfigAutosavePath = filepath.Join(dir, "config", "autosave.json")
+	caddy.DefaultStorage = &certmagic.FileStorage{Path: caddy.AppDataDir()}
+	return m.Run()
+}

@@ -1,0 +1,226 @@
+package caddymodule
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/idna"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+const (
+	// networkMainnet is the value of `network` that stands for the Internet Computer itself.
+	networkMainnet = "mainnet"
+	// rootKeyFetch is the value of `root_key` that asks the network for its own key.
+	rootKeyFetch = "fetch"
+
+	// maxRootKeyFile bounds what is read of a root key file. A key is 133 bytes.
+	maxRootKeyFile = 16 << 10
+	// maxHosts bounds the boundary nodes of one gateway: their health is kept and compared on every request.
+	maxHosts = 64
+)
+
+// mainnetHosts are what `network mainnet` stands for, in order of preference: the API domain first, then the two
+// domains that serve canisters, which accept API calls too.
+var mainnetHosts = []string{"https://icp-api.io", "https://icp0.io", "https://ic0.app"}
+
+// mainnetDomains are the domains under which every host is a boundary node of mainnet. The pinned key is the only one
+// that may ever be used for them.
+var mainnetDomains = []string{"icp-api.io", "icp0.io", "ic0.app", "internetcomputer.org", "icp.net"}
+
+// network is the resolved form of the `network` and `root_key` knobs.
+type network struct {
+	hosts   []*url.URL
+	rootKey []byte // DER; nil when fetched
+	fetch   bool
+}
+
+// resolveNetwork turns the two knobs, placeholders already replaced, into hosts and the key that their certificates are
+// checked with. It reads the root key file, if that is what is configured, and contacts nobody.
+func resolveNetwork(values []string, rootKey string) (*network, error) {
+	if len(values) == 0 {
+		values = []string{networkMainnet}
+	}
+	if len(values) > maxHosts {
+		return nil, fmt.Errorf("network has %d URLs: use at most %d", len(values), maxHosts)
+	}
+	n := new(network)
+	mainnet, local := "", ""
+	for _, value := range values {
+		if value == networkMainnet {
+			if len(values) > 1 {
+				return nil, errors.New("network mainnet already includes its boundary nodes: remove the URLs, or list URLs only")
+			}
+			for _, host := range mainnetHosts {
+				u, err := parseHost(host)
+				if err != nil {
+					return nil, err
+				}
+				n.hosts = append(n.hosts, u)
+			}
+			mainnet = value
+			continue
+		}
+		u, err := parseHost(value)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(n.hosts, func(o *url.URL) bool { return *o == *u }) {
+			return nil, fmt.Errorf("network %s is given twice: remove one of them", u)
+		}
+		n.hosts = append(n.hosts, u)
+		switch {
+		case isMainnet(u.Hostname()):
+			mainnet = u.String()
+			if u.Scheme != "https" {
+				return nil, fmt.Errorf("network %s must be https", u)
+			}
+		case isLocal(u.Hostname()):
+			local = u.String()
+		}
+	}
+	if mainnet != "" && local != "" {
+		return nil, fmt.Errorf("network mixes %s, which is mainnet, with %s, which is not: they have different root keys", mainnet, local)
+	}
+	if err := n.resolveRootKey(rootKey, mainnet, local); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *network) resolveRootKey(value, mainnet, local string) error {
+	pinned := verify.MainnetRootKey()
+	switch {
+	case value == "" && local != "":
+		return fmt.Errorf("network %s is not mainnet, so root_key is needed: its file, its DER in hexadecimal, or `fetch` for development", local)
+	case value == "":
+		// Boundary nodes have names of their own; unless told otherwise, whatever they answer must be mainnet's.
+		n.rootKey = pinned
+		return nil
+	case value == rootKeyFetch && mainnet != "":
+		return fmt.Errorf("root_key fetch is refused for %s: mainnet's key is built in, remove the line", mainnet)
+	case value == rootKeyFetch:
+		n.fetch = true
+		return nil
+	}
+	key, err := loadRootKey(value)
+	if err != nil {
+		return err
+	}
+	if mainnet != "" && !bytes.Equal(key, pinned) {
+		return fmt.Errorf("root_key is not the key of %s: mainnet's key is built in, remove the line", mainnet)
+	}
+	n.rootKey = key
+	return nil
+}
+
+// parseHost checks one URL of `network` and brings it into one spelling, so that equal hosts are equal strings.
+func parseHost(value string) (*url.URL, error) {
+	u, err := url.Parse(value)
+	if err != nil || u.Host == "" {
+		return nil, fmt.Errorf("network %q is not a URL: write mainnet or a URL like http://127.0.0.1:4943", value)
+	}
+	u.Scheme = strings.ToLower(u.Scheme)
+	if u.Scheme != "https" && u.Scheme != "http" {
+		return nil, fmt.Errorf("network %q must start with https:// or http://", value)
+	}
+	if u.User != nil {
+		return nil, fmt.Errorf("network %s must not hold credentials", u.Redacted())
+	}
+	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return nil, fmt.Errorf("network %q must have no query and no fragment: the gateway appends the path of each call", value)
+	}
+	host, port := u.Hostname(), u.Port()
+	if _, err := netip.ParseAddr(host); err != nil {
+		// Lookup mapping folds case and the full-width characters that resolvers accept, so that a host is recognized
+		// as mainnet's however it is spelled.
+		ascii, err := idna.Lookup.ToASCII(strings.TrimRight(host, "."))
+		if err != nil || ascii == "" {
+			return nil, fmt.Errorf("network %q has an invalid host name", value)
+		}
+		host = strings.TrimRight(ascii, ".")
+	}
+	if (u.Scheme == "https" && port == "443") || (u.Scheme == "http" && port == "80") {
+		port = ""
+	}
+	switch {
+	case port != "":
+		host = net.JoinHostPort(host, port)
+	case strings.Contains(host, ":"):
+		host = "[" + host + "]"
+	}
+	return &url.URL{Scheme: u.Scheme, Host: host, Path: strings.TrimRight(u.Path, "/")}, nil
+}
+
+// isMainnet reports whether a normalized host name belongs to mainnet.
+func isMainnet(host string) bool {
+	return slices.ContainsFunc(mainnetDomains, func(domain string) bool {
+		return host == domain || strings.HasSuffix(host, "."+domain)
+	})
+}
+
+// isLocal reports whether a normalized host can only be a replica of one's own: names and addresses that the public
+// Internet does not route.
+func isLocal(host string) bool {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		addr = addr.Unmap()
+		return addr.IsLoopback() || addr.IsPrivate() || addr.IsLinkLocalUnicast() || addr.IsUnspecified()
+	}
+	return !strings.Contains(host, ".") || strings.HasSuffix(host, ".localhost") || strings.HasSuffix(host, ".local") ||
+		strings.HasSuffix(host, ".internal")
+}
+
+// loadRootKey reads a root key given as hexadecimal DER or as the path of a file that holds PEM, DER or hexadecimal.
+func loadRootKey(value string) ([]byte, error) {
+	if key, err := hex.DecodeString(value); err == nil && len(key) >= 64 {
+		return checkRootKey(key, "root_key")
+	}
+	raw, err := readBounded(value, maxRootKeyFile)
+	if err != nil {
+		return nil, fmt.Errorf("root_key is neither %s nor hexadecimal DER, and reading it as a file failed: %w", rootKeyFetch, err)
+	}
+	name := "root_key " + value
+	if block, _ := pem.Decode(raw); block != nil {
+		return checkRootKey(block.Bytes, name)
+	}
+	if key, err := hex.DecodeString(string(bytes.TrimSpace(raw))); err == nil {
+		return checkRootKey(key, name)
+	}
+	return checkRootKey(raw, name)
+}
+
+// checkRootKey refuses what no certificate could ever be verified with.
+func checkRootKey(der []byte, name string) ([]byte, error) {
+	if _, err := verify.NewAuthority(der); err != nil {
+		return nil, fmt.Errorf("%s is not a DER-encoded BLS12-381 key of an Internet Computer: %w", name, err)
+	}
+	return der, nil
+}
+
+// readBounded reads a regular file of at most limit bytes.
+func readBounded(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(raw)) > limit {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, limit)
+	}
+	return raw, nil
+}
