@@ -32,6 +32,10 @@ type canister struct {
 	emptied  time.Time // when the last session left
 	poll     pollStatus
 	ackHint  bool // the missing acks have been logged
+
+	orphans  map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
+	departed map[verify.ClientKey]time.Time // were here, or were closed; when
+	adopting bool                           // closeOrphans runs
 }
 
 // pollStatus is how polling goes, for the admin API and for what clients are told.
@@ -55,6 +59,8 @@ func newCanister(g *Gateway, id verify.Principal) *canister {
 		routes:   make(map[verify.ClientKey]*session),
 		latest:   make(map[verify.Principal]*session),
 		awaiting: make(map[*session]time.Time),
+		orphans:  make(map[verify.ClientKey]time.Time),
+		departed: make(map[verify.ClientKey]time.Time),
 		active:   now,
 		emptied:  now,
 	}
@@ -114,6 +120,7 @@ func (c *canister) remove(s *session) {
 	delete(c.sessions, s.key)
 	delete(c.routes, s.key)
 	delete(c.awaiting, s)
+	c.depart(s.key)
 	if c.latest[s.key.Principal] == s {
 		delete(c.latest, s.key.Principal)
 	}
@@ -228,6 +235,7 @@ func (c *canister) receive(page *verify.Page, i int) {
 	s := c.routes[m.Client]
 	c.mu.Unlock()
 	if s == nil {
+		c.noteOrphan(m, page.Time)
 		return
 	}
 	if m.Poison != nil {

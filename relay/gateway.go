@@ -197,6 +197,9 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 	if len(g.canisters) >= g.cfg.MaxCanisters {
 		return nil, because(OverCapacity, "gateway polls as many canisters as it may, try again later")
 	}
+	if len(g.canisters) == 0 {
+		g.meetPeers()
+	}
 	c := newCanister(g, id)
 	g.canisters[id] = c
 	g.spawn("poller", c.run, c.crashed)
@@ -228,6 +231,7 @@ func (g *Gateway) Close() error {
 		s.abort(because(Draining, ""))
 	}
 	g.wg.Wait()
+	g.leavePeers()
 	g.up.close()
 	return nil
 }

@@ -63,19 +63,31 @@ func (p *poller) skip(page *verify.Page, end bool, start uint64) {
 	if !found {
 		return // nothing here is older: begin with it
 	}
-	full := low == page.Messages[len(page.Messages)-1].Nonce
-	for step, high := uint64(pageSize), uint64(0); full && !end; {
+	if !end && low == page.Messages[len(page.Messages)-1].Nonce {
+		low = p.search(low, 0, start)
+	}
+	p.mu.Lock()
+	p.at.next = low + 1
+	p.mu.Unlock()
+	if !p.g.cfg.KeepOrphans {
+		oldest := page.Messages[0].Nonce
+		p.g.spawn("orphan scan", func() { p.scanOrphans(p.g.ctx, oldest, low+1, start) }, nil)
+	}
+	p.logger().Debug("skipped messages of an earlier run", zap.Uint64("messages", low+1))
+}
+
+// search returns the nonce of a message older than start that has at most about a page of such behind it. low is one
+// that is known to be older, high one that is known not to be, or 0.
+func (p *poller) search(low, high, start uint64) uint64 {
+	for step := uint64(pageSize); high == 0 || high-low > pageSize; {
 		probe := low + step
 		if high != 0 {
 			probe = low + (high-low)/2
 		}
-		if high != 0 && high-low <= pageSize {
-			break // the usual polling finds the rest
-		}
-		at, older, e := p.lookAt(probe, start)
+		at, older, err := p.lookAt(probe, start)
 		switch {
-		case e != nil:
-			full = false // searching is a favour: poll from here
+		case err != nil:
+			return low // searching is a favour: go on from here
 		case older:
 			low = max(low, at)
 			step *= 4
@@ -83,10 +95,7 @@ func (p *poller) skip(page *verify.Page, end bool, start uint64) {
 			high = probe
 		}
 	}
-	p.mu.Lock()
-	p.at.next = low + 1
-	p.mu.Unlock()
-	p.logger().Debug("skipped messages of an earlier run", zap.Uint64("messages", low+1))
+	return low
 }
 
 // lookAt polls from nonce and reports whether there is a message older than start, and the nonce of the last such one.

@@ -60,6 +60,7 @@ type session struct {
 	key      verify.ClientKey
 	closing  *closing // why it ended
 	echo     []byte   // payload of the close frame that answers the client's; nil = none
+	farewell string   // what the client said in its close frame, printable
 	out      outbox
 	in       inbox
 	opened   openState
@@ -163,7 +164,7 @@ func (s *session) cleanup() {
 
 	s.leaveCanister()
 	s.mu.Lock()
-	c, home := s.closing, s.canister
+	c, home, farewell := s.closing, s.canister, s.farewell
 	s.mu.Unlock()
 	lasted := time.Since(s.started)
 	g.cfg.Metrics.SessionClosed(home.principal(), c.reason, lasted)
@@ -182,6 +183,9 @@ func (s *session) cleanup() {
 		}
 		if home != nil {
 			fields = append(fields, zap.Stringer("canister_id", home.id))
+		}
+		if farewell != "" {
+			fields = append(fields, zap.String("client_text", farewell))
 		}
 		ce.Write(fields...)
 	}

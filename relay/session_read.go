@@ -116,6 +116,7 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 		return
 	}
 	s.mu.Lock()
+	s.farewell = printable(ce.Text, maxCloseText)
 	switch ce.Code {
 	case websocket.CloseNoStatusReceived:
 		s.echo = []byte{}
@@ -126,9 +127,16 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 	if !s.canisterClosed.IsZero() {
 		reason = CanisterClosed
 	}
+	home := s.canister
 	s.mu.Unlock()
 	s.end(because(reason, ""))
+	if home != nil && ce.Text == sdkAckTimeout {
+		home.missAcks()
+	}
 }
+
+// sdkAckTimeout is the close text of the JavaScript SDK for a canister that acknowledges nothing.
+const sdkAckTimeout = "Ack message timeout"
 
 // handlePing answers a client's ping.
 func (s *session) handlePing(data string) error {
