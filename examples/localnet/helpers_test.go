@@ -140,9 +140,26 @@ func mustCBOR(t testing.TB, v any) []byte {
 // content is the content of a call or query by id, valid for four minutes.
 func content(n *Network, id identity.Identity, kind string, canister verify.Principal, method string, arg []byte) map[string]any {
 	return map[string]any{
-		"request_type": kind, "canister_id": canister.Bytes(), "method_name": method, "arg": arg,
+		"request_type": kind, "canister_id": canister.Bytes(), "method_name": method, "arg": append([]byte{}, arg...),
 		"sender": id.Sender().Raw, "ingress_expiry": uint64(n.Now().Add(4 * time.Minute).UnixNano()),
 	}
+}
+
+// readStateContent is the content of a read_state by id; nil: anonymous.
+func readStateContent(n *Network, id identity.Identity, paths ...[][]byte) map[string]any {
+	list := []any{}
+	for _, path := range paths {
+		labels := []any{}
+		for _, l := range path {
+			labels = append(labels, l)
+		}
+		list = append(list, labels)
+	}
+	sender := principal.AnonymousID.Raw
+	if id != nil {
+		sender = id.Sender().Raw
+	}
+	return map[string]any{"request_type": "read_state", "sender": sender, "paths": list, "ingress_expiry": uint64(n.Now().Add(time.Minute).UnixNano())}
 }
 
 type response struct {
