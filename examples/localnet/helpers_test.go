@@ -60,11 +60,7 @@ func raw(p verify.Principal) principal.Principal { return principal.Principal{Ra
 // nothing with this package, over the in-process transport.
 func newAgent(t testing.TB, n *Network, id identity.Identity, opts ...agent.ClientOption) *agent.Agent {
 	t.Helper()
-	host, err := url.Parse("http://boundary.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	opts = append([]agent.ClientOption{agent.WithHostURL(host), agent.WithHttpClient(&http.Client{Transport: n.RoundTripper()})}, opts...)
+	opts = append([]agent.ClientOption{agent.WithHostURL(mustURL(t, "http://boundary.example")), agent.WithHttpClient(&http.Client{Transport: n.RoundTripper()})}, opts...)
 	a, err := agent.New(agent.Config{
 		Identity: id, IngressExpiry: 4 * time.Minute, ClientConfig: opts, FetchRootKey: true,
 	})
@@ -72,6 +68,15 @@ func newAgent(t testing.TB, n *Network, id identity.Identity, opts ...agent.Clie
 		t.Fatal(err)
 	}
 	return a
+}
+
+func mustURL(t testing.TB, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }
 
 // parseCertificate decodes a certificate with agent-go.
