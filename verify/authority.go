@@ -41,8 +41,14 @@ func MainnetRootKey() []byte {
 // canister ranges and the tree at hand are checked anew on every use. An Authority is safe for concurrent use.
 type Authority struct {
 	key         *blsKey
-	delegations *onceCache[[32]byte, *delegation]
+	delegations *onceCache[delegationID, *delegation]
 	roots       *onceCache[rootSignature, struct{}]
+}
+
+// delegationID names a delegation: what it says, by its hash, and of whom.
+type delegationID struct {
+	subnet      Principal
+	certificate [sha256.Size]byte
 }
 
 // rootSignature names a verified signature.
@@ -69,7 +75,7 @@ func NewAuthority(rootKeyDER []byte) (*Authority, error) {
 	}
 	return &Authority{
 		key:         key,
-		delegations: newOnceCache[[32]byte, *delegation](maxCachedDelegations),
+		delegations: newOnceCache[delegationID, *delegation](maxCachedDelegations),
 		roots:       newOnceCache[rootSignature, struct{}](maxCachedRoots),
 	}, nil
 }
@@ -93,6 +99,9 @@ func (a *Authority) verifyRoot(key *blsKey, root [32]byte, signature []byte) err
 		return fail(CauseSignature, "certificate signature has the wrong length")
 	}
 	id := rootSignature{key: key.raw, root: root, signature: [blsSignatureSize]byte(signature)}
+	if _, ok := a.roots.cached(id); ok {
+		return nil // asked before making a closure: this is the common case
+	}
 	if _, err := a.roots.get(id, func() (struct{}, error) {
 		return struct{}{}, key.verifyRoot(root, signature)
 	}); err != nil {
@@ -103,11 +112,11 @@ func (a *Authority) verifyRoot(key *blsKey, root [32]byte, signature []byte) err
 
 // delegation returns the verified delegation with the given subnet and certificate.
 func (a *Authority) delegation(subnet Principal, certificate []byte) (*delegation, error) {
-	// The subnet's length is hashed first, so that no two pairs give the same bytes.
-	h := sha256.New()
-	h.Write(append([]byte{subnet.n}, subnet.b[:]...))
-	h.Write(certificate)
-	return a.delegations.get([32]byte(h.Sum(nil)), func() (*delegation, error) {
+	id := delegationID{subnet: subnet, certificate: sha256.Sum256(certificate)}
+	if d, ok := a.delegations.cached(id); ok {
+		return d, nil
+	}
+	return a.delegations.get(id, func() (*delegation, error) {
 		return newDelegation(a.key, subnet, certificate)
 	})
 }

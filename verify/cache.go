@@ -40,18 +40,31 @@ func newOnceCache[K comparable, V any](limit int) *onceCache[K, V] {
 	return c
 }
 
+// cached returns the result for key if it is remembered.
+func (c *onceCache[K, V]) cached(key K) (v V, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.entries[key]
+	if !ok {
+		return v, false
+	}
+	c.hits++
+	e.unlink()
+	c.root.push(e)
+	return e.value, true
+}
+
 // get returns the result for key, computing it if it is not remembered.
 func (c *onceCache[K, V]) get(key K, compute func() (V, error)) (V, error) {
-	c.mu.Lock()
-	if e, ok := c.entries[key]; ok {
-		c.hits++
-		e.unlink()
-		c.root.push(e)
-		c.mu.Unlock()
-		return e.value, nil
+	if v, ok := c.cached(key); ok {
+		return v, nil
 	}
-	e, joined := c.pending[key]
-	if joined {
+	c.mu.Lock()
+	e, known := c.entries[key] // somebody may just have been faster
+	if !known {
+		e, known = c.pending[key]
+	}
+	if known {
 		c.hits++
 	} else {
 		c.misses++

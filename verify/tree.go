@@ -81,6 +81,10 @@ func (t *Tree) parse(raw []byte) error {
 	if len(raw) > math.MaxInt32 {
 		return errTreeNodes
 	}
+	if t.nodes == nil {
+		// A guess that saves growing step by step: most nodes are pruned ones, 36 bytes each.
+		t.nodes = make([]treeNode, 0, min(len(raw)/24+4, MaxTreeNodes))
+	}
 	t.raw, t.nodes = raw, t.nodes[:0]
 	c := cborReader{buf: raw}
 	c.selfDescribe()
