@@ -162,8 +162,8 @@ func (c *Client) ended() error {
 }
 
 // Send signs payload as the next message and writes it. It returns when the socket has taken the message; that the
-// canister has got it is known only from what it sends back. If ctx ends while the message waits for its turn nothing has
-// happened; if it ends during the write the session is over.
+// canister has got it is known only from what it sends back. If ctx ends before the write nothing has happened; if it
+// ends during the write the session is over.
 func (c *Client) Send(ctx context.Context, payload []byte) error {
 	err := c.send(ctx, false, payload)
 	if err == nil || !errors.Is(err, errWrite) {
@@ -206,6 +206,9 @@ func (c *Client) send(ctx context.Context, service bool, content []byte) error {
 	defer func() { c.turn <- struct{}{} }()
 	if err := c.ended(); err != nil {
 		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
 	started := time.Now()
 	sequence := c.sent.Load() + 1
