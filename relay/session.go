@@ -46,7 +46,8 @@ type session struct {
 	trace   context.Context // values only
 	started time.Time
 
-	chain *verify.SenderChain // the sender's verified delegations; reader only
+	chain  *verify.SenderChain // the sender's verified delegations; reader only
+	window chan struct{}       // a place for each envelope under way; nil with relay_window 1
 
 	lastSeen atomic.Int64 // unix nanoseconds of the last bytes from the client
 	pinged   atomic.Int64 // unix nanoseconds of the unanswered ping, 0 = none
@@ -91,6 +92,9 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 		nextSeq: 1,
 	}
 	s.lastSeen.Store(now.UnixNano())
+	if g.cfg.RelayWindow > 1 {
+		s.window = make(chan struct{}, g.cfg.RelayWindow)
+	}
 	g.mu.Lock()
 	g.nextID++
 	s.id = g.nextID

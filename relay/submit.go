@@ -22,38 +22,27 @@ const (
 
 // relay submits what waits in the inbox, in order, and ends when nothing waits. With relay_window 1 the next envelope
 // goes out when the outcome of the one before is certified: the IC orders nothing, and a canister that follows the CDK
-// drops a client on the first message out of order.
+// drops a client on the first message out of order. With a larger window it goes out when the one before has been sent.
 func (s *session) relay() {
-	window := make(chan struct{}, s.g.cfg.RelayWindow)
-	var under sync.WaitGroup
-	defer under.Wait()
 	for {
-		window <- struct{}{}
 		s.mu.Lock()
 		e := s.in.pop()
 		if e == nil {
-			// What is still under way frees its place later; a new relayer must wait for it.
-			if len(window) > 1 {
-				s.mu.Unlock()
-				under.Wait()
-				<-window
-				continue
-			}
 			s.in.relaying = false
 			s.mu.Unlock()
 			return
 		}
 		s.mu.Unlock()
-		if cap(window) == 1 || e.open {
+		if e.open || s.window == nil {
 			s.submitOne(e, func() {})
-			<-window
 			continue
 		}
+		s.window <- struct{}{}
 		sent := make(chan struct{})
-		under.Go(func() {
-			defer func() { <-window }()
+		s.g.spawn("submission", func() {
+			defer func() { <-s.window }()
 			s.submitOne(e, sync.OnceFunc(func() { close(sent) }))
-		})
+		}, func() { s.abort(because(InternalError, "")) })
 		<-sent
 	}
 }

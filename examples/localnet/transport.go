@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"syscall"
 	"time"
@@ -96,6 +97,9 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
+	}
+	if trace := httptrace.ContextClientTrace(ctx); trace != nil && trace.WroteRequest != nil {
+		trace.WroteRequest(httptrace.WroteRequestInfo{}) // as a transport over a socket reports it
 	}
 	a := rt.n.serve(ctx, r.URL.Scheme+"://"+r.URL.Host, r.Method, r.URL.Path, r.Header.Get("Content-Type"), body)
 	switch {
