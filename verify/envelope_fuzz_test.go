@@ -163,7 +163,7 @@ func FuzzPublicKey(f *testing.F) {
 			}
 			return
 		}
-		if err := key.verify([]byte("message"), sig, a, goldenTime); CauseOf(err) != CauseSignature {
+		if err := key.verify([]byte("message"), sig, a, goldenTime); err == nil && !isEd25519(key) || err != nil && CauseOf(err) != CauseSignature {
 			t.Fatalf("signature %x: got %v", sig, err)
 		}
 		// The two kinds that the standard library knows.
@@ -211,4 +211,12 @@ func FuzzContent(f *testing.F) {
 			t.Fatalf("fxamacker has %x, %d, we have %+v", content, sequence, m)
 		}
 	})
+}
+
+// isEd25519 tells whether a key is of the one scheme with keys for which anybody can sign: the few points of small order.
+// Whoever uses one gives his own principal away, which is his affair, and a fuzzer may well find it.
+func isEd25519(key publicKey) bool {
+	_, plain := key.(ed25519Key)
+	webauthn, ok := key.(webauthnKey)
+	return plain || ok && webauthn.ed25519 != nil
 }
