@@ -43,7 +43,16 @@ type replacement struct {
 	New string `json:"new"`
 }
 
+// Variables that make this program stand in for the go command when xcaddy calls it: the real one, and what to require.
+const (
+	realGoEnv  = "ICWS_BUILD_GO"
+	requireEnv = "ICWS_BUILD_REQUIRE"
+)
+
 func main() {
+	if real := os.Getenv(realGoEnv); real != "" {
+		os.Exit(standIn(real, os.Getenv(requireEnv), os.Args[1:]))
+	}
 	output := flag.String("o", "caddy", "the `file` to write")
 	config := flag.String("config", "xcaddy.json", "the `file` to build from; its directory is the working tree")
 	target := flag.String("target", runtime.GOOS+"/"+runtime.GOARCH, "`os/arch` to build for")
@@ -96,11 +105,43 @@ func run(config, output, target string, print bool) error {
 	if err := tool.Run(); err != nil {
 		return fmt.Errorf("building xcaddy: %w", err)
 	}
+	goCommand, err := exec.LookPath("go")
+	if err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	cmd := exec.Command(xcaddy, args[2:]...)
 	cmd.Dir = tree
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch, "GOFLAGS=", "XCADDY_SETCAP=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+goarch, "GOFLAGS=", "XCADDY_SETCAP=0",
+		"XCADDY_WHICH_GO="+self, realGoEnv+"="+goCommand, requireEnv+"="+module+"@v0.0.0")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	return cmd.Run()
+}
+
+// standIn runs the go command for xcaddy and returns its exit code. Before the last `go get`, which resolves what is still
+// missing, it requires the module of the working tree: go would otherwise ask the module proxy whether the package within it
+// is a module of its own, and a proxy that refuses instead of saying no would end the build.
+func standIn(goCommand, require string, args []string) int {
+	commands := [][]string{args}
+	if len(args) > 0 && args[0] == "get" && args[len(args)-1] == "" {
+		commands = [][]string{{"mod", "edit", "-require=" + require}, args}
+	}
+	for _, args := range commands {
+		cmd := exec.Command(goCommand, args...)
+		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+		if err := cmd.Run(); err != nil {
+			var exit *exec.ExitError
+			if errors.As(err, &exit) {
+				return exit.ExitCode()
+			}
+			fmt.Fprintln(os.Stderr, "build:", err)
+			return 1
+		}
+	}
+	return 0
 }
 
 // parse reads xcaddy.json.

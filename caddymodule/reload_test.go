@@ -1,0 +1,361 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"weak"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
+	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+
+	"net/http"
+
+	"github.com/icws-gateway/caddy-icws/relay/client"
+)
+
+func init() {
+	caddy.RegisterModule(watcher{})
+	httpcaddyfile.RegisterHandlerDirective("icws_test_watch", func(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error) {
+		w := new(watcher)
+		return w, w.UnmarshalCaddyfile(h.Dispenser)
+	})
+	httpcaddyfile.RegisterDirectiveOrder("icws_test_watch", httpcaddyfile.Before, "header")
+}
+
+// watcher is a handler that tells whether the configuration it belongs to still exists, and can refuse to be provisioned.
+type watcher struct {
+	Fail bool `json:"fail,omitempty"`
+	next [1 << 12]byte
+}
+
+// watched are the watchers of all configurations so far.
+var watched struct {
+	sync.Mutex
+	all []weak.Pointer[watcher]
+}
+
+func (watcher) CaddyModule() caddy.ModuleInfo {
+	return caddy.ModuleInfo{ID: "http.handlers.icws_test_watch", New: func() caddy.Module { return new(watcher) }}
+}
+
+func (w *watcher) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
+	d.Next()
+	w.Fail = d.NextArg() && d.Val() == "fail"
+	return nil
+}
+
+func (w *watcher) Provision(caddy.Context) error {
+	if w.Fail {
+		return errors.New("told to fail")
+	}
+	watched.Lock()
+	defer watched.Unlock()
+	watched.all = append(watched.all, weak.Make(w))
+	return nil
+}
+
+func (w *watcher) ServeHTTP(rw http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
+	w.next[0]++
+	return next.ServeHTTP(rw, r)
+}
+
+// alive counts the configurations that have not been collected.
+func alive() int {
+	watched.Lock()
+	defer watched.Unlock()
+	n := 0
+	for _, p := range watched.all {
+		if p.Value() != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// chatter sends a message now and then and expects its echo, until its session ends.
+type chatter struct {
+	*client.Client
+	ended  time.Time
+	err    error
+	sent   int
+	worst  time.Duration // of an echo since reset
+	mu     sync.Mutex
+	closed *client.CloseError
+}
+
+func (c *chatter) run(ctx context.Context, every time.Duration) {
+	for i := 0; ctx.Err() == nil; i++ {
+		payload := fmt.Sprintf("message %d", i)
+		began := time.Now()
+		err := c.Send(context.Background(), []byte(payload))
+		if err == nil {
+			wait, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			var m client.Message
+			if m, err = c.Receive(wait); err == nil && string(m.Payload) != payload {
+				err = fmt.Errorf("echo %q, want %q", m.Payload, payload)
+			}
+			cancel()
+		}
+		c.mu.Lock()
+		if err != nil {
+			c.ended, c.err = time.Now(), err
+			errors.As(err, &c.closed)
+			c.mu.Unlock()
+			return
+		}
+		c.sent++
+		c.worst = max(c.worst, time.Since(began))
+		c.mu.Unlock()
+		time.Sleep(every)
+	}
+}
+
+// slowest returns the longest wait for an echo since the last call.
+func slowest(all []*chatter) time.Duration {
+	var worst time.Duration
+	for _, c := range all {
+		c.mu.Lock()
+		worst = max(worst, c.worst)
+		c.worst = 0
+		c.mu.Unlock()
+	}
+	return worst
+}
+
+// TestReload keeps 200 clients chatting through 20 reloads of every kind. Exactly the sessions that had to go are closed,
+// with 1001, spread over drain_timeout; the others miss nothing.
+func TestReload(t *testing.T) {
+	const clients, leaving = 200, 50
+	w := newWorld(t, 3)
+	stay, change, other := freePort(t), freePort(t), freePort(t)
+	logs := t.TempDir()
+	generation := 0
+	// config builds the configuration of the next reload.
+	type parts struct {
+		log, level, page, allowed, gateway, watch string
+		withoutChange                             bool
+	}
+	p := parts{level: "INFO", page: "one", gateway: "drain_timeout 2s"}
+	config := func() string {
+		generation++
+		p.log = filepath.Join(logs, fmt.Sprintf("%02d.log", generation))
+		text := fmt.Sprintf("\tlog {\n\t\toutput file %s\n\t\tlevel %s\n\t}\n\tmetrics\n}\n", p.log, p.level)
+		text += fmt.Sprintf("http://127.0.0.1:%d {\n\ticws_test_watch %s\n\ticws /ws %s %s {\n\t\t%s\n\t\tmax_sessions_per_ip 1000\n\t}\n\tmetrics /metrics\n}\n",
+			stay, p.watch, w.canisters[0], p.allowed, w.network())
+		if !p.withoutChange {
+			text += fmt.Sprintf("http://127.0.0.1:%d {\n\ticws /ws %s {\n\t\t%s\n\t\tidentity second\n\t\tmax_sessions_per_ip 1000\n\t\t%s\n\t}\n}\n",
+				change, w.canisters[1], w.network(), p.gateway)
+		}
+		return text + fmt.Sprintf("http://127.0.0.1:%d {\n\trespond %q\n}\n", other, p.page)
+	}
+	reload := func(t *testing.T) error { t.Helper(); return loadMore(t, config()) }
+
+	if err := reload(t); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	start := func(n, port, canister int) []*chatter {
+		all := make([]*chatter, n)
+		var opening sync.WaitGroup
+		slots := make(chan struct{}, 16)
+		for i := range all {
+			opening.Go(func() {
+				slots <- struct{}{}
+				defer func() { <-slots }()
+				all[i] = &chatter{Client: w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), canister)}
+			})
+		}
+		opening.Wait()
+		if t.Failed() {
+			t.FailNow()
+		}
+		for _, c := range all {
+			wg.Go(func() { c.run(ctx, time.Second) })
+		}
+		return all
+	}
+	staying := start(clients-leaving, stay, 0)
+	going := start(leaving, change, 1)
+
+	time.Sleep(2 * time.Second)
+	calm := slowest(staying)
+
+	mustReload := func() {
+		t.Helper()
+		if err := reload(t); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	for i := range 8 {
+		p.page = fmt.Sprint("page ", i)
+		mustReload()
+	}
+	for _, p.level = range []string{"DEBUG", "WARN", "INFO"} {
+		mustReload()
+	}
+	p.allowed = w.canisters[2].String() // new sessions may reach one more canister
+	mustReload()
+	if c := w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", stay), 2); c != nil {
+		echo(t, c, "the new canister")
+		c.Close()
+	}
+	p.allowed = ""
+	mustReload()
+	for range 3 {
+		p.watch = "fail"
+		if err := reload(t); err == nil {
+			t.Fatal("a configuration that fails to provision was accepted")
+		}
+	}
+	p.watch = ""
+	for _, c := range slices.Concat(staying, going) {
+		if err := c.Err(); err != nil {
+			t.Fatalf("a session ended too early: %v", err)
+		}
+	}
+	if got := len(live.snapshot()); got != 2 {
+		t.Errorf("%d gateways, want 2", got)
+	}
+
+	// The gateway of the second site changes: its sessions go.
+	p.gateway = "drain_timeout 2s\n\t\tpoll_interval 50ms"
+	changed := time.Now()
+	mustReload()
+	first, last := waitClosed(t, going, 1001, "settings changed")
+	if first.Sub(changed) > 2*time.Second || last.Sub(changed) > 4*time.Second || last.Sub(first) < 500*time.Millisecond {
+		t.Errorf("closes from %s to %s after the reload, want them spread over 2 s", first.Sub(changed), last.Sub(changed))
+	}
+
+	// Clients return to the new gateway; then the site is removed.
+	returned := start(10, change, 1)
+	p.page = "last"
+	mustReload()
+	p.withoutChange = true
+	mustReload()
+	waitClosed(t, returned, 1001, "")
+	mustReload()
+
+	if generation != 21 {
+		t.Errorf("%d configurations, want the first and 20 more", generation)
+	}
+	stressed := slowest(staying)
+	t.Logf("slowest echo: %s in calm, %s through the reloads", calm, stressed)
+	if stressed > 2*calm+2*time.Second {
+		t.Errorf("an echo took %s, in calm %s", stressed, calm)
+	}
+	for _, c := range staying {
+		if err := c.Err(); err != nil {
+			t.Fatalf("a session that should have stayed ended: %v", err)
+		}
+	}
+
+	// Metrics have gone on counting across registries.
+	if status, body, _ := get(t, fmt.Sprintf("http://127.0.0.1:%d/metrics", stay)); status != 200 {
+		t.Errorf("metrics: %d", status)
+	} else {
+		if want := fmt.Sprintf("\ncaddy_icws_sessions %d\n", clients-leaving); !strings.Contains(body, want) {
+			t.Errorf("metrics lack %q: %s", want, grep(body, "caddy_icws_sessions"))
+		}
+		closes := regexp.MustCompile(`caddy_icws_session_closes_total\{canister="` + w.canisters[1].String() + `",reason="reconfigured"\} (\d+)`).FindStringSubmatch(body)
+		if closes == nil || closes[1] != fmt.Sprint(leaving+10) {
+			t.Errorf("closes by reason: %v\n%s", closes, grep(body, "session_closes_total"))
+		}
+	}
+
+	// The end of a session is logged where the present configuration logs.
+	staying[0].Close()
+	present := p.log
+	eventually(t, "the end of a session in the present log", func() bool {
+		raw, _ := os.ReadFile(present)
+		return strings.Contains(string(raw), "client_closed")
+	})
+
+	// Old configurations are gone although their sessions live on.
+	eventually(t, "the end of old configurations", func() bool {
+		runtime.GC()
+		return alive() <= 1
+	})
+}
+
+// loadMore loads a configuration that continues inside the global options.
+func loadMore(t testing.TB, rest string) error {
+	t.Helper()
+	raw, err := adapt("{\n\tadmin off\n\tpersist_config off\n\tskip_install_trust\n" + rest)
+	if err != nil {
+		t.Fatalf("adapting: %v\n%s", err, rest)
+	}
+	t.Cleanup(func() {
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+		waitDrained(t)
+	})
+	return caddy.Load(raw, true)
+}
+
+// waitClosed waits until every session has ended with a code and a text, and returns when the first and the last did.
+func waitClosed(t *testing.T, all []*chatter, code int, text string) (first, last time.Time) {
+	t.Helper()
+	for _, c := range all {
+		select {
+		case <-c.Done():
+		case <-time.After(10 * time.Second):
+			t.Fatal("a session that had to go is still there")
+		}
+		var closed *client.CloseError
+		if !errors.As(c.Err(), &closed) || closed.Code != code || !strings.Contains(closed.Text, text) {
+			t.Errorf("closed with %v, want code %d", c.Err(), code)
+		}
+	}
+	time.Sleep(50 * time.Millisecond) // the chatters note it
+	for _, c := range all {
+		c.mu.Lock()
+		if first.IsZero() || c.ended.Before(first) {
+			first = c.ended
+		}
+		if c.ended.After(last) {
+			last = c.ended
+		}
+		c.mu.Unlock()
+	}
+	return first, last
+}
+
+// grep returns the lines of text that contain part.
+func grep(text, part string) string {
+	var out []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, part) {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
+}
+
+// eventually waits until f holds.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for range 500 {
+		if f() {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("waited in vain for %s", what)
+}
