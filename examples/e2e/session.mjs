@@ -95,19 +95,17 @@ export class Session {
         ackMessageIntervalMs: ackIntervalMs,
       }),
     );
-    this.#opened = new Promise((resolve, reject) => {
-      this.ws.onopen = () => resolve();
-      this.#closed = new Promise((done) => {
-        this.ws.onclose = ({ code, reason }) => {
-          const end = { code, reason: String(reason) };
-          reject(new Error(`closed with ${end.code} "${end.reason}" before it was open; ${this.errors.join("; ")}`));
-          for (const wake of this.#waiting.splice(0)) wake();
-          this.end = end;
-          done(end);
-        };
-      });
-    });
-    this.#opened.catch(() => {}); // a test that expects a refusal only looks at closed()
+    let opened, refused, done;
+    this.#opened = new Promise((resolve, reject) => ([opened, refused] = [resolve, reject]));
+    this.#opened.catch(() => {}); // a test that expects a refusal looks at closed() only
+    this.#closed = new Promise((resolve) => (done = resolve));
+    this.ws.onopen = () => opened();
+    this.ws.onclose = ({ code, reason }) => {
+      this.end = { code, reason: String(reason) };
+      refused(new Error(`closed with ${code} "${reason}" before it was open; ${this.errors.join("; ")}`));
+      for (const wake of this.#waiting.splice(0)) wake();
+      done(this.end);
+    };
     this.ws.onmessage = ({ data }) => {
       this.received.push(data.text);
       for (const wake of this.#waiting.splice(0)) wake();

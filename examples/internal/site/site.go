@@ -1,0 +1,125 @@
+// Package site runs a Caddy with the icws handler inside this process, for the
+// examples and for tests that want the whole of it: real listeners, real TLS
+// from Caddy's internal certificate authority, nothing outside of one directory.
+package site
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules of an ordinary Caddy
+
+	_ "github.com/icws-gateway/caddy-icws/caddymodule" // and ours
+)
+
+// options are what every site here wants: an admin endpoint only where asked
+// for, keys and certificates in one directory, no root certificate installed
+// into the system, and no server on port 80.
+const options = `{
+	admin %s
+	persist_config off
+	storage file_system %q
+	skip_install_trust
+	auto_https disable_redirects
+	grace_period 2s
+	log {
+		level %s
+	}
+}
+`
+
+// Options of a site.
+type Options struct {
+	// Dir keeps the keys and certificates. It is created when missing.
+	Dir string
+	// Caddyfile is the configuration without global options. Its first site must
+	// serve https://localhost at Port.
+	Caddyfile string
+	// Port is where the site listens, on loopback. See FreePort.
+	Port int
+	// Admin is the address of the admin endpoint. Default: none.
+	Admin string
+	// LogLevel is Caddy's. Default: ERROR.
+	LogLevel string
+}
+
+// Run loads the configuration in place of what ran before in this process, and
+// waits until the site answers with a certificate that the returned root
+// certificate, a PEM file, vouches for. Caddy's state is global: one site runs
+// at a time. Stop ends it.
+func Run(ctx context.Context, o Options) (rootCert string, err error) {
+	if o.Admin == "" {
+		o.Admin = "off"
+	}
+	if o.LogLevel == "" {
+		o.LogLevel = "ERROR"
+	}
+	adapter := caddyconfig.GetAdapter("caddyfile")
+	config, warnings, err := adapter.Adapt([]byte(fmt.Sprintf(options, o.Admin, o.Dir, o.LogLevel)+o.Caddyfile), nil)
+	if err != nil {
+		return "", fmt.Errorf("adapting the Caddyfile: %w", err)
+	}
+	for _, w := range warnings {
+		if !strings.Contains(w.Message, "not formatted") {
+			return "", fmt.Errorf("adapting the Caddyfile: %s", w)
+		}
+	}
+	if err := caddy.Load(config, true); err != nil {
+		return "", fmt.Errorf("starting Caddy: %w", err)
+	}
+	rootCert = filepath.Join(o.Dir, "pki", "authorities", "local", "root.crt")
+	if err := answers(ctx, rootCert, o.Port); err != nil {
+		return "", errors.Join(err, Stop())
+	}
+	return rootCert, nil
+}
+
+// Stop drains the sessions and ends the site.
+func Stop() error { return caddy.Stop() }
+
+// answers waits until a TLS handshake with the site succeeds. Caddy obtains
+// certificates in the background, its own included.
+func answers(ctx context.Context, rootCert string, port int) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	pem, err := os.ReadFile(rootCert)
+	if err != nil {
+		return fmt.Errorf("reading the root certificate: %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("%s holds no certificate", rootCert)
+	}
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "localhost"}}
+	for {
+		conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the site's certificate: %w", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// FreePort is a port of loopback that was free a moment ago.
+func FreePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
