@@ -55,9 +55,23 @@ func diagnose(code uint64, errorCode, message string) trouble {
 	case code == rejectSysTransient:
 		return trouble{reason: CanisterUnavailable, text: "the IC is busy: " + printable(message, 80), passing: true}
 	case code == rejectCanisterError:
-		return trouble{reason: CanisterRefused, text: "canister trapped: " + printable(message, 100)}
+		return trouble{reason: CanisterRefused, text: "canister trapped: " + printable(ownWords(message), 100)}
 	}
 	return trouble{reason: CanisterRefused, text: "canister rejected: " + printable(message, 100)}
+}
+
+// ownWords drops what every replica puts in front of a canister's error, so that what the canister itself said fits into a
+// close frame.
+func ownWords(message string) string {
+	if rest, ok := strings.CutPrefix(message, "Error from Canister "); ok {
+		if _, words, ok := strings.Cut(rest, ": "); ok {
+			message = words
+		}
+	}
+	if words, ok := strings.CutPrefix(message, "Canister called `ic0.trap` with message: "); ok {
+		message = strings.TrimPrefix(words, "'")
+	}
+	return message
 }
 
 func (e *envelope) method() string {

@@ -121,7 +121,8 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 	case websocket.CloseNoStatusReceived:
 		s.echo = []byte{}
 	default:
-		s.echo = websocket.FormatCloseMessage(ce.Code, "")
+		// With the text: what a browser's close event reports is the answer, and the SDK's reasons are worth reporting.
+		s.echo = websocket.FormatCloseMessage(ce.Code, ce.Text)
 	}
 	reason := ClientClosed
 	if !s.canisterClosed.IsZero() {
