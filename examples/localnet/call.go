@@ -58,9 +58,7 @@ func (n *Network) replied(s *subnet, rt route, in *ingress) *answer {
 	}
 	cert := s.current().certificate(s.delegation(l, rt.canister),
 		[][]byte{[]byte("request_status"), in.id[:]}, [][]byte{[]byte("time")})
-	dst := appendMap([]byte(selfDescribe), 2)
-	dst = appendText(appendText(dst, "status"), "replied")
-	return cborAnswer(appendBytes(appendText(dst, "certificate"), cert))
+	return cborAnswer(callBody(cert))
 }
 
 // appendRejection writes the map of a rejection with its status (none if

@@ -147,17 +147,17 @@ func (v *cdkView) Query(env *Env, method string, arg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, decodeTrap(err)
 	}
-	return v.page(env, nonce), nil
+	return v.page(env, nonce).appendCandid(nil), nil
 }
 
 // page is the reply to ws_get_messages: the messages of the caller's queue from
 // nonce on, with the certificate and a witness of their range.
-func (v *cdkView) page(env *Env, nonce uint64) []byte {
+func (v *cdkView) page(env *Env, nonce uint64) *page {
 	messages := v.queues[env.Caller]
 	from := messageKey(env.Caller, nonce)
 	start := sort.Search(len(messages), func(i int) bool { return messages[i].key >= from })
 	end := min(start+v.o.MaxMessages, len(messages))
-	p := page{endOfQueue: end == len(messages), noEndOfQueue: v.o.PreEndOfQueue, motoko: v.o.Motoko}
+	p := &page{endOfQueue: end == len(messages), noEndOfQueue: v.o.PreEndOfQueue, motoko: v.o.Motoko}
 	if p.messages = messages[start:end]; len(p.messages) > 0 {
 		keys := make([]string, len(p.messages))
 		for i, m := range p.messages {
@@ -165,7 +165,7 @@ func (v *cdkView) page(env *Env, nonce uint64) []byte {
 		}
 		p.cert, p.tree = env.DataCertificate(), v.tree.witness(keys)
 	}
-	return p.appendCandid(nil)
+	return p
 }
 
 // Client is what a CDK canister knows of a client.

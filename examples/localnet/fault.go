@@ -96,5 +96,10 @@ func (f *Fault) shape(a *answer) {
 		body[at] ^= 0xff
 		a.body = body
 	}
-	a.truncate, a.drip, a.dripBytes = f.Truncate, f.Drip, max(f.DripBytes, 1)
+	if f.Truncate > 0 {
+		a.truncate = f.Truncate
+	}
+	if f.Drip > 0 {
+		a.drip, a.dripBytes = f.Drip, max(f.DripBytes, 1)
+	}
 }

@@ -87,7 +87,8 @@ type Network struct {
 	closed context.Context
 	stop   context.CancelFunc
 
-	faults atomic.Pointer[Faults]
+	faults  atomic.Pointer[Faults]
+	mounted atomic.Pointer[[]*Mounted]
 
 	mu      sync.Mutex // hosts, servers
 	servers []*http.Server

@@ -10,11 +10,12 @@ import (
 // maxQueryReply bounds the reply of a query, as the IC does.
 const maxQueryReply = 3 << 20
 
-// query runs a query method on a certified state and signs the reply.
-func (n *Network) query(s *subnet, rt route, req *request, lag int) *answer {
+// query runs a query method on a certified state and signs the reply. The
+// forgery is for attacks on the answer.
+func (n *Network) query(s *subnet, rt route, req *request, lag int) (*answer, *forgery) {
 	now := n.Now()
 	if err := n.validate(req, now); err != nil {
-		return refusal(err)
+		return refusal(err), nil
 	}
 	r := s.behind(lag)
 	l := flat
@@ -22,10 +23,15 @@ func (n *Network) query(s *subnet, rt route, req *request, lag int) *answer {
 		l = sharded
 	}
 	arg, reject := s.answerQuery(r, l, req)
+	f := &forgery{net: n, subnet: s, canister: rt.canister, layout: l, req: req, round: r}
+	if attacks := n.attacks(&rt); len(attacks) > 0 {
+		f.readPage()
+		arg, reject = f.lieQuery(attacks, arg, reject)
+	}
 	if reject == nil && len(arg) > maxQueryReply {
 		reject = replyTooLarge(req.canister, len(arg), maxQueryReply)
 	}
-	return cborAnswer(s.signedReply(req.id, arg, reject, now))
+	return cborAnswer(s.signedReply(req.id, arg, reject, now)), f
 }
 
 // answerQuery asks the canister as the round saw it.
@@ -37,13 +43,7 @@ func (s *subnet) answerQuery(r *round, l layout, req *request) ([]byte, *Reject)
 	if f.refusal != nil {
 		return nil, f.refusal
 	}
-	env := &Env{Caller: req.sender, Self: req.canister, Time: r.time}
-	env.certificate = func() []byte {
-		if f.certified == nil {
-			return nil
-		}
-		return r.dataCertificate(s.delegation(l, req.canister), req.canister)
-	}
+	env := s.queryEnv(r, l, req)
 	c := f.canister
 	if c == nil { // no frozen copy: the living canister, while nothing else runs
 		s.mu.Lock()
@@ -53,6 +53,17 @@ func (s *subnet) answerQuery(r *round, l layout, req *request) ([]byte, *Reject)
 		}
 	}
 	return f.slot.run(req.method, func() ([]byte, error) { return c.Query(env, req.method, req.arg) })
+}
+
+func (s *subnet) queryEnv(r *round, l layout, req *request) *Env {
+	env := &Env{Caller: req.sender, Self: req.canister, Time: r.time}
+	env.certificate = func() []byte {
+		if r.slots[req.canister].certified == nil {
+			return nil
+		}
+		return r.dataCertificate(s.delegation(l, req.canister), req.canister)
+	}
+	return env
 }
 
 // signedReply encodes the answer to a query with the signature of one node.

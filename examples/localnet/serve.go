@@ -48,7 +48,8 @@ func refusal(err error) *answer {
 type route struct {
 	version, endpoint string
 	canister          verify.Principal
-	subnet            bool // canister is the id of a subnet
+	subnet            bool   // canister is the id of a subnet
+	boundary          string // URL of the boundary node that was asked
 }
 
 // parsePath reads /api/v2/status, /api/<v>/canister/<id>/<endpoint> and
@@ -90,6 +91,7 @@ func (n *Network) serve(ctx context.Context, boundary, method, path, contentType
 	if bad != nil {
 		return bad
 	}
+	rt.boundary = boundary
 	get := rt.endpoint == "status"
 	if method == http.MethodOptions {
 		return &answer{status: http.StatusNoContent, header: http.Header{}}
@@ -128,6 +130,7 @@ func (n *Network) serve(ctx context.Context, boundary, method, path, contentType
 	switch {
 	case get:
 		a = n.status()
+		(&forgery{net: n}).lieAnswer(n.attacks(&rt), a)
 	case len(body) > maxBody:
 		a = textAnswer(http.StatusRequestEntityTooLarge, "payload_too_large", fmt.Sprintf("payload_too_large: the body exceeds %d bytes", maxBody))
 	case contentType != cborType:
@@ -140,7 +143,7 @@ func (n *Network) serve(ctx context.Context, boundary, method, path, contentType
 	if a == nil || !pause(ctx, f.ReplyDelay) {
 		return nil
 	}
-	if f.DropReply {
+	if a.drop || f.DropReply {
 		return &answer{drop: true}
 	}
 	f.shape(a)
@@ -174,9 +177,22 @@ func (n *Network) dispatch(ctx context.Context, rt route, req *request, size, la
 		if size > maxIngress {
 			return textAnswer(http.StatusRequestEntityTooLarge, "", fmt.Sprintf("Request 0x%x is too large. Message byte size %d is larger than the max allowed %d.", req.id, size, maxIngress))
 		}
-		return n.call(ctx, s, rt, req)
+		a := n.call(ctx, s, rt, req)
+		if attacks := n.attacks(&rt); len(attacks) > 0 && a != nil {
+			l := flat
+			if rt.version == "v4" {
+				l = sharded
+			}
+			f := &forgery{net: n, subnet: s, canister: rt.canister, layout: l, req: req, round: s.current()}
+			f.lieAnswer(attacks, a)
+		}
+		return a
 	case "query":
-		return n.query(s, rt, req, lag)
+		a, f := n.query(s, rt, req, lag)
+		if f != nil {
+			f.lieAnswer(n.attacks(&rt), a)
+		}
+		return a
 	default:
 		return n.readState(s, rt, req)
 	}
