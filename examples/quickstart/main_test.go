@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// childVariable makes the test binary run the program itself, so that no second binary has to be built.
+const childVariable = "ICWS_QUICKSTART_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// child is the program as a child process with a temporary directory of its own.
+func child(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.Command(exe, args...)
+	cmd.Env = append(os.Environ(), childVariable+"=1", "TMPDIR="+dir, "TMP="+dir, "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	return cmd
+}
+
+// The program prints verified messages until it is interrupted, then drains and ends with exit code 0, with nothing left
+// in the temporary directory.
+func TestQuickstart(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("interrupts cannot be sent to a child process on Windows; the rest is tested by TestPortTaken")
+		return
+	}
+	cmd := child(t, "-port", "0", "-latency", "50ms", "-interval", "100ms")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer watchdog.Stop()
+
+	var output strings.Builder
+	var greeting, open, drained, told bool
+	pongs := 0
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		line := lines.Text()
+		output.WriteString(line + "\n")
+		switch {
+		case strings.HasPrefix(line, "-- session open in "):
+			open = true
+		case strings.HasPrefix(line, `<- "ping"   verified: message 2, certified `):
+			greeting = true
+		case strings.HasPrefix(line, `<- "hello `) && strings.Contains(line, `-pong"   verified: message `) && strings.Contains(line, "round trip "):
+			if pongs++; pongs == 3 {
+				if err := cmd.Process.Signal(os.Interrupt); err != nil {
+					t.Fatal(err)
+				}
+			}
+		case strings.HasPrefix(line, "-- session closed by the other side: 1001 "):
+			told = true
+		case line == "drained, bye":
+			drained = true
+		}
+	}
+	err = cmd.Wait()
+	if err != nil || !open || !greeting || pongs < 3 || !told || !drained {
+		t.Errorf("%v; opened %v, greeted %v, %d pongs, told to go %v, drained %v\n%s\n%s", err, open, greeting, pongs, told, drained, &output, &stderr)
+	}
+	for _, v := range cmd.Env {
+		if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
+			left, err := os.ReadDir(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range left {
+				if strings.HasPrefix(e.Name(), "icws-quickstart-") {
+					t.Errorf("left behind: %s", e.Name())
+				}
+			}
+		}
+	}
+}
+
+func TestPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	port := strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	out, err := child(t, "-port", port).CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("ended with %v, want exit code 1", err)
+	}
+	if !strings.Contains(string(out), "port "+port+" is taken") || !strings.Contains(string(out), "choose another with -port") {
+		t.Errorf("said %q", out)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{{"-port", "x"}, {"surplus"}, {"-interval", "0s"}} {
+		if out, err := child(t, args...).CombinedOutput(); err == nil || len(out) == 0 {
+			t.Errorf("%q: %v, said %q", args, err, out)
+		}
+	}
+}
