@@ -28,9 +28,11 @@ const (
 
 // presence is what is known of the newest message seen.
 type presence struct {
-	checked time.Time
+	checked time.Time                     // when it was last asked for
+	again   bool                          // that brought nothing to go by
 	times   int                           // answers in a row that lack it
 	nodes   map[verify.Principal]struct{} // that signed them
+	lacking time.Time                     // when the newest of them was signed
 }
 
 // probeDue reports whether there is a reason to look for a reset from nonce 0.
@@ -135,11 +137,10 @@ func (p *poller) confirmDue(now time.Time) bool {
 		return false
 	}
 	pause := confirmEvery
-	if p.present.times > 0 {
-		pause = confirmAgain
-	}
 	last := p.present.checked
-	if p.active.After(last) {
+	if p.present.times > 0 || p.present.again {
+		pause = confirmAgain
+	} else if p.active.After(last) {
 		last = p.active
 	}
 	return now.Sub(last) >= pause
@@ -147,7 +148,7 @@ func (p *poller) confirmDue(now time.Time) bool {
 
 // confirm asks for the newest message again.
 func (p *poller) confirm() {
-	p.present.checked = time.Now()
+	p.present.checked, p.present.again = time.Now(), true
 	at := p.here()
 	r := p.ask(p.g.ctx, at.next-1, classIdle, p.avoid)
 	defer r.release()
@@ -156,7 +157,9 @@ func (p *poller) confirm() {
 		return
 	}
 	if len(r.reply.Messages) > 0 {
-		p.present.times, p.present.nodes = 0, nil
+		if page, err := p.verify(r); err == nil && page.Time.After(p.present.lacking) {
+			p.present.times, p.present.nodes, p.present.again = 0, nil, false // else it comes from a node that lags
+		}
 		p.page(r)
 		return
 	}
@@ -170,8 +173,9 @@ func (p *poller) confirm() {
 	if p.present.nodes == nil {
 		p.present.nodes = make(map[verify.Principal]struct{})
 	}
-	p.present.nodes[node] = struct{}{}
+	p.present.nodes[node], p.present.again = struct{}{}, false
 	p.present.times++
+	p.present.lacking = when
 	if p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
 		p.restart("nodes of the subnet sign that the newest message is gone")
 	}
