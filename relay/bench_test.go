@@ -1,0 +1,181 @@
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aviate-labs/agent-go/identity"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// replay is a transport that gives one real answer again and again, so that a benchmark measures the gateway and not
+// the network.
+type replay struct {
+	network http.RoundTripper
+	once    sync.Once
+	body    []byte
+}
+
+func (t *replay) RoundTrip(r *http.Request) (*http.Response, error) {
+	var err error
+	t.once.Do(func() {
+		var res *http.Response
+		if res, err = t.network.RoundTrip(r); err == nil {
+			t.body, err = io.ReadAll(res.Body)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.Body.Close()
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(t.body)), Request: r}, nil
+}
+
+// benchGateway makes a gateway with a poller that is driven by the benchmark, on a canister with messages for each of
+// the given clients.
+func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
+	b.Helper()
+	network, err := localnet.New(localnet.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { network.Close() })
+	cdk := localnet.NewCDK(localnet.CDKOptions{})
+	id := network.Install(cdk)
+	key, err := identity.NewRandomEd25519Identity()
+	if err != nil {
+		b.Fatal(err)
+	}
+	g, err := New(Config{
+		Hosts: []*url.URL{{Scheme: "http", Host: "network.test"}}, RootKey: network.RootKey(), Identity: key,
+		UpstreamRate: 1e9, Transport: &replay{network: network.RoundTripper()}, OutboxFrames: 1 << 20, OutboxBytes: 1 << 40,
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { g.Close() })
+	p := &poller{canister: newCanister(g, id), results: make(chan *pollResult, maxOverlap)}
+	var sessions []*session
+	for range messages {
+		s := benchSession(b, g)
+		s.canister, s.state = p.canister, stateOpening
+		client, err := identity.NewRandomEd25519Identity()
+		if err != nil {
+			b.Fatal(err)
+		}
+		principal, _ := verify.PrincipalFromBytes(client.Sender().Raw)
+		s.key = verify.ClientKey{Principal: principal, Nonce: 1}
+		open := &verify.Request{Type: "call", Canister: id, Method: methodOpen, Nonce: randomNonce(),
+			Arg: verify.AppendOpenArg(nil, 1, g.principal), IngressExpiry: time.Now().Add(ownExpiry)}
+		body, _, err := open.Sign(client)
+		if err != nil {
+			b.Fatal(err)
+		}
+		req, _ := http.NewRequest(http.MethodPost, "http://network.test/api/v4/canister/"+id.String()+"/call", bytes.NewReader(body))
+		req.Header.Set("Content-Type", "application/cbor")
+		res, err := network.RoundTripper().RoundTrip(req)
+		if err != nil || res.StatusCode != http.StatusOK {
+			b.Fatal("opening a client at the canister: ", err, res)
+		}
+		if c := p.add(s, 0, false); c != nil {
+			b.Fatal(c.text)
+		}
+		sessions = append(sessions, s)
+	}
+	if size > 0 {
+		cdk.Do(func(ctx *localnet.AppContext) {
+			for _, s := range sessions {
+				ctx.Send(s.key.Principal, bytes.Repeat([]byte("x"), size))
+			}
+		})
+		p.at.next = uint64(messages) // behind the OpenMessages
+		for _, s := range sessions {
+			s.nextSeq = 2
+		}
+	}
+	return p, sessions
+}
+
+// benchSession makes a session whose connection swallows what is written.
+func benchSession(b *testing.B, g *Gateway) *session {
+	b.Helper()
+	here, there := net.Pipe()
+	go io.Copy(io.Discard, there)
+	b.Cleanup(func() { here.Close(); there.Close() })
+	r := httptest.NewRequest(http.MethodGet, "/", nil)
+	for k, v := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+		"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} {
+		r.Header.Set(k, v)
+	}
+	ws, err := Upgrader().Upgrade(hijacked{httptest.NewRecorder(), here}, r, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return &session{g: g, ws: ws, ip: netip.IPv6Loopback(), policy: &Policy{}, trace: context.Background(), started: time.Now(), nextSeq: 1}
+}
+
+type hijacked struct {
+	http.ResponseWriter
+	conn net.Conn
+}
+
+func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
+}
+
+// BenchmarkIdlePoll is one poll without messages: sign, exchange, decode. The network's part is a copy of one answer.
+func BenchmarkIdlePoll(b *testing.B) {
+	p, _ := benchGateway(b, 0, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		r := p.ask(b.Context(), 0, classIdle, nil)
+		if r.err != nil || len(r.reply.Messages) != 0 {
+			b.Fatal(r.err, len(r.reply.Messages))
+		}
+		p.handle(r)
+	}
+}
+
+// BenchmarkPoll50 is one poll with 50 messages of 1 KiB for 50 clients, from signing the query to the last frame being
+// queued and written. The root has been seen, as it has for all canisters of a subnet but the first in each block.
+func BenchmarkPoll50(b *testing.B) {
+	p, sessions := benchGateway(b, 50, 1024)
+	start := p.at
+	b.ReportAllocs()
+	for b.Loop() {
+		p.at = start
+		for _, s := range sessions {
+			s.mu.Lock()
+			s.nextSeq = 2
+			s.mu.Unlock()
+		}
+		r := p.ask(b.Context(), start.next, classBusy, nil)
+		if r.err != nil || len(r.reply.Messages) != 50 {
+			b.Fatal(r.err, len(r.reply.Messages))
+		}
+		p.handle(r)
+		for _, s := range sessions {
+			for {
+				s.mu.Lock()
+				idle := !s.out.writing
+				s.mu.Unlock()
+				if idle {
+					break
+				}
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/50, "µs/message")
+}
