@@ -20,36 +20,40 @@ const maxExpiryAhead = 5*time.Minute + 30*time.Second
 // usualExpiryAhead is what the SDK signs: 4 minutes ahead, rounded down to the minute.
 const usualExpiryAhead = 3*time.Minute + 30*time.Second
 
-// handleFrame takes a binary frame of the client. What is wrong with it, if anything, is returned.
-func (s *session) handleFrame(frame []byte) *closing {
-	env, err := verify.ParseClientFrame(frame)
-	if err != nil {
-		return because(NotAnEnvelope, "")
-	}
-	if int64(len(env.Raw)) > s.policy.maxMessageSize() {
-		return because(TooLarge, "")
-	}
-	if env.RequestType != "call" {
-		return because(OutOfProtocol, "envelope is not a call")
-	}
-	s.mu.Lock()
-	opening := s.state == stateConnected
-	s.mu.Unlock()
-	var e *envelope
-	var c *closing
-	if opening {
-		e, c = s.admit(env)
-	} else {
-		e, c = s.checkMessage(env)
-	}
+// handleFrame takes a binary frame of the client, with the memory it holds. What is wrong with it, if anything, is
+// returned.
+func (s *session) handleFrame(frame []byte, held lease) *closing {
+	e, c := s.checkFrame(frame)
 	if c != nil {
+		held.release()
 		return c
 	}
+	e.held = held
 	s.framesIn.Add(1)
 	s.bytesIn.Add(int64(len(frame)))
 	s.g.cfg.Metrics.Received(s.canister.id, len(frame))
 	s.submit(e)
 	return nil
+}
+
+// checkFrame makes an envelope of a frame.
+func (s *session) checkFrame(frame []byte) (*envelope, *closing) {
+	env, err := verify.ParseClientFrame(frame)
+	switch {
+	case err != nil:
+		return nil, because(NotAnEnvelope, "")
+	case int64(len(env.Raw)) > s.policy.maxMessageSize():
+		return nil, because(TooLarge, "")
+	case env.RequestType != "call":
+		return nil, because(OutOfProtocol, "envelope is not a call")
+	}
+	s.mu.Lock()
+	opening := s.state == stateConnected
+	s.mu.Unlock()
+	if opening {
+		return s.admit(env)
+	}
+	return s.checkMessage(env)
 }
 
 // newEnvelope copies what is kept of env, so that the frame can go.

@@ -1,8 +1,13 @@
 package relay
 
 import (
+	"strconv"
+	"strings"
+
 	"github.com/gorilla/websocket"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // CloseReason says why a session ended. There is one for every way a session can end; the WebSocket close code, the
@@ -174,4 +179,14 @@ func truncateText(s string) string {
 		cut--
 	}
 	return s[:cut] + "..."
+}
+
+// without returns c with the client nonce of key taken out of the text: texts of canisters name client keys, and texts
+// are logged.
+func (c *closing) without(key verify.ClientKey) *closing {
+	nonce := "_" + strconv.FormatUint(key.Nonce, 10)
+	if !strings.Contains(c.text, nonce) {
+		return c
+	}
+	return because(c.reason, strings.ReplaceAll(c.text, nonce, ""))
 }

@@ -27,6 +27,7 @@ type Gateway struct {
 	opens     *openLog
 	closer    *closer
 	nodes     *nodeKeys
+	memory    *memory
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -86,6 +87,7 @@ func New(cfg Config) (*Gateway, error) {
 		up:        up,
 		trust:     trust,
 		opens:     newOpenLog(),
+		memory:    newMemory(),
 		sessions:  make(map[*session]struct{}),
 		perIP:     make(map[netip.Addr]int),
 		canisters: make(map[verify.Principal]*canister),

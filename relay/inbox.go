@@ -19,6 +19,7 @@ type envelope struct {
 	open    bool // ws_open, else ws_message
 	late    bool // ws_open whose signature could not be checked here: routed once the canister accepted it
 	arrived time.Time
+	held    lease
 }
 
 // inbox is what waits to be submitted, first in, first out. It belongs to the session, whose lock guards it.
@@ -59,6 +60,9 @@ func (i *inbox) pop() *envelope {
 
 // close drops what waits and lets the reader go.
 func (i *inbox) close() {
+	for _, e := range i.waiting {
+		e.held.release()
+	}
 	i.closed, i.waiting, i.bytes = true, nil, 0
 	i.release()
 }
@@ -84,6 +88,7 @@ func (s *session) submit(e *envelope) {
 	}
 	defer s.mu.Unlock()
 	if s.in.closed {
+		e.held.release()
 		return
 	}
 	s.in.push(e)

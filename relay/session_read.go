@@ -28,20 +28,22 @@ func (s *session) sendHandshake() bool {
 // frame.
 func (s *session) readLoop() {
 	for {
-		kind, frame, err := s.readMessage()
+		kind, frame, held, err := s.readMessage()
 		if err != nil {
+			held.release()
 			s.readFailed(err)
 			return
 		}
-		if s.ended() {
-			continue
-		}
-		if kind != websocket.BinaryMessage {
+		switch {
+		case s.ended():
+			held.release()
+		case kind != websocket.BinaryMessage:
+			held.release()
 			s.end(because(TextFrame, ""))
-			continue
-		}
-		if c := s.handleFrame(frame); c != nil {
-			s.end(c)
+		default:
+			if c := s.handleFrame(frame, held); c != nil {
+				s.end(c)
+			}
 		}
 	}
 }
@@ -49,32 +51,41 @@ func (s *session) readLoop() {
 // errTooLarge says that a message is larger than allowed; the rest of it has not been read.
 var errTooLarge = errors.New("message too large")
 
-// readMessage reads the next message. Every piece that arrives is a sign of life: on a slow line the pong may be
-// queued behind a large message.
-func (s *session) readMessage() (kind int, message []byte, err error) {
+// errTooSlow says that a client took too long for one message.
+var errTooSlow = errors.New("message took too long")
+
+// readMessage reads the next message, and returns it with the memory that it holds. Every piece that arrives is a sign
+// of life: on a slow line the pong may be queued behind a large message.
+func (s *session) readMessage() (kind int, message []byte, held lease, err error) {
 	kind, r, err := s.ws.NextReader()
 	if err != nil {
-		return 0, nil, err
+		return 0, nil, held, err
 	}
 	s.seen()
 	limit := int(s.policy.maxMessageSize()) + frameOverhead
+	began := time.Now()
 	buf := make([]byte, 0, 512)
 	for {
 		if len(buf) == cap(buf) {
-			buf = append(buf, 0)[:len(buf)]
+			bigger := min(2*cap(buf), limit+1)
+			if err := held.grow(s.g.ctx, s.g.memory, int64(bigger)); err != nil {
+				return 0, nil, held, err
+			}
+			buf = append(make([]byte, 0, bigger), buf...)
 		}
 		n, err := r.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
 		switch {
 		case errors.Is(err, io.EOF):
-			return kind, buf, nil
+			return kind, buf, held, nil
 		case err != nil:
-			return 0, nil, err
-		case len(buf) > limit:
-			if !s.ended() {
-				return 0, nil, errTooLarge
-			}
+			return 0, nil, held, err
+		case s.ended():
 			buf = buf[:0] // only waiting for the close frame
+		case len(buf) > limit:
+			return 0, nil, held, errTooLarge
+		case time.Since(began) > messagePatience:
+			return 0, nil, held, errTooSlow
 		}
 		s.seen()
 	}
@@ -87,6 +98,12 @@ func (s *session) readFailed(err error) {
 	case errors.Is(err, errTooLarge):
 		s.end(because(TooLarge, ""))
 		// What the client still sends of the message is read and dropped, so that it can read why.
+		s.drainReads()
+	case errors.Is(err, errTooSlow):
+		s.end(because(OverCapacity, "message took longer than "+messagePatience.String()+" to arrive"))
+		s.drainReads()
+	case errors.Is(err, errNoMemory):
+		s.end(because(OverCapacity, "too many large messages are under way, try again later"))
 		s.drainReads()
 	case errors.As(err, &ce):
 		s.clientClosed(ce)

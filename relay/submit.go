@@ -50,6 +50,7 @@ func (s *session) relay() {
 // submitOne sees one envelope through to its outcome, and ends the session if that is not good.
 func (s *session) submitOne(e *envelope, sent func()) {
 	defer sent()
+	defer e.held.release()
 	ctx, done := s.submission(e)
 	defer done()
 	name := "icws.call"
@@ -81,7 +82,11 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	}
 	s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
 	if c != nil {
-		s.end(c)
+		if c.reason == Forgotten {
+			s.dropped()
+			s.canister.doubt() // others may be forgotten, too
+		}
+		s.end(c.without(s.key))
 		return
 	}
 	s.canister.nudge()
