@@ -153,7 +153,7 @@ func pageAttacks() []Attack {
 		onPage("witness with labels in disorder", causes(verify.CauseMalformed, verify.CauseWitness, verify.CauseCertifiedData), func(f *forgery) {
 			m := f.page.messages[0]
 			leaf := hashOf(m.content)
-			a, b := newLabeled([]byte(m.key), leafOf(leaf[:])), newLabeled([]byte("A"), leafOf(leaf[:]))
+			a, b := newLabeled([]byte(m.key), leafOf(leaf[:])), newLabeled([]byte("!"), leafOf(leaf[:]))
 			fork := newFork(0, a, b)
 			tree := appendBytes([]byte(selfDescribe+"\x83\x02"), websocketLabel)
 			f.page.messages, f.page.tree = f.page.messages[:1], fork.appendAll(tree)

@@ -34,13 +34,16 @@ type CDKOptions struct {
 	// PreEndOfQueue selects the interface before CDK 0.3.1, whose replies lack
 	// is_end_of_queue.
 	PreEndOfQueue bool
+	// Gateways, if not nil, are the only gateways that the canister serves, as
+	// CDK 0.3.0 had it. Others get an Err.
+	Gateways []verify.Principal
 }
 
 // CDK is a canister that keeps the rules of the IC WebSocket CDK 0.4: one queue
 // per gateway principal, contiguous nonces, pages, certified messages,
 // acknowledgements and keep-alives, and the texts of its errors. It is made
 // with NewCDK and installed on one network. Its methods may be called
-// concurrently.
+// concurrently, but not by its App: an App has its AppContext.
 type CDK struct {
 	o CDKOptions
 
@@ -151,7 +154,7 @@ func (c *CDK) certify(env *Env) {
 }
 
 // Do runs f as a message of the canister's own, as a timer or a heartbeat
-// would, and certifies what it did. It must not be called by an App.
+// would, and certifies what it did.
 func (c *CDK) Do(f func(*AppContext)) {
 	c.mu.Lock()
 	home, slot := c.home, c.slot
@@ -220,6 +223,11 @@ func (c *CDK) removeClient(ctx *AppContext, cl *cdkClient, reason string) error 
 		}
 	}
 	return c.o.App.OnClose(ctx, cl.key.Principal)
+}
+
+// serves tells whether a gateway may use the canister.
+func (o *CDKOptions) serves(gateway verify.Principal) bool {
+	return o.Gateways == nil || slices.Contains(o.Gateways, gateway)
 }
 
 // byOrder are the clients in the order in which they opened.

@@ -3,6 +3,7 @@ package localnet
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"slices"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -111,6 +112,11 @@ type page struct {
 }
 
 func (p *page) appendCandid(dst []byte) []byte {
+	size := len(pageTable) + len(p.cert) + len(p.tree) + 32
+	for _, m := range p.messages {
+		size += len(m.key) + len(m.content) + 64
+	}
+	dst = slices.Grow(dst, size) // at once: replies are up to 3 MiB
 	switch {
 	case p.noEndOfQueue:
 		dst = append(dst, oldPageTable...)

@@ -18,6 +18,9 @@ func (c *CDK) wsOpen(ctx *AppContext, arg []byte) ([]byte, error) {
 	if caller.IsAnonymous() {
 		return resultErr("Anonymous principal is not allowed"), nil
 	}
+	if !c.o.serves(gateway) {
+		return resultErr(fmt.Sprintf("no gateway registered with principal %s", gateway)), nil
+	}
 	key := verify.ClientKey{Principal: caller, Nonce: nonce}
 	if old := c.clients[caller]; old != nil {
 		if old.key == key {

@@ -147,6 +147,10 @@ func (v *cdkView) Query(env *Env, method string, arg []byte) ([]byte, error) {
 	if err != nil {
 		return nil, decodeTrap(err)
 	}
+	if !v.o.serves(env.Caller) {
+		return appendCandidText(append(slices.Clone(pageTable), 1),
+			"principal is not one of the authorized gateways that have been registered during CDK initialization"), nil
+	}
 	return v.page(env, nonce).appendCandid(nil), nil
 }
 

@@ -333,6 +333,24 @@ func TestReturnCallsOffTheEndOfAQueue(t *testing.T) {
 	}
 }
 
+// A tick that falls due while the canister is stopped waits for its start.
+func TestTicksWaitForAStoppedCanister(t *testing.T) {
+	d := newDesk(t, CDKOptions{})
+	d.wantText(d.open(newIdentity(t), 1), "")
+	if err := d.net.Stop(d.canister); err != nil {
+		t.Fatal(err)
+	}
+	d.net.Advance(310 * time.Second)
+	if err := d.net.StartCanister(d.canister); err != nil {
+		t.Fatal(err)
+	}
+	d.net.Advance(time.Second)
+	// The OpenMessage is old by then: the send of the ack deleted it.
+	if r := d.poll(0); len(r.Messages) != 1 || service(t, r.Messages[0]).Kind != verify.ServiceAck {
+		t.Fatalf("%d messages", len(r.Messages))
+	}
+}
+
 func TestNoAcks(t *testing.T) {
 	d := newDesk(t, CDKOptions{NoAcks: true})
 	d.wantText(d.open(newIdentity(t), 1), "")
@@ -495,6 +513,20 @@ func TestOldInterface(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	d.proven(r, 0)
+}
+
+// CDK 0.3.0 serves listed gateways only.
+func TestListedGateways(t *testing.T) {
+	listed := newIdentity(t)
+	d := newDesk(t, CDKOptions{Gateways: []verify.Principal{principalOf(listed)}})
+	who := newIdentity(t)
+	d.wantText(d.open(who, 1), "no gateway registered with principal "+principalOf(d.gateway).String())
+	if r := d.poll(0); !r.Failed || r.Err != "principal is not one of the authorized gateways that have been registered during CDK initialization" {
+		t.Errorf("%+v", r)
+	}
+	d.gateway = listed
+	d.wantText(d.open(who, 1), "")
+	d.proven(d.poll(0), 0)
 }
 
 func TestInitTrap(t *testing.T) {

@@ -2,6 +2,15 @@ package localnet
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/asn1"
+	"encoding/base64"
 	"encoding/binary"
 	"maps"
 	"net/http"
@@ -12,6 +21,7 @@ import (
 	"github.com/aviate-labs/agent-go/certification"
 	"github.com/aviate-labs/agent-go/certification/hashtree"
 	"github.com/aviate-labs/agent-go/identity"
+	"github.com/aviate-labs/agent-go/principal"
 	"github.com/decred/dcrd/dcrec/secp256k1/v4"
 	"github.com/fxamacker/cbor/v2"
 
@@ -284,5 +294,109 @@ func TestInternetIdentity(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// webAuthn is an authenticator: it signs what a browser gives it.
+type webAuthn struct {
+	cose []byte
+	sign func(signed []byte) []byte
+	edit func(m map[string]any)
+}
+
+func (w webAuthn) PublicKey() []byte {
+	var spki subjectPublicKey
+	spki.Algorithm.OID = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 56387, 1, 1}
+	spki.Key = asn1.BitString{Bytes: w.cose, BitLength: len(w.cose) * 8}
+	der, err := asn1.Marshal(spki)
+	if err != nil {
+		panic(err)
+	}
+	return der
+}
+
+func (w webAuthn) Sender() principal.Principal { return principal.NewSelfAuthenticating(w.PublicKey()) }
+
+func (w webAuthn) Sign(msg []byte) ([]byte, error) {
+	client := `{"type":"webauthn.get","challenge":"` + base64.RawURLEncoding.EncodeToString(msg) + `","origin":"https://id.example","crossOrigin":false}`
+	hash := sha256.Sum256([]byte(client))
+	data := bytes.Repeat([]byte{7}, 37)
+	m := map[string]any{"authenticator_data": data, "client_data_json": client, "signature": w.sign(append(data[:37:37], hash[:]...))}
+	if w.edit != nil {
+		w.edit(m)
+	}
+	return cbor.Marshal(cbor.Tag{Number: 55799, Content: m})
+}
+
+func TestWebAuthn(t *testing.T) {
+	n := newNetwork(t, Options{})
+	id := n.Install(NewCDK(CDKOptions{}))
+	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edPublic, ed, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cose := func(m map[int]any) []byte {
+		b, err := cbor.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	point, err := ec.PublicKey.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	must := func(b []byte, err error) []byte {
+		if err != nil {
+			t.Error(err)
+		}
+		return b
+	}
+	digest := func(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
+	for name, w := range map[string]webAuthn{
+		"p256":    {cose: cose(map[int]any{1: 2, 3: -7, -1: 1, -2: point[1:33], -3: point[33:]}), sign: func(b []byte) []byte { return must(ecdsa.SignASN1(rand.Reader, ec, digest(b))) }},
+		"rsa":     {cose: cose(map[int]any{1: 3, 3: -257, -1: rs.N.Bytes(), -2: []byte{1, 0, 1}}), sign: func(b []byte) []byte { return must(rsa.SignPKCS1v15(nil, rs, crypto.SHA256, digest(b))) }},
+		"ed25519": {cose: cose(map[int]any{1: 1, 3: -8, -1: 6, -2: []byte(edPublic)}), sign: func(b []byte) []byte { return ed25519.Sign(ed, b) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			try := func(w webAuthn) int {
+				c := content(n, nil, "call", id, "ws_open", verify.AppendOpenArg(nil, 1, canisterID(1)))
+				c["sender"] = w.Sender().Raw
+				h := requestID(t, c)
+				sig := must(w.Sign(append([]byte("\x0aic-request"), h[:]...)))
+				return post(t, n, canisterPath("v4", id, "call"), envelope(t, c, nil, map[string]any{"sender_pubkey": w.PublicKey(), "sender_sig": sig})).status
+			}
+			if got := try(w); got != http.StatusOK {
+				t.Fatalf("%d", got)
+			}
+			for name, edit := range map[string]func(map[string]any){
+				"another challenge": func(m map[string]any) {
+					m["client_data_json"] = strings.Replace(m["client_data_json"].(string), `challenge":"`, `challenge":"A`, 1)
+				},
+				"other data":   func(m map[string]any) { m["authenticator_data"] = []byte("other") },
+				"no data":      func(m map[string]any) { delete(m, "authenticator_data") },
+				"no signature": func(m map[string]any) { m["signature"] = []byte{} },
+				"no JSON":      func(m map[string]any) { m["client_data_json"] = "{" },
+			} {
+				bad := w
+				bad.edit = edit
+				if got := try(bad); got != http.StatusBadRequest {
+					t.Errorf("%s: %d", name, got)
+				}
+			}
+			cut := w
+			cut.cose = w.cose[:len(w.cose)-1]
+			if got := try(cut); got != http.StatusBadRequest {
+				t.Errorf("short key: %d", got)
+			}
+		})
 	}
 }

@@ -226,7 +226,10 @@ func (s *subnet) wake() {
 
 	var ripe []*canisterTimer
 	s.timers = slices.DeleteFunc(s.timers, func(t *canisterTimer) bool {
-		if t.due.After(now) {
+		switch {
+		case t.install != t.slot.install:
+			return true
+		case t.due.After(now) || t.slot.refusal() != nil: // waits until the canister runs again
 			return false
 		}
 		ripe = append(ripe, t)
@@ -234,9 +237,6 @@ func (s *subnet) wake() {
 	})
 	slices.SortStableFunc(ripe, func(a, b *canisterTimer) int { return a.due.Compare(b.due) })
 	for _, t := range ripe {
-		if t.install != t.slot.install || t.slot.refusal() != nil {
-			continue
-		}
 		env := s.envLocked(t.slot, t.slot.id, now)
 		_, reject := t.slot.run("timer", func() ([]byte, error) { t.run(env); return nil, nil })
 		s.applyLocked(t.slot, env, reject == nil)
@@ -262,7 +262,7 @@ func (s *subnet) nextDueLocked() (at time.Time, ok bool) {
 		}
 	}
 	for _, t := range s.timers {
-		if t.install == t.slot.install && (!ok || t.due.Before(at)) {
+		if t.install == t.slot.install && t.slot.refusal() == nil && (!ok || t.due.Before(at)) {
 			at, ok = t.due, true
 		}
 	}

@@ -144,9 +144,13 @@ func mustCBOR(t testing.TB, v any) []byte {
 
 // content is the content of a call or query by id, valid for four minutes.
 func content(n *Network, id identity.Identity, kind string, canister verify.Principal, method string, arg []byte) map[string]any {
+	sender := principal.AnonymousID.Raw
+	if id != nil {
+		sender = id.Sender().Raw
+	}
 	return map[string]any{
 		"request_type": kind, "canister_id": canister.Bytes(), "method_name": method, "arg": append([]byte{}, arg...),
-		"sender": id.Sender().Raw, "ingress_expiry": uint64(n.Now().Add(4 * time.Minute).UnixNano()),
+		"sender": sender, "ingress_expiry": uint64(n.Now().Add(4 * time.Minute).UnixNano()),
 	}
 }
 

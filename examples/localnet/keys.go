@@ -40,6 +40,9 @@ func (n *Network) verifySignature(der, msg, sig []byte) error {
 	if id, seed, ok := parseCanisterKey(der); ok {
 		return n.verifyCanisterSignature(id, seed, msg, sig)
 	}
+	if cose, ok := parseWebAuthnKey(der); ok {
+		return verifyWebAuthn(cose, msg, sig)
+	}
 	return errors.New("unsupported public key algorithm")
 }
 

@@ -98,7 +98,8 @@ func (s *subnet) signedReply(id [32]byte, arg []byte, reject *Reject, now time.T
 	if reject != nil {
 		return appendRejection([]byte(selfDescribe), "rejected", reject, sig)
 	}
-	dst := appendMap([]byte(selfDescribe), 3)
+	dst := append(make([]byte, 0, len(arg)+len(sig)+64), selfDescribe...)
+	dst = appendMap(dst, 3)
 	dst = appendText(appendText(dst, "status"), "replied")
 	dst = appendBytes(appendText(appendMap(appendText(dst, "reply"), 1), "arg"), arg)
 	return append(appendText(dst, "signatures"), sig...)
