@@ -3,7 +3,9 @@ package caddymodule
 import (
 	"context"
 	"slices"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -23,6 +25,10 @@ const (
 
 // gateways holds the gateways in use, by poolKey. It is what lets sessions outlive configurations.
 var gateways = caddy.NewUsagePool()
+
+// generation is a part of every pool key. It moves on when an operator drains this instance, so that the next
+// configuration gets fresh gateways and not the drained ones.
+var generation atomic.Uint64
 
 // live lists every gateway that still has something to do, also those that no configuration holds any more and that are
 // draining.
@@ -87,6 +93,9 @@ func acquirePooled(cfg relay.Config, ref *gatewayRef) (*pooled, error) {
 	key, err := poolKey(&cfg, cfg.Identity.PublicKey())
 	if err != nil {
 		return nil, err
+	}
+	if n := generation.Load(); n > 0 {
+		key += "-" + strconv.FormatUint(n, 10)
 	}
 	value, loaded, err := gateways.LoadOrNew(key, func() (caddy.Destructor, error) {
 		return newPooled(key, cfg, ref.logger)

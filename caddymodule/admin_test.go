@@ -1,0 +1,180 @@
+package caddymodule
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+
+	"github.com/icws-gateway/caddy-icws/relay/client"
+)
+
+// loadWithAdmin runs a configuration with an admin endpoint and returns its URL.
+func loadWithAdmin(t testing.TB, sites string) string {
+	t.Helper()
+	port := freePort(t)
+	raw, err := adapt(fmt.Sprintf("{\n\tadmin 127.0.0.1:%d\n\tpersist_config off\n\tskip_install_trust\n}\n%s", port, sites))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// An empty configuration without an admin endpoint takes the present one down.
+		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
+			t.Error(err)
+		}
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+		waitDrained(t)
+	})
+	if err := caddy.Load(raw, true); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("http://127.0.0.1:%d", port)
+}
+
+// call makes an admin request.
+func call(t testing.TB, method, url string, into any) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if into != nil {
+		if err := json.Unmarshal(body, into); err != nil {
+			t.Fatalf("%s %s: %v in %q", method, url, err, body)
+		}
+	}
+	return resp.StatusCode, string(body)
+}
+
+func TestAdminAPI(t *testing.T) {
+	w, port := newWorld(t, 2), freePort(t)
+	admin := loadWithAdmin(t, w.site(port, 0, "drain_timeout 1s"))
+	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
+
+	for path, want := range map[string]string{"/icws/sessions": "[]\n", "/icws/canisters": "[]\n"} {
+		if status, body := call(t, "GET", admin+path, nil); status != 200 || body != want {
+			t.Errorf("%s without sessions: %d %q", path, status, body)
+		}
+	}
+	a, b := w.open(t, url, 0), w.open(t, url, 0)
+	echo(t, a, "secret payload")
+	echo(t, b, "secret payload")
+
+	var gateways []gatewayStatus
+	if status, _ := call(t, "GET", admin+"/icws/gateways", &gateways); status != 200 || len(gateways) != 1 {
+		t.Fatalf("gateways: %d %+v", status, gateways)
+	}
+	g := gateways[0]
+	if g.Principal != a.Gateway() || g.Sessions != 2 || g.Draining || g.Holders != 1 || len(g.Network) != 1 || g.Network[0] != w.url || g.Since.IsZero() {
+		t.Errorf("gateway %+v", g)
+	}
+	var canisters []canisterStatus
+	if status, _ := call(t, "GET", admin+"/icws/canisters", &canisters); status != 200 || len(canisters) != 1 {
+		t.Fatalf("canisters: %d %+v", status, canisters)
+	}
+	if c := canisters[0]; c.Canister != w.canisters[0] || c.Sessions != 2 || c.Nonce != 4 || c.Gateway != g.Gateway {
+		t.Errorf("canister %+v", c)
+	}
+	var sessions []sessionStatus
+	if status, body := call(t, "GET", admin+"/icws/sessions", &sessions); status != 200 || len(sessions) != 2 {
+		t.Fatalf("sessions: %d %+v", status, sessions)
+	} else if strings.Contains(body, fmt.Sprint(a.Key().Nonce)) || strings.Contains(body, "secret") {
+		t.Errorf("a client nonce or a payload is shown: %s", body)
+	}
+	if s := sessions[0]; s.State != "open" || s.FramesIn != 2 || s.FramesOut < 2 || s.ClientIP.String() != "127.0.0.1" {
+		t.Errorf("session %+v", s)
+	}
+	for query, want := range map[string]int{
+		"?limit=1": 1, "?canister_id=" + w.canisters[0].String(): 2, "?canister_id=" + w.canisters[1].String(): 0,
+		"?gateway=" + g.Gateway: 2, "?gateway=none": 0,
+	} {
+		var some []sessionStatus
+		if call(t, "GET", admin+"/icws/sessions"+query, &some); len(some) != want {
+			t.Errorf("%s: %d sessions, want %d", query, len(some), want)
+		}
+	}
+
+	// Health, wrong methods, wrong arguments.
+	for _, path := range []string{"/icws/health/ready", "/icws/health/live"} {
+		if status, body := call(t, "GET", admin+path, nil); status != 200 || !strings.Contains(body, `"ok":true`) {
+			t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+	for request, want := range map[string]int{
+		"POST /icws/gateways": 405, "DELETE /icws/canisters": 405, "GET /icws/drain": 405, "POST /icws/health/ready": 405,
+		"GET /icws/sessions?limit=0": 400, "GET /icws/sessions?limit=x": 400,
+		"DELETE /icws/sessions/" + g.Gateway + "/x": 400, "DELETE /icws/sessions/" + g.Gateway + "/999999": 404,
+		"DELETE /icws/sessions/none/1": 404, "GET /icws/sessions/" + g.Gateway + "/1": 405, "GET /icws/other": 404,
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		if status, body := call(t, method, admin+path, nil); status != want {
+			t.Errorf("%s: %d %s, want %d", request, status, body, want)
+		}
+	}
+
+	// One session is closed, the other stays.
+	first, other := a, b
+	if sessions[0].Principal != a.Key().Principal {
+		first, other = b, a
+	}
+	if status, body := call(t, "DELETE", fmt.Sprintf("%s/icws/sessions/%s/%d", admin, g.Gateway, sessions[0].ID), nil); status != 204 {
+		t.Fatalf("closing a session: %d %s", status, body)
+	}
+	<-first.Done()
+	if closed, ok := first.Err().(*client.CloseError); !ok || closed.Code != 1001 || !strings.Contains(closed.Text, "operator") {
+		t.Errorf("closed with %v", first.Err())
+	}
+	echo(t, other, "still here")
+
+	// A drain: not ready at once, sessions closed, new ones refused, until a configuration is loaded.
+	if status, _ := call(t, "POST", admin+"/icws/drain", &gateways); status != 202 || !gateways[0].Draining {
+		t.Errorf("drain: %d %+v", status, gateways)
+	}
+	if status, body := call(t, "GET", admin+"/icws/health/ready", nil); status != 503 {
+		t.Errorf("ready while draining: %d %s", status, body)
+	}
+	select {
+	case <-other.Done():
+	case <-time.After(5 * time.Second):
+		t.Fatal("the drain left a session")
+	}
+	if closed, ok := other.Err().(*client.CloseError); !ok || closed.Code != 1001 {
+		t.Errorf("closed with %v", other.Err())
+	}
+	_, err := client.Dial(t.Context(), url, client.Options{Canister: w.canisters[0]})
+	if refused, ok := err.(*client.UpgradeError); !ok || refused.Status != 503 || refused.Header.Get("Retry-After") == "" {
+		t.Errorf("opening after the drain: %v", err)
+	}
+	waitDrained(t)
+	if status, body := call(t, "GET", admin+"/icws/health/ready", nil); status != 503 {
+		t.Errorf("ready after the drain: %d %s", status, body)
+	}
+	raw, err := adapt(fmt.Sprintf("{\n\tadmin %s\n\tpersist_config off\n}\n%s", strings.TrimPrefix(admin, "http://"), w.site(port, 0, "drain_timeout 1s")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(raw, true); err != nil {
+		t.Fatal(err)
+	}
+	echo(t, w.open(t, url, 0), "back in service")
+	eventually(t, "readiness", func() bool {
+		status, _ := call(t, "GET", admin+"/icws/health/ready", nil)
+		return status == 200
+	})
+}

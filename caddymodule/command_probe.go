@@ -1,0 +1,356 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"time"
+
+	caddycmd "github.com/caddyserver/caddy/v2/cmd"
+	"github.com/spf13/cobra"
+
+	"github.com/icws-gateway/caddy-icws/relay/client"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+func probeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "probe <ws-or-wss-url> --canister <id> [--network <url>...] [--root-key <key>] [--ca <file>] [--origin <origin>] [--acks <duration>] [--timeout <duration>]",
+		Short: "Opens a session with a gateway and explains each step",
+		Long: `
+Opens a session as a browser would, with a fresh key, verifies everything that
+arrives, and says step by step what works and what is wrong: the name, the TCP
+connection, the certificate, the WebSocket upgrade, the gateway's handshake, the
+outcome of ws_open, and the first frame with its certificate.
+
+Without --network and --root-key the canister's messages must be certified by
+mainnet. For a network of your own give its URL, which is asked for its root key,
+or the key itself (a file or hexadecimal).
+
+Canisters acknowledge messages every five minutes by default. --acks waits for
+that, for example --acks 6m; what fails then is a canister that never called
+init.
+
+Exit code 1: something is wrong; the last line says what to do about it.
+`,
+		Example: `  caddy icws probe wss://example.com/ws --canister bkyz2-fmaaa-aaaaa-qaaaq-cai
+  caddy icws probe wss://localhost/ws --canister bkyz2-fmaaa-aaaaa-qaaaq-cai --network http://127.0.0.1:4943 --ca root.crt`,
+		Args: cobra.ExactArgs(1),
+	}
+	cmd.Flags().String("canister", "", "Canister to open a session with (required)")
+	cmd.Flags().StringSlice("network", nil, "Network to ask for its root key, if it is not mainnet")
+	cmd.Flags().String("root-key", "", "Root key of a network that is not mainnet")
+	cmd.Flags().String("ca", "", "PEM file of a certificate authority to trust for the gateway's certificate")
+	cmd.Flags().String("origin", "", "Origin header to send, as the page would that opens the session")
+	cmd.Flags().Duration("acks", 0, "Time to wait for the canister's first acknowledgement")
+	cmd.Flags().Duration("timeout", 30*time.Second, "Time for all steps up to the first frame")
+	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
+		networks, err := fl.GetStringSlice("network")
+		if err != nil {
+			return exitFailed, err
+		}
+		ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt)
+		defer stop()
+		p := &prober{
+			out: cmd.OutOrStdout(), url: fl.Args()[0], canister: fl.String("canister"), networks: networks, rootKey: fl.String("root-key"),
+			ca: fl.String("ca"), origin: fl.String("origin"), acks: fl.Duration("acks"), timeout: fl.Duration("timeout"),
+		}
+		if err := p.run(ctx); err != nil {
+			return exitFailed, err
+		}
+		return 0, nil
+	})
+	return cmd
+}
+
+// prober opens one session and reports on it.
+type prober struct {
+	out                             io.Writer
+	url, canister, rootKey, ca      string
+	origin                          string
+	networks                        []string
+	acks, timeout                   time.Duration
+	mu                              sync.Mutex // of out: events come from the client's goroutine
+	acked                           chan struct{}
+	ackOnce                         sync.Once
+	opened, openSent, firstVerified time.Time
+}
+
+// adviceError is an error with a remedy.
+type adviceError struct {
+	err    error
+	advice string
+}
+
+func (e *adviceError) Error() string { return e.err.Error() + ": " + e.advice }
+func (e *adviceError) Unwrap() error { return e.err }
+
+func advise(err error, format string, args ...any) error {
+	return &adviceError{err: err, advice: fmt.Sprintf(format, args...)}
+}
+
+func (p *prober) ok(step, format string, args ...any)  { p.line("ok  ", step, format, args...) }
+func (p *prober) bad(step, format string, args ...any) { p.line("FAIL", step, format, args...) }
+
+func (p *prober) line(mark, step, format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.out, "%s  %-12s %s\n", mark, step, fmt.Sprintf(format, args...))
+}
+
+// run goes through the steps and stops at the first that fails.
+func (p *prober) run(ctx context.Context) error {
+	deadline, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	p.acked = make(chan struct{})
+
+	u, err := url.Parse(p.url)
+	if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" {
+		return advise(fmt.Errorf("%q is not the URL of a gateway", p.url), "it starts with wss:// (or ws:// without TLS)")
+	}
+	canister, err := verify.ParsePrincipal(p.canister)
+	if err != nil {
+		return advise(fmt.Errorf("%q is not a canister id", p.canister), "add --canister with an id like bkyz2-fmaaa-aaaaa-qaaaq-cai")
+	}
+	rootKey, err := p.resolveRootKey(deadline)
+	if err != nil {
+		p.bad("root key", "%v", err)
+		return err
+	}
+	tlsConfig, err := p.connect(deadline, u)
+	if err != nil {
+		return err
+	}
+	o := client.Options{Canister: canister, RootKey: rootKey, TLS: tlsConfig, OpenTimeout: p.timeout, Trace: p.event, AckTimeout: -1}
+	if p.origin != "" {
+		o.Header = http.Header{"Origin": {p.origin}}
+	}
+	c, err := client.Dial(deadline, p.url, o)
+	if err != nil {
+		return p.explain(err)
+	}
+	defer c.Close()
+	p.ok("session", "open: the canister knows %s", c.Key().Principal)
+	if p.acks > 0 {
+		if err := p.awaitAck(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resolveRootKey finds the key that the canister's messages must be certified with.
+func (p *prober) resolveRootKey(ctx context.Context) ([]byte, error) {
+	if p.rootKey == "" && len(p.networks) > 0 {
+		n, err := resolveNetwork(p.networks, rootKeyFetch)
+		if err != nil {
+			// Mainnet spelled as a URL: its key is built in.
+			if n, err = resolveNetwork(p.networks, ""); err != nil {
+				return nil, err
+			}
+			return n.rootKey, nil
+		}
+		key, err := fetchRootKey(ctx, n.hosts[0])
+		if err != nil {
+			return nil, advise(err, "is %s a replica or boundary node?", n.hosts[0])
+		}
+		p.ok("root key", "%x... of %s", key[len(key)-8:], n.hosts[0])
+		return key, nil
+	}
+	networks := p.networks
+	if p.rootKey != "" && len(networks) == 0 {
+		networks = []string{"http://localhost"} // any network that is not mainnet
+	}
+	n, err := resolveNetwork(networks, p.rootKey)
+	if err != nil {
+		return nil, err
+	}
+	return n.rootKey, nil
+}
+
+// fetchRootKey asks a network for its key, which trusts whoever answers.
+func fetchRootKey(ctx context.Context, host *url.URL) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, host.String()+"/api/v2/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the root key: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("asking for the root key: HTTP status %d", resp.StatusCode)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return nil, fmt.Errorf("asking for the root key: %w", err)
+	}
+	return verify.ParseStatusReply(body)
+}
+
+// connect checks what lies below the WebSocket, one step after the other, and returns the settings for TLS.
+func (p *prober) connect(ctx context.Context, u *url.URL) (*tls.Config, error) {
+	host, port := u.Hostname(), u.Port()
+	if port == "" {
+		port = map[string]string{"ws": "80", "wss": "443"}[u.Scheme]
+	}
+	addresses, err := net.DefaultResolver.LookupHost(ctx, host)
+	if err != nil {
+		p.bad("name", "%v", err)
+		return nil, advise(err, "check the name %s and its DNS records", host)
+	}
+	p.ok("name", "%s is %s", host, strings.Join(addresses, ", "))
+	began := time.Now()
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	if err != nil {
+		p.bad("connection", "%v", err)
+		return nil, advise(err, "is Caddy running and port %s open?", port)
+	}
+	defer conn.Close()
+	p.ok("connection", "to %s in %s", conn.RemoteAddr(), since(began))
+	if u.Scheme == "ws" {
+		return nil, nil
+	}
+	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	if p.ca != "" {
+		raw, err := os.ReadFile(p.ca)
+		if err != nil {
+			return nil, err
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("%s holds no certificate in PEM form", p.ca)
+		}
+	}
+	began = time.Now()
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		p.bad("certificate", "%v", err)
+		var unknown x509.UnknownAuthorityError
+		if errors.As(err, &unknown) {
+			return nil, advise(err, "with Caddy's internal CA give its root certificate with --ca; in public, look for ACME errors in Caddy's log")
+		}
+		return nil, advise(err, "does Caddy have a certificate for %s?", host)
+	}
+	leaf := secure.ConnectionState().PeerCertificates[0]
+	p.ok("certificate", "%s until %s, %s in %s", leaf.Issuer.CommonName, leaf.NotAfter.Format(time.RFC3339),
+		tls.VersionName(secure.ConnectionState().Version), since(began))
+	return config, nil
+}
+
+// event reports the client's own steps.
+func (p *prober) event(e client.Event) {
+	switch e.Step {
+	case client.StepUpgraded:
+		p.ok("upgrade", "WebSocket open in %s", e.Took.Round(time.Millisecond/10))
+	case client.StepHandshake:
+		p.ok("handshake", "gateway principal %s", e.Gateway)
+	case client.StepOpenSent:
+		p.openSent = e.Time
+		p.ok("ws_open", "sent, %d bytes", e.Bytes)
+	case client.StepFrame:
+		if e.Err != nil {
+			p.bad("frame", "%v", e.Err)
+			return
+		}
+		if p.firstVerified.IsZero() {
+			p.firstVerified = e.Time
+			p.ok("ws_open", "accepted by the canister, first frame after %s", e.Time.Sub(p.openSent).Round(time.Millisecond))
+			p.ok("frame", "verified in %s: %d bytes, message %d of the queue", e.Took.Round(time.Microsecond), e.Bytes, e.Nonce)
+			layout := "readable by deployed SDKs"
+			if !e.Flat {
+				layout = "NOT readable by SDKs up to 0.5.0"
+			}
+			p.ok("certified", "%s ago, %s", e.Time.Sub(e.CertificateTime).Round(time.Millisecond), layout)
+		}
+	case client.StepAck:
+		p.ackOnce.Do(func() { close(p.acked) })
+	}
+}
+
+// awaitAck waits for the first acknowledgement.
+func (p *prober) awaitAck(ctx context.Context, c *client.Client) error {
+	timer := time.NewTimer(p.acks)
+	defer timer.Stop()
+	began := time.Now()
+	select {
+	case <-p.acked:
+		p.ok("acks", "the canister acknowledges, after %s", time.Since(began).Round(time.Second))
+		return nil
+	case <-c.Done():
+		return p.explain(c.Err())
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		p.bad("acks", "none within %s", p.acks)
+		return advise(errors.New("the canister does not acknowledge"),
+			"it must call the CDK's init, also after an upgrade; its default interval is 5 minutes, so give --acks 6m at least")
+	}
+}
+
+// explain says what an error of the session means and what to do about it.
+func (p *prober) explain(err error) error {
+	var upgrade *client.UpgradeError
+	var closed *client.CloseError
+	switch {
+	case errors.As(err, &upgrade):
+		p.bad("upgrade", "HTTP status %d", upgrade.Status)
+		switch upgrade.Status {
+		case http.StatusForbidden:
+			return advise(err, "the origin is not on the gateway's list, try --origin")
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+			return advise(err, "a limit of the gateway is reached or it is draining, Retry-After %s", upgrade.Header.Get("Retry-After"))
+		case http.StatusOK, http.StatusNotFound:
+			return advise(err, "no gateway answers at this path: does the icws matcher cover it?")
+		}
+		return advise(err, "something in front of the gateway answers: does it pass WebSocket upgrades on?")
+	case errors.As(err, &closed):
+		p.bad("session", "closed with %d %q", closed.Code, closed.Text)
+		return advise(err, "%s", adviceFor(closed))
+	case errors.Is(err, context.DeadlineExceeded):
+		p.bad("session", "no answer within %s", p.timeout)
+		return advise(err, "the gateway or the canister is too slow, try a longer --timeout")
+	}
+	p.bad("session", "%v", err)
+	return err
+}
+
+// adviceFor turns how a session was closed into what to do.
+func adviceFor(closed *client.CloseError) string {
+	switch {
+	case errors.Is(closed, client.ErrHandshake):
+		return "the server speaks WebSocket but is no IC WebSocket gateway"
+	case errors.Is(closed, client.ErrVerification):
+		return "the messages are not certified by this network: check --network or --root-key, and this machine's clock (" + time.Now().UTC().Format(time.RFC3339) + ")"
+	case errors.Is(closed, client.ErrOpenTimeout):
+		return "ws_open was sent and nothing came back: look at the gateway's log and at caddy icws status"
+	case closed.Local:
+		return "the gateway or the canister breaks the protocol"
+	}
+	switch closed.Code {
+	case 1001:
+		return "the gateway is shutting down or was reconfigured, try again"
+	case 1006:
+		return "the connection broke without a reason: look for a proxy with a timeout in between"
+	case 1008:
+		return "the gateway refuses this session: is the canister on its list, and is this machine's clock right (" + time.Now().UTC().Format(time.RFC3339) + ")?"
+	case 1011:
+		return "the canister refuses or its answers cannot be verified: is it an IC WebSocket canister, and is it the network that the gateway uses?"
+	case 1012, 1013:
+		return "the canister or its network cannot be reached now, try again later"
+	}
+	return "see the text of the close"
+}
+
+func since(began time.Time) time.Duration { return time.Since(began).Round(time.Millisecond / 10) }

@@ -1,0 +1,172 @@
+package caddymodule
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+)
+
+func TestPrincipalCommand(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "key_pair")
+	if err := os.WriteFile(key, unhex(t, ringV2), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id, err := loadIdentityFile(key, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromFile := id.Sender().Encode() + "\n"
+
+	// A file, directly and from a configuration with a placeholder.
+	if out, errs, code := command(t, dir, nil, "icws", "principal", "--file", key); code != 0 || out != fromFile {
+		t.Errorf("file: code %d, %q %q", code, out, errs)
+	}
+	config := filepath.Join(dir, "Caddyfile")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(fmt.Sprintf("http://localhost:1 {\n\ticws %s {\n\t\tidentity file {env.ICWS_TEST_KEY}\n\t}\n}", testCanister))
+	if out, errs, code := command(t, dir, []string{"ICWS_TEST_KEY=" + key}, "icws", "principal", "--config", config); code != 0 || out != fromFile {
+		t.Errorf("configuration with a file: code %d, %q %q", code, out, errs)
+	}
+
+	// Storage of the configuration: nothing there, then created, then the same again; both handlers, each once.
+	write(fmt.Sprintf("{\n\tstorage file_system %s\n}\nhttp://localhost:1 {\n\ticws /a %s\n\ticws /b %s\n\ticws /c %s {\n\t\tidentity other\n\t}\n}",
+		filepath.Join(dir, "storage"), testCanister, testCanister, testCanister))
+	if out, errs, code := command(t, dir, nil, "icws", "principal", "-c", config); code != 1 || out != "" || !strings.Contains(errs, "does not exist yet") {
+		t.Errorf("missing identity: code %d, %q %q", code, out, errs)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "storage")); err == nil {
+		t.Error("asking for the principal wrote to the storage")
+	}
+	created, errs, code := command(t, dir, nil, "icws", "principal", "-c", config, "--create")
+	if code != 0 || strings.Count(created, "\n") != 2 {
+		t.Fatalf("creating: code %d, %q %q", code, created, errs)
+	}
+	if out, errs, code := command(t, dir, nil, "icws", "principal", "-c", config); code != 0 || out != created {
+		t.Errorf("again: code %d, %q, want %q; %q", code, out, created, errs)
+	}
+	for name, args := range map[string][]string{
+		"no handler":   {"-c", filepath.Join(dir, "empty")},
+		"missing file": {"--file", filepath.Join(dir, "missing")},
+		"name":         {"--identity", "../x"},
+		"argument":     {"surplus"},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "empty"), []byte("http://localhost:1 {\n\trespond hi\n}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append([]string{"icws", "principal"}, args...)
+		if name == "no handler" {
+			args = append(args, "--adapter", "caddyfile")
+		}
+		if out, errs, code := command(t, dir, nil, args...); code != 1 || out != "" || errs == "" {
+			t.Errorf("%s: code %d, %q %q", name, code, out, errs)
+		}
+	}
+}
+
+func TestProbeAndStatusCommands(t *testing.T) {
+	w, port := newWorld(t, 1), freePort(t)
+	acking := w.net.Install(localnet.NewCDK(localnet.CDKOptions{AckInterval: time.Second, KeepAliveTimeout: 500 * time.Millisecond}))
+	caddy := runCaddy(t, "", w.site(port, 0, "canister "+acking.String(), "origin https://app.example.com", "drain_timeout 1s"))
+	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
+	canister, key := w.canisters[0].String(), hex.EncodeToString(w.net.RootKey())
+	address := strings.TrimPrefix(caddy.admin, "http://")
+
+	out, errs, code := command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", canister, "--network", w.url, "--origin", "https://app.example.com")
+	if code != 0 {
+		t.Fatalf("probe: code %d\n%s%s", code, out, errs)
+	}
+	for _, want := range []string{"ok    root key", "ok    name", "ok    connection", "ok    upgrade", "ok    handshake", "ok    ws_open", "ok    frame", "ok    certified", "ok    session"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the report lacks %q:\n%s", want, out)
+		}
+	}
+	out, errs, code = command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", acking.String(), "--root-key", key, "--acks", "10s")
+	if code != 0 || !strings.Contains(out, "ok    acks") {
+		t.Errorf("probe with acks: code %d\n%s%s", code, out, errs)
+	}
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"origin":         {[]string{url, "--canister", canister, "--root-key", key, "--origin", "https://evil.example"}, "origin is not on the gateway's list"},
+		"canister":       {[]string{url, "--canister", "bd3sg-teaaa-aaaaa-qaaba-cai", "--root-key", key}, "is the canister on its list"},
+		"wrong network":  {[]string{url, "--canister", canister}, "not certified by this network"},
+		"path":           {[]string{strings.Replace(url, "/ws", "/nowhere", 1), "--canister", canister, "--root-key", key}, "no gateway answers at this path"},
+		"port":           {[]string{fmt.Sprintf("ws://127.0.0.1:%d/ws", freePort(t)), "--canister", canister, "--root-key", key}, "is Caddy running"},
+		"not tls":        {[]string{strings.Replace(url, "ws:", "wss:", 1), "--canister", canister, "--root-key", key}, "does Caddy have a certificate"},
+		"url":            {[]string{"https://example.com", "--canister", canister}, "it starts with wss://"},
+		"no canister":    {[]string{url}, "add --canister"},
+		"dead network":   {[]string{url, "--canister", canister, "--network", fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}, "is http://127.0.0.1"},
+		"acks too early": {[]string{url, "--canister", canister, "--root-key", key, "--acks", "300ms"}, "--acks 6m"},
+	} {
+		out, errs, code := command(t, t.TempDir(), nil, append([]string{"icws", "probe"}, test.args...)...)
+		if code != 1 || !strings.Contains(errs, test.want) {
+			t.Errorf("%s: code %d, want %q in\n%s%s", name, code, test.want, out, errs)
+		}
+	}
+
+	out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", address)
+	if code != 0 || !strings.Contains(out, ": ready") || !strings.Contains(out, "HOST") {
+		t.Errorf("status: code %d\n%s%s", code, out, errs)
+	}
+	c := w.open(t, url, 0)
+	echo(t, c, "x")
+	out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", address, "--once")
+	if code != 0 || !strings.Contains(out, canister) || !strings.Contains(out, "1 sessions, 1 canisters") {
+		t.Errorf("status with a session: code %d\n%s%s", code, out, errs)
+	}
+	out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", address, "--json")
+	var v view
+	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || !v.Ready || len(v.Gateways) != 1 || len(v.Canisters) != 1 {
+		t.Errorf("status as JSON: code %d, %v\n%s%s", code, err, out, errs)
+	}
+	if status, _ := call(t, "POST", caddy.admin+"/icws/drain", nil); status != 202 {
+		t.Errorf("drain: %d", status)
+	}
+	if out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", address); code != exitNotReady || !strings.Contains(out, "NOT READY") {
+		t.Errorf("status while draining: code %d\n%s%s", code, out, errs)
+	}
+	if _, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", fmt.Sprintf("127.0.0.1:%d", freePort(t))); code != 1 || !strings.Contains(errs, "is Caddy running") {
+		t.Errorf("status without a server: code %d\n%s", code, errs)
+	}
+	if out, _, code := command(t, t.TempDir(), nil, "icws", "--help"); code != 0 || !strings.Contains(out, "probe") || !strings.Contains(out, "status") || !strings.Contains(out, "principal") {
+		t.Errorf("help: code %d\n%s", code, out)
+	}
+}
+
+// TestStatusView checks what the view says about trouble.
+func TestStatusView(t *testing.T) {
+	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+	raw := fmt.Sprintf(`{"ready": false, "reason": "gateway g reaches none of its boundary nodes",
+		"gateways": [{"gateway": "g", "since": "2026-11-23T11:00:00Z", "draining": true, "gateway_principal": "2vxsx-fae", "sessions": 3,
+			"hosts": [{"host": "icp-api.io", "healthy": false, "failures": 4, "latency_ns": 12345678, "last_error": "timeout"}]}],
+		"canisters": [{"gateway": "g", "canister_id": %[1]q, "sessions": 3, "nonce": 17, "failures": 2, "failing_since": "2026-11-23T11:59:30Z", "last_error": "IC0508"},
+			{"gateway": "g", "canister_id": %[1]q, "ack_overdue": true, "last_poll": "2026-11-23T11:59:59Z"}]}`, testCanister)
+	var v view
+	if err := json.Unmarshal([]byte(raw), &v); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	if err := v.render(&out, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"NOT READY: gateway g reaches none", "up 1h0m0s, 3 sessions", "DRAINING", "4 failures", "12.3ms", "timeout",
+		"failing since 30s ago (2 polls): IC0508", "sends no acks", "1s ago", "never"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the view lacks %q:\n%s", want, out.String())
+		}
+	}
+}

@@ -1,0 +1,134 @@
+package caddymodule
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// process is a caddy of its own process: the test binary in another role.
+type process struct {
+	*exec.Cmd
+	admin string // URL
+	dir   string
+	log   *syncBuffer
+	done  chan struct{} // closed when it has ended
+	err   error         // how
+}
+
+// syncBuffer collects output.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
+
+// caddyCommand is `caddy args...` with a home of its own.
+func caddyCommand(ctx context.Context, dir string, env []string, args ...string) *exec.Cmd {
+	self, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	cmd := exec.CommandContext(ctx, self, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), runCaddyEnv+"=1", "HOME="+dir,
+		"XDG_DATA_HOME="+filepath.Join(dir, "data"), "XDG_CONFIG_HOME="+filepath.Join(dir, "config"))
+	cmd.Env = append(cmd.Env, env...)
+	return cmd
+}
+
+// runCaddy starts `caddy run` with a Caddyfile whose global options are the given ones and an admin endpoint, and waits
+// until it is ready.
+func runCaddy(t testing.TB, global, sites string, env ...string) *process {
+	t.Helper()
+	dir, port := t.TempDir(), freePort(t)
+	file := filepath.Join(dir, "Caddyfile")
+	text := fmt.Sprintf("{\n\tadmin 127.0.0.1:%d\n\tskip_install_trust\n\t%s\n}\n%s", port, global, sites)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &process{admin: fmt.Sprintf("http://127.0.0.1:%d", port), dir: dir, log: new(syncBuffer), done: make(chan struct{})}
+	p.Cmd = caddyCommand(context.Background(), dir, env, "run", "--config", file)
+	p.Stdout, p.Stderr = p.log, p.log
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		p.err = p.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		_ = p.Process.Kill()
+		<-p.done
+		if t.Failed() {
+			t.Logf("log of the process:\n%s", p.log)
+		}
+	})
+	for range 3000 {
+		if resp, err := http.Get(p.admin + "/config/"); err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK && strings.Contains(p.log.String(), "serving initial configuration") {
+				return p
+			}
+		}
+		select {
+		case <-p.done:
+			t.Fatalf("caddy ended at once: %v\n%s", p.err, p.log)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	t.Fatalf("caddy did not start:\n%s", p.log)
+	return nil
+}
+
+// terminate sends SIGTERM and returns how long the process took to end.
+func (p *process) terminate(t testing.TB) time.Duration {
+	t.Helper()
+	began := time.Now()
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("caddy does not end")
+	}
+	return time.Since(began)
+}
+
+// command runs `caddy args...` and returns its output and exit code.
+func command(t testing.TB, dir string, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := caddyCommand(ctx, dir, env, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
