@@ -11,7 +11,10 @@ await build({
   target: "es2022",
   minify: true,
   sourcemap: true,
-  define: { global: "globalThis" }, // some dependencies of the agent still say so
+  define: {
+    global: "globalThis", // some dependencies of the agent still say so
+    "process.env.LOG_LEVEL": '"warn"', // read by ic-websocket-js, without a check that there is a process
+  },
   logLevel: "warning",
 });
 for (const file of ["index.html", "chat.css", "icon.svg"]) await copyFile(`src/${file}`, `dist/${file}`);

@@ -7,11 +7,18 @@ const $ = (id) => document.getElementById(id);
 const log = $("log");
 const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
 
+/** Whether the newest line is in view, as far as the reader chose. */
+let atEnd = true;
+log.addEventListener("scroll", () => {
+  atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+});
+const toEnd = () => atEnd && log.scrollTo({ top: log.scrollHeight });
+new ResizeObserver(toEnd).observe(log);
+
 /** Adds a line to the log and keeps the newest in view unless the reader has scrolled up. */
 function append(item) {
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
   log.append(item);
-  if (atEnd) log.scrollTop = log.scrollHeight;
+  toEnd();
 }
 
 function showMessage({ name, text, at }, mine) {

@@ -1,0 +1,87 @@
+//go:build e2e
+
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/internal/site"
+)
+
+// TestBrowser has two people chat in a real Chromium, with the built-in canister
+// and with the one compiled from the published CDK.
+func TestBrowser(t *testing.T) {
+	for name, wasm := range map[string]string{
+		"built-in canister":  "",
+		"published Rust CDK": "../canisters/rust/target/wasm32-unknown-unknown/release/chat.wasm",
+	} {
+		t.Run(name, func(t *testing.T) { testBrowser(t, wasm) })
+	}
+}
+
+func testBrowser(t *testing.T, wasm string) {
+	port, err := site.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	type address struct{ url, rootCert string }
+	ready, ended := make(chan address, 1), make(chan error, 1)
+	go func() {
+		ended <- run(ctx, options{port: port, web: "web", canister: wasm, latency: 200 * time.Millisecond, data: t.TempDir()},
+			func(url, rootCert string) { ready <- address{url, rootCert} })
+	}()
+	var at address
+	select {
+	case at = <-ready:
+	case err := <-ended:
+		cancel()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+
+	home := t.TempDir()
+	trust(t, home, at.rootCert)
+	nodeCtx, cancelNode := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancelNode()
+	cmd := exec.CommandContext(nodeCtx, "node", "--test", "--test-reporter=tap", "browser.test.mjs")
+	cmd.Dir = "web"
+	cmd.Env = append(os.Environ(), "HOME="+home, "ICWS_CHAT="+at.url, "ICWS_SHOTS="+os.Getenv("ICWS_SHOTS"))
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("node: %v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), "# pass 3") || !strings.Contains(string(out), "# skipped 0") {
+		t.Errorf("not all three tests ran and passed\n%s", out)
+	}
+}
+
+// trust puts Caddy's root certificate into the database that Chromium reads, in
+// a home directory of its own: the one certificate authority is trusted and
+// nothing about verification is switched off.
+func trust(t *testing.T, home, rootCert string) {
+	t.Helper()
+	db := filepath.Join(home, ".pki", "nssdb")
+	if err := os.MkdirAll(db, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"-N", "--empty-password", "-d", "sql:" + db},
+		{"-A", "-d", "sql:" + db, "-n", "caddy", "-t", "C,,", "-i", rootCert},
+	} {
+		if out, err := exec.CommandContext(t.Context(), "certutil", args...).CombinedOutput(); err != nil {
+			t.Fatalf("certutil: %v\n%s", err, out)
+		}
+	}
+}

@@ -1,0 +1,135 @@
+// Two people in a real browser. browser_test.go starts the chat and trusts its certificate authority in HOME.
+
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { chromium } from "playwright-core";
+
+const url = process.env.ICWS_CHAT;
+assert.ok(url, "ICWS_CHAT is not set: run this through `go test -tags e2e ./examples/chat`");
+
+let profile, browser;
+before(async () => {
+  profile = await mkdtemp(join(tmpdir(), "icws-chromium-"));
+  browser = await chromium.launchPersistentContext(profile, {
+    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+    headless: true,
+    viewport: { width: 900, height: 640 },
+    // No sandbox inside containers; no talking to anybody but the page under test.
+    args: [
+      "--no-sandbox",
+      "--disable-gpu",
+      "--disable-quic",
+      "--no-first-run",
+      "--disable-background-networking",
+      "--disable-component-update",
+      "--disable-sync",
+    ],
+  });
+  browser.setDefaultTimeout(30_000);
+});
+after(async () => {
+  await browser?.close();
+  await rm(profile, { recursive: true, force: true });
+});
+
+/** Opens the page and waits for the session. */
+async function join_(name) {
+  const page = await browser.newPage();
+  page.problems = [];
+  page.on("pageerror", (error) => page.problems.push(String(error)));
+  page.on("console", (line) => line.type() === "error" && page.problems.push(line.text()));
+  await page.goto(url);
+  await page.locator('#status[data-state="open"]').waitFor();
+  await page.getByLabel("Name").fill(name);
+  return page;
+}
+
+async function say(page, text) {
+  await page.getByLabel("Message").fill(text);
+  await page.getByLabel("Message").press("Enter");
+}
+
+async function shot(page, name) {
+  if (process.env.ICWS_SHOTS) await page.screenshot({ path: join(process.env.ICWS_SHOTS, `${name}.png`) });
+}
+
+test("two people chat", async () => {
+  const ada = await join_("Ada");
+  const grace = await join_("Grace");
+  await ada.getByText("2 people are here").waitFor();
+
+  await say(ada, "Hello, is anybody here?");
+  await grace.locator("#log li", { hasText: "Hello, is anybody here?" }).waitFor();
+  await say(grace, "I am. This came through a canister.");
+  await ada.locator("#log li", { hasText: "This came through a canister." }).waitFor();
+  for (let i = 1; i <= 5; i++) await say(ada, `Message ${i}`);
+  await grace.locator("#log li", { hasText: "Message 5" }).waitFor();
+
+  // Everybody sees everything, in one order, with their own lines marked.
+  const lines = (page) => page.locator("#log .bubble").allTextContents();
+  const expected = ["Hello, is anybody here?", "I am. This came through a canister.", ...[1, 2, 3, 4, 5].map((i) => `Message ${i}`)];
+  await ada.locator("#log li", { hasText: "Message 5" }).waitFor();
+  assert.deepEqual(await lines(ada), expected);
+  assert.deepEqual(await lines(grace), expected);
+  assert.equal(await ada.locator("#log li.mine").count(), 6);
+  assert.equal(await grace.locator("#log li.mine").count(), 1);
+
+  // What others write is text, whatever it looks like.
+  await say(grace, "<img src=x onerror=alert(1)>");
+  await ada.locator("#log .bubble", { hasText: "<img src=x" }).waitFor();
+  assert.equal(await ada.locator("#log img").count(), 0);
+
+  await ada.locator("summary").click();
+  assert.match(await ada.locator("#latency").textContent(), /^\d+ ms from sending to verified$/);
+  await shot(ada, "ada");
+  await grace.emulateMedia({ colorScheme: "dark" });
+  await grace.setViewportSize({ width: 390, height: 700 });
+  await shot(grace, "grace");
+
+  await grace.close();
+  await ada.getByText("Only you are here").waitFor();
+  assert.deepEqual(ada.problems, []);
+  await ada.close();
+});
+
+test("the keyboard is enough, and every control has a name", async () => {
+  const page = await join_("Ada");
+  for (const control of await page.locator("input, button").all()) {
+    const name = await control.evaluate((element) => element.labels?.[0]?.textContent ?? element.textContent);
+    assert.notEqual(name.trim(), "", await control.evaluate((element) => element.outerHTML));
+  }
+  await page.getByLabel("Message").focus();
+  await page.keyboard.type("typed");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.id), "send");
+  await page.keyboard.press("Enter");
+  await page.locator("#log li.mine", { hasText: "typed" }).waitFor();
+  assert.equal(await page.locator('#log[role="log"][aria-live="polite"]').count(), 1);
+  await page.close();
+});
+
+test("a lost connection comes back by itself", async () => {
+  const page = await browser.newPage();
+  // The page's own socket, kept where the test can break it as a network would.
+  await page.addInitScript(() => {
+    const Native = WebSocket;
+    window.WebSocket = class extends Native {
+      constructor(...args) {
+        super(...args);
+        window.lastSocket = this;
+      }
+    };
+  });
+  await page.goto(url);
+  await page.locator('#status[data-state="open"]').waitFor();
+  await page.evaluate(() => window.lastSocket.close(3000, "the network is gone"));
+  await page.locator("#log li.note", { hasText: "Connection lost" }).waitFor();
+  await page.locator('#status[data-state="open"]').waitFor();
+  await page.getByLabel("Name").fill("Ada");
+  await say(page, "back again");
+  await page.locator("#log li.mine", { hasText: "back again" }).waitFor();
+  await page.close();
+});
