@@ -228,32 +228,41 @@ func TestConcurrentUpdatesAreShuffled(t *testing.T) {
 		var order orders
 		id := n.Install(&order)
 		who := newIdentity(t)
-		var wg sync.WaitGroup
 		for i := range 20 {
 			body := envelope(t, content(n, who, "call", id, "m", []byte{byte(i)}), who, nil)
 			if r := post(t, n, canisterPath("v2", id, "call"), body); r.status != http.StatusAccepted {
 				t.Error(r.status)
 			}
 		}
-		wg.Wait()
 		time.Sleep(2 * time.Second)
-		if len(order.got) != 20 || slices.IsSorted(order.got) {
-			t.Errorf("order %v", order.got)
+		if got := order.order(); len(got) != 20 || slices.IsSorted(got) {
+			t.Errorf("order %v", got)
 		}
 	})
 }
 
 // orders notes the order of its updates.
-type orders struct{ got []byte }
+type orders struct {
+	mu  sync.Mutex
+	got []byte
+}
 
 func (o *orders) Init(*Env) error { return nil }
 
 func (o *orders) Update(_ *Env, _ string, arg []byte) ([]byte, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	o.got = append(o.got, arg[0])
 	return nil, nil
 }
 
-func (o *orders) Query(*Env, string, []byte) ([]byte, error) { return o.got, nil }
+func (o *orders) Query(*Env, string, []byte) ([]byte, error) { return o.order(), nil }
+
+func (o *orders) order() []byte {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.got)
+}
 
 // States of a canister that refuse messages, at calls, queries and in the
 // middle of a call.

@@ -1,7 +1,5 @@
 package localnet
 
-import "math/bits"
-
 // The network writes its CBOR with these few functions instead of a library
 // or of package verify: what it sends is what the tests of verify read, and a
 // codec checked against its own inverse proves nothing.
@@ -60,6 +58,3 @@ func appendLEB(dst []byte, n uint64) []byte {
 	}
 	return append(dst, byte(n))
 }
-
-// lebLen is the number of bytes that appendLEB writes for n.
-func lebLen(n uint64) int { return max(1, (bits.Len64(n)+6)/7) }
