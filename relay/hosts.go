@@ -3,6 +3,7 @@ package relay
 import (
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,7 +96,7 @@ func (hs hosts) pick(tried []*host) *host {
 	var lastAt time.Time
 	fastest := time.Duration(-1)
 	for _, h := range hs {
-		if contains(tried, h) {
+		if slices.Contains(tried, h) {
 			continue
 		}
 		ok, latency, retryAt := h.score(now)
@@ -124,15 +125,6 @@ func (hs hosts) pick(tried []*host) *host {
 	return ready[rand.N(n)]
 }
 
-func contains(list []*host, h *host) bool {
-	for _, l := range list {
-		if l == h {
-			return true
-		}
-	}
-	return false
-}
-
 // callVersion returns the version of the call endpoint to use: the newest, or an older one for a while after the host
 // turned out not to have it.
 func (h *host) callVersion(now time.Time) int {
@@ -153,4 +145,17 @@ func (h *host) olderCall(v int, now time.Time) int {
 	}
 	h.call, h.callAt = v-1, now
 	return v - 1
+}
+
+// denials counts who says no without proof. What is not certified is one host's word, so it takes a second one, where
+// there is a second, to believe it.
+type denials struct{ by []*host }
+
+// add counts the word of h and reports whether it is to be believed now.
+func (d *denials) add(h *host, hs hosts) bool {
+	d.by = append(d.by, h)
+	if len(d.by) < 2 {
+		return false
+	}
+	return len(hs) == 1 || slices.ContainsFunc(d.by, func(other *host) bool { return other != d.by[0] })
 }

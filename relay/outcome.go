@@ -109,13 +109,20 @@ func refused(e *envelope, text string) *closing {
 }
 
 // rejectedAttempt handles a reject. A certified one is final: the request was taken and will not be executed again.
-func rejectedAttempt(e *envelope, code uint64, errorCode, message string, certified bool) attempt {
+// One that is not certified has the host that gave it.
+func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncertified *host) attempt {
 	t := diagnose(code, errorCode, message)
-	c := because(t.reason, e.method()+": "+t.text)
-	if t.passing && !certified {
-		return attempt{failed: true, last: c, err: errors.New(t.text)}
+	a := attempt{outcome: OutcomeRefused, closing: because(t.reason, e.method()+": "+t.text), err: errors.New(t.text)}
+	a.last = a.closing
+	switch {
+	case uncertified == nil:
+		a.final = true
+	case t.passing:
+		a.failed = true
+	default:
+		a.failed, a.denial = true, uncertified
 	}
-	return attempt{final: true, outcome: OutcomeRefused, closing: c}
+	return a
 }
 
 // failedAttempt handles a request that brought no answer of the IC.
@@ -138,7 +145,7 @@ func failedAttempt(e *envelope, err error) attempt {
 	case strings.Contains(ue.text, "expiry"):
 		c = because(BadExpiry, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
 	}
-	return attempt{final: true, outcome: ue.outcome, closing: c}
+	return attempt{failed: true, denial: ue.host, outcome: ue.outcome, closing: c, last: c, err: err}
 }
 
 // expiredBecause is the closing of an envelope that expired before the network took it.

@@ -36,7 +36,8 @@ func (p *poller) failed(err error, took time.Duration) {
 		log.Debug("polling failed again", zap.Duration("failing_for", now.Sub(since)))
 	}
 	p.trySkipping(err, failures)
-	if final && failures >= finalTries || now.Sub(since) >= p.g.cfg.OutageTimeout {
+	final = final && p.denied.add(p.avoid, p.g.up.hosts) && failures >= finalTries
+	if final || now.Sub(since) >= p.g.cfg.OutageTimeout {
 		if all := p.all(); len(all) > 0 {
 			log.Error("closing the canister's sessions", zap.String("reason", cl.reason.Label()), zap.Int("sessions", len(all)))
 			p.endAll(cl)
@@ -59,9 +60,11 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 			zap.String("cause", string(cause)), zap.Error(bad.err))
 		return OutcomeUnverified, because(Unverifiable, ""), false
 	case errors.As(err, &rejected):
+		p.avoid = rejected.host
 		t := rejected.trouble
 		return OutcomeRefused, because(t.reason, methodPoll+": "+t.text), t.final
 	case errors.As(err, &ue):
+		p.avoid = ue.host
 		if ue.cause == "canister_not_found" || ue.cause == "subnet_not_found" {
 			return ue.outcome, because(CanisterUnusable, "canister does not exist, check its id"), true
 		}

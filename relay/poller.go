@@ -22,6 +22,7 @@ type poller struct {
 	due     time.Time // when the next poll starts
 	started time.Time // when the last one did
 	avoid   *host     // gave the last bad answer
+	denied  denials   // who says that the canister can never be polled
 	gap     uint64    // first nonce after a gap that waits to be confirmed, 0 = none
 	poison  poisonCount
 	probed  time.Time // when the queue was last probed for a reset
@@ -350,7 +351,7 @@ func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified t
 		}
 	}
 	p.mu.Unlock()
-	p.avoid = nil
+	p.avoid, p.denied = nil, denials{}
 	if recovered {
 		p.due = now
 		p.logger().Info("canister can be polled again")

@@ -37,7 +37,7 @@ func (u *upstream) call(ctx context.Context, canister verify.Principal, envelope
 			sent:    sent,
 			avoid:   avoid,
 		})
-		if h := missingEndpoint(u.hosts, err); h != nil && h.olderCall(version, time.Now()) != 0 {
+		if h := missingEndpoint(err); h != nil && h.olderCall(version, time.Now()) != 0 {
 			continue
 		}
 		if err == nil && version == oldestCall && a.status == http.StatusAccepted {
@@ -50,17 +50,12 @@ func (u *upstream) call(ctx context.Context, canister verify.Principal, envelope
 
 // missingEndpoint returns the host that says it has no such endpoint, nil if that is not what err means. Boundary
 // nodes explain their own 4xx with a cause; a bare 404 or 405 is a path that is not served.
-func missingEndpoint(hs hosts, err error) *host {
+func missingEndpoint(err error) *host {
 	var ue *upstreamError
 	if !errors.As(err, &ue) || ue.cause != "" || ue.status != http.StatusNotFound && ue.status != http.StatusMethodNotAllowed {
 		return nil
 	}
-	for _, h := range hs {
-		if h.name == ue.host {
-			return h
-		}
-	}
-	return nil
+	return ue.host
 }
 
 // query asks canister. Version 2 certifies the routing table in the layout that deployed clients understand; see

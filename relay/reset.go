@@ -32,6 +32,7 @@ type presence struct {
 	again   bool                          // that brought nothing to go by
 	times   int                           // answers in a row that lack it
 	nodes   map[verify.Principal]struct{} // that signed them
+	hosts   denials                       // that passed them on
 	lacking time.Time                     // when the newest of them was signed
 }
 
@@ -150,7 +151,11 @@ func (p *poller) confirmDue(now time.Time) bool {
 func (p *poller) confirm() {
 	p.present.checked, p.present.again = time.Now(), true
 	at := p.here()
-	r := p.ask(p.g.ctx, at.next-1, classIdle, p.avoid)
+	avoid := p.avoid
+	if n := len(p.present.hosts.by); n > 0 {
+		avoid = p.present.hosts.by[n-1]
+	}
+	r := p.ask(p.g.ctx, at.next-1, classIdle, avoid)
 	defer r.release()
 	if r.err != nil || r.reply.Failed {
 		p.handle(r)
@@ -158,7 +163,7 @@ func (p *poller) confirm() {
 	}
 	if len(r.reply.Messages) > 0 {
 		if page, err := p.verify(r); err == nil && page.Time.After(p.present.lacking) {
-			p.present.times, p.present.nodes, p.present.again = 0, nil, false // else it comes from a node that lags
+			p.present = presence{checked: p.present.checked} // else it comes from a node that lags
 		}
 		p.page(r)
 		return
@@ -176,7 +181,8 @@ func (p *poller) confirm() {
 	p.present.nodes[node], p.present.again = struct{}{}, false
 	p.present.times++
 	p.present.lacking = when
-	if p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
+	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts)
+	if believed && p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
 		p.restart("nodes of the subnet sign that the newest message is gone")
 	}
 }

@@ -117,9 +117,13 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	ctx, cancel := context.WithDeadline(ctx, e.expiry)
 	defer cancel()
 	var avoid *host
+	var denied denials
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
 	for failures := 0; ; {
 		r := s.submitOnce(ctx, e, avoid, sent)
+		if r.denial != nil {
+			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
+		}
 		if r.final {
 			return r.outcome, r.closing
 		}
@@ -148,6 +152,7 @@ type attempt struct {
 	outcome Outcome
 	closing *closing // for a final outcome that ends the session
 
+	denial *host // one host's word for closing, without proof
 	taken  bool  // the network has the envelope, or may have
 	failed bool  // the attempt failed, as opposed to: no outcome yet
 	avoid  *host // the next attempt should go elsewhere
@@ -176,7 +181,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	}
 	if reply.Rejected {
 		// One replica's word before consensus; not certified, and not executed.
-		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, reply.RejectMessage, false)
+		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, reply.RejectMessage, a.host)
 	}
 	authority, err := s.g.trust.get(ctx)
 	if err != nil {
@@ -190,7 +195,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	case verify.CallReplied:
 		return repliedAttempt(e, outcome.Reply)
 	case verify.CallRejected:
-		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, outcome.RejectMessage, true)
+		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, outcome.RejectMessage, nil)
 	case verify.CallDone:
 		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "")}
 	}

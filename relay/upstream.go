@@ -84,7 +84,7 @@ func (u *upstream) close() { u.client.CloseIdleConnections() }
 // upstreamError is a request that brought no usable answer.
 type upstreamError struct {
 	outcome    Outcome
-	host       string
+	host       *host
 	status     int    // HTTP status, 0 if there was none
 	cause      string // x-ic-error-cause, if the boundary node gave one
 	text       string // what the answer said, printable and short
@@ -94,7 +94,7 @@ type upstreamError struct {
 
 func (e *upstreamError) Error() string {
 	var b strings.Builder
-	b.WriteString(e.host)
+	b.WriteString(e.host.name)
 	if e.status != 0 {
 		fmt.Fprintf(&b, ": HTTP %d", e.status)
 	}
@@ -231,7 +231,7 @@ func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, 
 		ctx = withSent(ctx, r.sent)
 	}
 	fail := func(outcome Outcome, status int, err error) error {
-		return &upstreamError{outcome: outcome, host: h.name, status: status, err: err}
+		return &upstreamError{outcome: outcome, host: h, status: status, err: err}
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, h.base+r.path(h), bytes.NewReader(r.body))
 	if err != nil {
@@ -262,7 +262,7 @@ func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, 
 	}
 	ue := &upstreamError{
 		outcome:    statusOutcome(res.StatusCode),
-		host:       h.name,
+		host:       h,
 		status:     res.StatusCode,
 		cause:      printable(res.Header.Get("x-ic-error-cause"), 64),
 		text:       printable(string(a.body[:min(len(a.body), maxErrorText)]), 200),

@@ -1,0 +1,133 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/relay/client"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// causeMetrics notes which verification failures were counted.
+type causeMetrics struct {
+	relay.NopMetrics
+	mu     sync.Mutex
+	causes []verify.Cause
+}
+
+func (m *causeMetrics) VerificationFailed(_ verify.Principal, cause verify.Cause) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.causes = append(m.causes, cause)
+}
+
+func (m *causeMetrics) seen(of []verify.Cause) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.ContainsFunc(m.causes, func(c verify.Cause) bool { return slices.Contains(of, c) })
+}
+
+// certifiedLies are what a canister or its subnet certifies of itself. No boundary node can say that of an honest one.
+var certifiedLies = map[string]bool{
+	"page of 5,000 messages":                   true,
+	"sequence number skipped":                  true,
+	"sequence number at the end of numbers":    true,
+	"service message of garbage":               true,
+	"call rejected with a code of three bytes": true,
+	"call whose outcome is forgotten":          true,
+	"call of a reply that is no candid":        true,
+}
+
+// Every attack is made twice over: by a canister whose every answer lies, and by one of two boundary nodes of an honest
+// canister. Honest clients of the honest canister lose nothing, and what was wrong is counted by its cause. The bubble
+// makes sure that nothing is left running.
+func TestAttacks(t *testing.T) {
+	for _, a := range localnet.Attacks() {
+		t.Run(a.Name, func(t *testing.T) {
+			metrics := &causeMetrics{}
+			inBubble(t, rigOptions{
+				network: localnet.Options{Nodes: 4},
+				config: func(c *relay.Config) {
+					c.Metrics = metrics
+					c.VerifyEmpty = true
+					c.OutageTimeout = 30 * time.Second
+					c.Hosts = []*url.URL{{Scheme: "http", Host: "lying.test"}, {Scheme: "http", Host: "honest.test"}}
+				},
+				policy: func(p *relay.Policy) { p.AnyCanister = true },
+			}, func(t *testing.T, r *rig) {
+				hostile := r.network.Install(localnet.NewCDK(localnet.CDKOptions{}))
+				honest := []*client.Client{r.open(), r.open()}
+				byCanister := a.Mount(r.network, hostile)
+				byNode := &localnet.Mounted{}
+				if !a.Poison && !certifiedLies[a.Name] {
+					byNode = a.Mount(r.network, r.canister, "http://lying.test")
+				}
+
+				var wg sync.WaitGroup
+				for range 3 {
+					wg.Go(func() { r.provoke(hostile) })
+				}
+				for i := range 12 {
+					for j, c := range honest {
+						r.echo(c, fmt.Sprintf("%d of client %d", i, j))
+					}
+					time.Sleep(200 * time.Millisecond)
+				}
+				late := r.open() // opening works under attack, too
+				r.echo(late, "late")
+				wg.Wait()
+				if a.Endpoint != "status" && byCanister.Count() == 0 && byNode.Count() == 0 {
+					t.Error("the attack changed no answer: this shows nothing")
+				}
+				if len(a.Causes) > 0 && byCanister.Count()+byNode.Count() > 0 && !metrics.seen(a.Causes) {
+					t.Errorf("none of the causes %v was counted, only %v", a.Causes, metrics.causes)
+				}
+				byCanister.Stop()
+				if byNode.Count() > 0 {
+					byNode.Stop()
+				}
+				for j, c := range honest {
+					r.echo(c, fmt.Sprintf("after, client %d", j))
+				}
+			})
+		})
+	}
+}
+
+// provoke has a session with a canister that attacks, if it can get one, and gives up after a while.
+func (r *rig) provoke(canister verify.Principal) {
+	o := r.options()
+	o.Canister = canister
+	c, err := client.DialRaw(context.Background(), r.url, o)
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	frames := make([][]byte, 4)
+	frames[0], _ = c.Composer().Open(c.Gateway(), time.Time{})
+	for i := 1; i < len(frames); i++ {
+		frames[i], _ = c.Composer().Message(uint64(i), false, []byte("provocation"), time.Time{})
+	}
+	for _, f := range frames {
+		if c.Write(ctx, websocket.BinaryMessage, f) != nil {
+			return
+		}
+	}
+	for {
+		if _, _, err := c.Read(ctx); err != nil {
+			return
+		}
+	}
+}
