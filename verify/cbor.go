@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"unicode/utf8"
 )
 
@@ -43,6 +44,7 @@ var (
 	errCBORKeys       = fmt.Errorf("%w: cbor map of more than %d entries", ErrMalformed, maxCBORKeys)
 	errCBORDuplicate  = fmt.Errorf("%w: duplicate key in a cbor map", ErrMalformed)
 	errCBORUTF8       = fmt.Errorf("%w: cbor text is not utf-8", ErrMalformed)
+	errCBORLong       = fmt.Errorf("%w: cbor map over 2 GiB", ErrMalformed)
 	errCBORRange      = fmt.Errorf("%w: cbor integer out of range", ErrMalformed)
 )
 
@@ -305,7 +307,11 @@ func (c *cborReader) fields() cborFields {
 		c.fail(errCBORShort)
 		n = 0
 	}
-	return cborFields{c: c, size: int(n)}
+	if len(c.buf) > math.MaxInt32 { // keys are remembered by 32-bit positions
+		c.fail(errCBORLong)
+		n = 0
+	}
+	return cborFields{c: c, size: int(n), base: c.buf}
 }
 
 // cborFields iterates over the entries of a map, refusing keys that are not text and keys seen before.
@@ -314,7 +320,8 @@ type cborFields struct {
 	key  []byte // the current key, valid after next returned true
 	size int
 	n    int
-	seen [maxCBORKeys][]byte
+	base []byte                                // where the entries begin
+	seen [maxCBORKeys]struct{ from, to int32 } // keys so far, in base: pointers would cost write barriers
 }
 
 // next reads the next key. It returns false at the end of the map and after an error of the reader.
@@ -327,12 +334,13 @@ func (m *cborFields) next() bool {
 		return false
 	}
 	for _, k := range m.seen[:m.n] {
-		if bytes.Equal(k, m.key) {
+		if bytes.Equal(m.base[k.from:k.to], m.key) {
 			m.c.fail(errCBORDuplicate)
 			return false
 		}
 	}
-	m.seen[m.n] = m.key
+	end := len(m.base) - len(m.c.buf)
+	m.seen[m.n].from, m.seen[m.n].to = int32(end-len(m.key)), int32(end)
 	m.n++
 	return true
 }
