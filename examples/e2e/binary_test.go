@@ -151,9 +151,9 @@ func TestBuiltBinary(t *testing.T) {
 		t.Errorf("status:\n%s", status)
 	}
 	var gateways []struct {
-		Principal string `json:"principal"`
+		Principal string `json:"gateway_principal"`
 	}
-	if err := json.Unmarshal([]byte(get(t, admin+"/icws/gateways")), &gateways); err != nil || len(gateways) != 1 {
+	if err := json.Unmarshal([]byte(get(t, admin+"/icws/gateways")), &gateways); err != nil || len(gateways) != 1 || gateways[0].Principal == "" {
 		t.Errorf("gateways: %v %+v", err, gateways)
 	} else if told := strings.TrimSpace(output("icws", "principal", "--config", configFile)); !strings.Contains(told, gateways[0].Principal) {
 		t.Errorf("the command says principal %q, the gateway %q", told, gateways[0].Principal)
