@@ -102,7 +102,7 @@ func TestProbeAndStatusCommands(t *testing.T) {
 		want string
 	}{
 		"origin":         {[]string{url, "--canister", canister, "--root-key", key, "--origin", "https://evil.example"}, "origin is not on the gateway's list"},
-		"canister":       {[]string{url, "--canister", "bd3sg-teaaa-aaaaa-qaaba-cai", "--root-key", key}, "is the canister on its list"},
+		"canister":       {[]string{url, "--canister", "be2us-64aaa-aaaaa-qaabq-cai", "--root-key", key}, "is the canister on its list"},
 		"wrong network":  {[]string{url, "--canister", canister}, "not certified by this network"},
 		"path":           {[]string{strings.Replace(url, "/ws", "/nowhere", 1), "--canister", canister, "--root-key", key}, "no gateway answers at this path"},
 		"port":           {[]string{fmt.Sprintf("ws://127.0.0.1:%d/ws", freePort(t)), "--canister", canister, "--root-key", key}, "is Caddy running"},

@@ -1,0 +1,315 @@
+package caddymodule
+
+import (
+	"context"
+	"crypto/sha1"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/quic-go/quic-go"
+	"github.com/quic-go/quic-go/http3"
+	"golang.org/x/net/http2"
+
+	"github.com/icws-gateway/caddy-icws/relay/client"
+)
+
+// stream is the client's end of an extended CONNECT, as a net.Conn for a WebSocket client to run on.
+type stream struct {
+	io.ReadCloser
+	io.Writer
+	closing func()
+}
+
+func (s *stream) Write(p []byte) (int, error)      { return s.Writer.Write(p) }
+func (s *stream) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *stream) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *stream) SetDeadline(time.Time) error      { return nil }
+func (s *stream) SetReadDeadline(time.Time) error  { return nil }
+func (s *stream) SetWriteDeadline(time.Time) error { return nil }
+func (s *stream) Close() error {
+	s.closing()
+	return s.ReadCloser.Close()
+}
+
+// overStream lets the project's WebSocket client, which speaks HTTP/1.1, run over a stream that is already open: the
+// upgrade request that it writes is answered here and goes no further.
+type overStream struct {
+	net.Conn
+	mu      sync.Mutex
+	answer  io.Reader
+	request []byte
+	ready   chan struct{}
+}
+
+func newOverStream(conn net.Conn) *overStream {
+	return &overStream{Conn: conn, ready: make(chan struct{})}
+}
+
+func (o *overStream) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	if o.answer != nil {
+		o.mu.Unlock()
+		return o.Conn.Write(p)
+	}
+	defer o.mu.Unlock()
+	o.request = append(o.request, p...)
+	if !strings.HasSuffix(string(o.request), "\r\n\r\n") {
+		return len(p), nil
+	}
+	var key string
+	for line := range strings.Lines(string(o.request)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.EqualFold(name, "Sec-WebSocket-Key") {
+			key = strings.TrimSpace(value)
+		}
+	}
+	o.answer = strings.NewReader("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		acceptKey(key) + "\r\n\r\n")
+	close(o.ready)
+	return len(p), nil
+}
+
+func (o *overStream) Read(p []byte) (int, error) {
+	<-o.ready
+	if n, err := o.answer.Read(p); err == nil {
+		return n, nil
+	}
+	return o.Conn.Read(p)
+}
+
+// secureServer runs Caddy over TLS with an internal certificate authority and returns its port and what to trust. Go only
+// offers extended CONNECT on HTTP/2 when told so by the environment, which it reads at the start of the process.
+func secureServer(t *testing.T, w *world, godebug string, extra ...string) (caddy *process, port int, trust *tls.Config) {
+	t.Helper()
+	port = freePort(t)
+	site := strings.Replace(w.site(port, 0, append(extra, "drain_timeout 1s")...), "http://127.0.0.1", "https://localhost", 1)
+	site = strings.Replace(site, "{\n", "{\n\ttls internal\n\tlog\n", 1)
+	caddy = runCaddy(t, "auto_https disable_redirects", site, "GODEBUG="+godebug)
+	return caddy, port, trustInternal(t, caddy, port)
+}
+
+// trustInternal waits until a server has its certificate and returns what to trust.
+func trustInternal(t *testing.T, caddy *process, port int) *tls.Config {
+	t.Helper()
+	pool := x509.NewCertPool()
+	raw, err := os.ReadFile(filepath.Join(caddy.dir, "data", "caddy", "pki", "authorities", "local", "root.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.AppendCertsFromPEM(raw)
+	trust := &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	eventually(t, "the certificate of localhost", func() bool {
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), trust)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return trust
+}
+
+// connectRequest is an extended CONNECT.
+func connectRequest(ctx context.Context, port int, body io.Reader, origin string) (*http.Request, error) {
+	u := &url.URL{Scheme: "https", Host: fmt.Sprintf("localhost:%d", port), Path: "/ws"}
+	r, err := http.NewRequestWithContext(ctx, http.MethodConnect, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header = http.Header{"Sec-Websocket-Version": {"13"}}
+	if origin != "" {
+		r.Header.Set("Origin", origin)
+	}
+	return r, nil
+}
+
+// dialH2 opens a stream over HTTP/2.
+func dialH2(t *testing.T, transport *http2.Transport, port int, origin string) (net.Conn, *http.Response) {
+	t.Helper()
+	body, writer := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	r, err := connectRequest(ctx, port, body, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header[":protocol"] = []string{"websocket"}
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &stream{ReadCloser: resp.Body, Writer: writer, closing: func() { writer.Close(); cancel() }}, resp
+}
+
+// sessionOver opens a verified session over a stream.
+func sessionOver(t *testing.T, w *world, conn net.Conn) *client.Client {
+	t.Helper()
+	return w.open(t, "ws://stream/ws", 0, func(o *client.Options) {
+		o.NetDial = func(context.Context, string, string) (net.Conn, error) { return newOverStream(conn), nil }
+	})
+}
+
+func TestHTTP2(t *testing.T) {
+	w := newWorld(t, 1)
+	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "origin https://app.example.com")
+	transport := &http2.Transport{TLSClientConfig: trust}
+	defer transport.CloseIdleConnections()
+
+	var sessions []*client.Client
+	for range 3 {
+		conn, resp := dialH2(t, transport, port, "https://app.example.com")
+		if resp.StatusCode != http.StatusOK || resp.ProtoMajor != 2 {
+			t.Fatalf("status %s over %s", resp.Status, resp.Proto)
+		}
+		sessions = append(sessions, sessionOver(t, w, conn))
+	}
+	for i, c := range sessions {
+		echo(t, c, fmt.Sprint("over one connection ", i))
+		echo(t, c, strings.Repeat("large ", 20000))
+	}
+	var list []sessionStatus
+	if call(t, "GET", caddy.admin+"/icws/sessions", &list); len(list) != 3 || !list[0].ClientIP.IsLoopback() {
+		t.Errorf("sessions %+v", list)
+	}
+
+	// The client's close, the loss of a stream, and the operator's close each end one session.
+	sessions[0].Close()
+	sessions[1].Abort()
+	eventually(t, "the end of two sessions", func() bool {
+		call(t, "GET", caddy.admin+"/icws/sessions", &list)
+		return len(list) == 1
+	})
+	call(t, "DELETE", fmt.Sprintf("%s/icws/sessions/%s/%d", caddy.admin, list[0].Gateway, list[0].ID), nil)
+	<-sessions[2].Done()
+	var closed *client.CloseError
+	if !errors.As(sessions[2].Err(), &closed) || closed.Code != 1001 {
+		t.Errorf("closed with %v", sessions[2].Err())
+	}
+
+	// Refusals are answers.
+	if _, resp := dialH2(t, transport, port, "https://evil.example"); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("another origin: %s", resp.Status)
+	}
+
+	// A plain request over the same protocol passes on.
+	resp, err := (&http.Client{Transport: transport}).Get(fmt.Sprintf("https://localhost:%d/ws", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("plain request: %s", resp.Status)
+	}
+
+	// Exit: the drain ends the sessions that the HTTP server waits for.
+	conn, _ := dialH2(t, transport, port, "https://app.example.com")
+	last := sessionOver(t, w, conn)
+	echo(t, last, "before the end")
+	if took := caddy.terminate(t); took > 8*time.Second {
+		t.Errorf("exit took %s", took)
+	}
+	<-last.Done()
+	if !errors.As(last.Err(), &closed) || closed.Code != 1001 {
+		t.Errorf("closed with %v", last.Err())
+	}
+}
+
+func TestHTTP3(t *testing.T) {
+	w := newWorld(t, 1)
+	caddy, port, trust := secureServer(t, w, "http2xconnect=1")
+	transport := &http3.Transport{TLSClientConfig: trust}
+	defer transport.Close()
+	r, err := connectRequest(t.Context(), port, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Proto = "websocket"
+	conn, err := dialH3(t, transport, port, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := sessionOver(t, w, conn)
+	echo(t, c, "over QUIC")
+	echo(t, c, strings.Repeat("large ", 20000))
+	var list []sessionStatus
+	if call(t, "GET", caddy.admin+"/icws/sessions", &list); len(list) != 1 {
+		t.Fatalf("sessions %+v", list)
+	}
+	call(t, "DELETE", fmt.Sprintf("%s/icws/sessions/%s/%d", caddy.admin, list[0].Gateway, list[0].ID), nil)
+	<-c.Done()
+	var closed *client.CloseError
+	if !errors.As(c.Err(), &closed) || closed.Code != 1001 {
+		t.Errorf("closed with %v", c.Err())
+	}
+}
+
+// TestNoExtendedConnect makes sure that a server which does not offer extended CONNECT still serves HTTP/1.1 to the same
+// clients: that is what browsers fall back to.
+func TestNoExtendedConnect(t *testing.T) {
+	w := newWorld(t, 1)
+	_, port, trust := secureServer(t, w, "http2xconnect=0")
+	transport := &http2.Transport{TLSClientConfig: trust}
+	defer transport.CloseIdleConnections()
+	r, err := connectRequest(t.Context(), port, http.NoBody, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header[":protocol"] = []string{"websocket"}
+	if resp, err := transport.RoundTrip(r); err == nil {
+		t.Errorf("extended CONNECT although it is not offered: %s", resp.Status)
+	}
+	c := w.open(t, fmt.Sprintf("wss://localhost:%d/ws", port), 0, func(o *client.Options) { o.TLS = trust.Clone() })
+	echo(t, c, "over HTTP/1.1")
+}
+
+// dialH3 opens a stream over HTTP/3.
+func dialH3(t *testing.T, transport *http3.Transport, port int, r *http.Request) (net.Conn, error) {
+	t.Helper()
+	config := transport.TLSClientConfig.Clone()
+	config.NextProtos = []string{http3.NextProtoH3}
+	conn, err := quic.DialAddr(t.Context(), fmt.Sprintf("127.0.0.1:%d", port), config, nil)
+	if err != nil {
+		return nil, err
+	}
+	over := transport.NewClientConn(conn)
+	select {
+	case <-over.ReceivedSettings():
+	case <-time.After(5 * time.Second):
+		return nil, errors.New("no settings")
+	}
+	if !over.Settings().EnableExtendedConnect {
+		return nil, errors.New("the server offers no extended CONNECT")
+	}
+	s, err := over.OpenRequestStream(t.Context())
+	if err != nil {
+		return nil, err
+	}
+	if err := s.SendRequestHeader(r); err != nil {
+		return nil, err
+	}
+	resp, err := s.ReadResponse()
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("status %s", resp.Status)
+	}
+	return &stream{ReadCloser: s, Writer: s, closing: func() { s.CancelRead(0) }}, nil
+}
+
+// acceptKey computes Sec-WebSocket-Accept (RFC 6455 section 4.2.2).
+func acceptKey(key string) string {
+	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
