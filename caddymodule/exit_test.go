@@ -1,0 +1,277 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aviate-labs/agent-go/identity"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay/client"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// TestExit ends a process in each of the ways it can be asked to: every client learns it with 1001, spread over
+// drain_timeout, and the canister learns of every client.
+func TestExit(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, p *process){
+		"SIGTERM": func(t *testing.T, p *process) { p.terminate(t) },
+		"stop command": func(t *testing.T, p *process) {
+			if out, errs, code := command(t, p.dir, nil, "stop", "--address", strings.TrimPrefix(p.admin, "http://")); code != 0 {
+				t.Errorf("stop: code %d, %s%s", code, out, errs)
+			}
+			select {
+			case <-p.done:
+			case <-time.After(20 * time.Second):
+				t.Fatal("caddy does not end")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, port := newWorld(t, 1), freePort(t)
+			site := w.site(port, 0, "drain_timeout 2s")
+			p := runCaddy(t, "", site)
+			url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
+			const clients = 20
+			sessions := make([]*client.Client, clients)
+			ended := make([]time.Time, clients)
+			var wg sync.WaitGroup
+			for i := range sessions {
+				sessions[i] = w.open(t, url, 0)
+				wg.Go(func() {
+					<-sessions[i].Done()
+					ended[i] = time.Now()
+				})
+			}
+			// Readiness turns false before the last session has gone.
+			unready := make(chan bool, 1)
+			go func() {
+				for range 400 {
+					resp, err := http.Get(p.admin + "/icws/health/ready")
+					if err != nil {
+						break
+					}
+					resp.Body.Close()
+					if resp.StatusCode == http.StatusServiceUnavailable {
+						unready <- true
+						return
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				unready <- false
+			}()
+			began := time.Now()
+			end(t, p)
+			took := time.Since(began)
+			wg.Wait()
+			if p.err != nil {
+				t.Errorf("exit: %v", p.err)
+			}
+			if took > 6*time.Second {
+				t.Errorf("exit took %s with a drain_timeout of 2s", took)
+			}
+			if !<-unready {
+				t.Error("ready until the end")
+			}
+			first, last := ended[0], ended[0]
+			for i, c := range sessions {
+				var closed *client.CloseError
+				if !errors.As(c.Err(), &closed) || closed.Code != 1001 {
+					t.Errorf("closed with %v", c.Err())
+				}
+				if ended[i].Before(first) {
+					first = ended[i]
+				}
+				if ended[i].After(last) {
+					last = ended[i]
+				}
+			}
+			if spread := last.Sub(first); spread < 500*time.Millisecond {
+				t.Errorf("all sessions closed within %s", spread)
+			}
+			if left := w.cdks[0].Clients(); len(left) != 0 {
+				t.Errorf("the canister still has %d clients", len(left))
+			}
+		})
+	}
+
+	t.Run("hanging network", func(t *testing.T) {
+		w, port := newWorld(t, 1), freePort(t)
+		p := runCaddy(t, "", w.site(port, 0, "drain_timeout 1s"))
+		c := w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0)
+		w.net.SetFaults(func(*localnet.Request) localnet.Fault { return localnet.Fault{Delay: time.Hour} })
+		if took := p.terminate(t); took > 6*time.Second {
+			t.Errorf("exit took %s with a drain_timeout of 1s", took)
+		}
+		<-c.Done()
+		var closed *client.CloseError
+		if !errors.As(c.Err(), &closed) || closed.Code != 1001 {
+			t.Errorf("closed with %v", c.Err())
+		}
+	})
+}
+
+// wanderer is a client that comes back whenever its session ends, always as the same principal.
+type wanderer struct {
+	identity *identity.Ed25519Identity
+	opens    atomic.Int64
+	echoes   atomic.Int64
+	gateway  atomic.Value // of the present session
+}
+
+func (w *wanderer) run(ctx context.Context, url string, canister verify.Principal, authority *verify.Authority, failed func(error)) {
+	for ctx.Err() == nil {
+		dial, cancel := context.WithTimeout(ctx, 20*time.Second)
+		c, err := client.Dial(dial, url, client.Options{Canister: canister, Authority: authority, Identity: w.identity, CloseTimeout: time.Second, AckTimeout: -1})
+		cancel()
+		if err == nil {
+			w.opens.Add(1)
+			w.gateway.Store(c.Gateway())
+			err = w.chat(ctx, c, failed)
+			c.Close()
+		}
+		if ctx.Err() == nil {
+			time.Sleep(time.Duration(100+rand.IntN(400)) * time.Millisecond)
+		}
+	}
+}
+
+// chat echoes until the session ends. The client has verified that no message is missing, repeated or out of order; what
+// is left to check is that each echo is that of the message before it.
+func (w *wanderer) chat(ctx context.Context, c *client.Client, failed func(error)) error {
+	for i := 0; ctx.Err() == nil; i++ {
+		payload := fmt.Sprint("message ", i)
+		if err := c.Send(ctx, []byte(payload)); err != nil {
+			return w.judge(ctx, err, failed)
+		}
+		m, err := c.Receive(ctx)
+		if err != nil {
+			return w.judge(ctx, err, failed)
+		}
+		if string(m.Payload) != payload {
+			failed(fmt.Errorf("echo %q, want %q", m.Payload, payload))
+		}
+		w.echoes.Add(1)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+	return nil
+}
+
+// judge tells the ends that gateways going away explain from faults that this side found in what it was sent.
+func (w *wanderer) judge(ctx context.Context, err error, failed func(error)) error {
+	var closed *client.CloseError
+	if ctx.Err() == nil && errors.As(err, &closed) && closed.Local {
+		failed(err)
+	}
+	return err
+}
+
+// TestScaleOut runs three instances behind a load balancer on one network, kills one, stops another, and makes sure that
+// the clients go on with the third and that the canister ends with nobody who is not there.
+func TestScaleOut(t *testing.T) {
+	const clients = 300
+	w := newWorld(t, 1)
+
+	var instances []*process
+	var upstreams []string
+	for range 3 {
+		port := freePort(t)
+		instances = append(instances, runCaddy(t, "", w.site(port, 0, "max_sessions_per_ip 1000", "drain_timeout 2s", "orphans close")))
+		upstreams = append(upstreams, fmt.Sprintf("127.0.0.1:%d", port))
+	}
+	front := freePort(t)
+	runCaddy(t, "", fmt.Sprintf(`http://127.0.0.1:%d {
+	reverse_proxy %s {
+		lb_policy round_robin
+		lb_try_duration 10s
+		lb_try_interval 50ms
+		fail_duration 2s
+		lb_retry_match {
+			path *
+		}
+		unhealthy_status 503
+	}
+}`, front, strings.Join(upstreams, " ")))
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	failed := func(err error) { t.Errorf("a client found a fault: %v", err) }
+	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", front)
+	all := make([]*wanderer, clients)
+	for i := range all {
+		id, err := identity.NewRandomEd25519Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[i] = &wanderer{identity: id}
+		wg.Go(func() { all[i].run(ctx, url, w.canisters[0], w.authority, failed) })
+	}
+	served := func(what string, enough func(*wanderer) bool) {
+		t.Helper()
+		for range 4000 {
+			n := 0
+			for _, c := range all {
+				if enough(c) {
+					n++
+				}
+			}
+			if n == clients {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		t.Fatalf("not all clients are served %s", what)
+	}
+	marks := make(map[*wanderer]int64)
+	mark := func() {
+		for _, c := range all {
+			marks[c] = c.echoes.Load()
+		}
+	}
+	served("at first", func(c *wanderer) bool { return c.echoes.Load() >= 1 })
+	spread := make(map[verify.Principal]int)
+	for _, c := range all {
+		spread[c.gateway.Load().(verify.Principal)]++
+	}
+	if len(spread) != 3 {
+		t.Errorf("%d gateways serve, want 3 with principals of their own: %v", len(spread), spread)
+	}
+
+	if err := instances[0].Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-instances[0].done
+	mark()
+	served("after one instance was killed", func(c *wanderer) bool { return c.echoes.Load() >= marks[c]+2 })
+
+	instances[1].terminate(t)
+	mark()
+	served("after another was stopped", func(c *wanderer) bool { return c.echoes.Load() >= marks[c]+2 })
+
+	rest := make(map[verify.Principal]int)
+	for _, c := range all {
+		rest[c.gateway.Load().(verify.Principal)]++
+	}
+	if len(rest) != 1 {
+		t.Errorf("%d gateways serve at the end: %v", len(rest), rest)
+	}
+	cancel()
+	wg.Wait()
+	eventually(t, "the canister to forget everybody", func() bool {
+		time.Sleep(50 * time.Millisecond)
+		return len(w.cdks[0].Clients()) == 0
+	})
+}
