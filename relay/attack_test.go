@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -30,6 +31,12 @@ func (m *causeMetrics) VerificationFailed(_ verify.Principal, cause verify.Cause
 	m.causes = append(m.causes, cause)
 }
 
+func (m *causeMetrics) reset() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.causes = nil
+}
+
 func (m *causeMetrics) seen(of []verify.Cause) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -48,58 +55,78 @@ var certifiedLies = map[string]bool{
 }
 
 // Every attack is made twice over: by a canister whose every answer lies, and by one of two boundary nodes of an honest
-// canister. Honest clients of the honest canister lose nothing, and what was wrong is counted by its cause. The bubble
-// makes sure that nothing is left running.
+// canister. Meanwhile two clients chat on the honest canister, the same two through all attacks. They lose nothing, what
+// was wrong is counted by its cause, and in the end memory is what it was. The bubble makes sure that nothing is left
+// running.
 func TestAttacks(t *testing.T) {
-	for _, a := range localnet.Attacks() {
-		t.Run(a.Name, func(t *testing.T) {
-			metrics := &causeMetrics{}
-			inBubble(t, rigOptions{
-				network: localnet.Options{Nodes: 4},
-				config: func(c *relay.Config) {
-					c.Metrics = metrics
-					c.VerifyEmpty = true
-					c.OutageTimeout = 30 * time.Second
-					c.Hosts = []*url.URL{{Scheme: "http", Host: "lying.test"}, {Scheme: "http", Host: "honest.test"}}
-				},
-				policy: func(p *relay.Policy) { p.AnyCanister = true },
-			}, func(t *testing.T, r *rig) {
-				hostile := r.network.Install(localnet.NewCDK(localnet.CDKOptions{}))
-				honest := []*client.Client{r.open(), r.open()}
-				byCanister := a.Mount(r.network, hostile)
-				byNode := &localnet.Mounted{}
-				if !a.Poison && !certifiedLies[a.Name] {
-					byNode = a.Mount(r.network, r.canister, "http://lying.test")
-				}
+	metrics := &causeMetrics{}
+	inBubble(t, rigOptions{
+		network: localnet.Options{Nodes: 4},
+		config: func(c *relay.Config) {
+			c.Metrics = metrics
+			c.VerifyEmpty = true
+			c.OutageTimeout = 30 * time.Second
+			c.Hosts = []*url.URL{{Scheme: "http", Host: "lying.test"}, {Scheme: "http", Host: "honest.test"}}
+		},
+		policy: func(p *relay.Policy) { p.AnyCanister = true },
+	}, func(t *testing.T, r *rig) {
+		honest := []*client.Client{r.open(), r.open()}
+		before := heapInUse()
+		for _, a := range localnet.Attacks() {
+			metrics.reset()
+			r.attack(a, honest, metrics)
+			if t.Failed() {
+				t.Fatalf("the attack was: %s", a.Name)
+			}
+		}
+		time.Sleep(10 * time.Minute) // pollers of hostile canisters end
+		if n := len(r.gateway.Snapshot().Canisters); n != 1 {
+			t.Errorf("%d canisters are still polled, want the honest one", n)
+		}
+		r.logs.TakeAll()
+		if after := heapInUse(); after > before+64<<20 {
+			t.Errorf("heap went from %d MiB to %d MiB", before>>20, after>>20)
+		}
+	})
+}
 
-				var wg sync.WaitGroup
-				for range 3 {
-					wg.Go(func() { r.provoke(hostile) })
-				}
-				for i := range 12 {
-					for j, c := range honest {
-						r.echo(c, fmt.Sprintf("%d of client %d", i, j))
-					}
-					time.Sleep(200 * time.Millisecond)
-				}
-				late := r.open() // opening works under attack, too
-				r.echo(late, "late")
-				wg.Wait()
-				if a.Endpoint != "status" && byCanister.Count() == 0 && byNode.Count() == 0 {
-					t.Error("the attack changed no answer: this shows nothing")
-				}
-				if len(a.Causes) > 0 && byCanister.Count()+byNode.Count() > 0 && !metrics.seen(a.Causes) {
-					t.Errorf("none of the causes %v was counted, only %v", a.Causes, metrics.causes)
-				}
-				byCanister.Stop()
-				if byNode.Count() > 0 {
-					byNode.Stop()
-				}
-				for j, c := range honest {
-					r.echo(c, fmt.Sprintf("after, client %d", j))
-				}
-			})
-		})
+// heapInUse is the memory that is still referred to.
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // pools are emptied in two steps
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// attack makes one attack while honest clients chat.
+func (r *rig) attack(a localnet.Attack, honest []*client.Client, metrics *causeMetrics) {
+	r.t.Helper()
+	hostile := r.network.Install(localnet.NewCDK(localnet.CDKOptions{}))
+	byCanister := a.Mount(r.network, hostile)
+	defer byCanister.Stop()
+	byNode := &localnet.Mounted{}
+	if !a.Poison && !certifiedLies[a.Name] {
+		byNode = a.Mount(r.network, r.canister, "http://lying.test")
+		defer byNode.Stop()
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() { r.provoke(hostile) })
+	for i := range 4 {
+		for j, c := range honest {
+			r.echo(c, fmt.Sprintf("%s: %d of client %d", a.Name, i, j))
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	late := r.open() // opening works under attack, too
+	r.echo(late, "late")
+	late.Close()
+	wg.Wait()
+	if a.Endpoint != "status" && byCanister.Count() == 0 && byNode.Count() == 0 {
+		r.t.Error("the attack changed no answer: this shows nothing")
+	}
+	if len(a.Causes) > 0 && byCanister.Count()+byNode.Count() > 0 && !metrics.seen(a.Causes) {
+		r.t.Errorf("none of the causes %v was counted, only %v", a.Causes, metrics.causes)
 	}
 }
 
