@@ -66,6 +66,7 @@ func TestAttacks(t *testing.T) {
 			c.Metrics = metrics
 			c.VerifyEmpty = true
 			c.OutageTimeout = 30 * time.Second
+			c.PollInterval, c.PollIdleInterval = 300*time.Millisecond, 3*time.Second // most of the time is spent on polls
 			c.Hosts = []*url.URL{{Scheme: "http", Host: "lying.test"}, {Scheme: "http", Host: "honest.test"}}
 		},
 		policy: func(p *relay.Policy) { p.AnyCanister = true },
@@ -140,7 +141,7 @@ func (r *rig) provoke(canister verify.Principal) {
 		return
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	frames := make([][]byte, 4)
 	frames[0], _ = c.Composer().Open(c.Gateway(), time.Time{})
