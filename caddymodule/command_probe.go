@@ -75,15 +75,15 @@ Exit code 1: something is wrong; the last line says what to do about it.
 
 // prober opens one session and reports on it.
 type prober struct {
-	out                             io.Writer
-	url, canister, rootKey, ca      string
-	origin                          string
-	networks                        []string
-	acks, timeout                   time.Duration
-	mu                              sync.Mutex // of out: events come from the client's goroutine
-	acked                           chan struct{}
-	ackOnce                         sync.Once
-	opened, openSent, firstVerified time.Time
+	out                        io.Writer
+	url, canister, rootKey, ca string
+	origin                     string
+	networks                   []string
+	acks, timeout              time.Duration
+	mu                         sync.Mutex // of out: events come from the client's goroutine
+	acked                      chan struct{}
+	ackOnce                    sync.Once
+	openSent, firstVerified    time.Time
 }
 
 // adviceError is an error with a remedy.

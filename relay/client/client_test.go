@@ -93,7 +93,7 @@ func TestSession(t *testing.T) {
 	if err := c.Send(ctx, []byte("second")); err != nil {
 		t.Fatal(err)
 	}
-	_ = <-got
+	<-got
 	// The echo carries sequence number 6 where 4 is due.
 	if _, err = c.Receive(ctx); !errors.Is(err, client.ErrSequence) {
 		t.Fatalf("a gap: %v", err)
