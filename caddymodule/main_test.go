@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/caddyserver/certmagic"
+	"github.com/smallstep/certificates/acme"
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 )
@@ -17,8 +19,13 @@ import (
 // stop them with signals and kill them, without building anything.
 const runCaddyEnv = "ICWS_TEST_RUN_CADDY"
 
+// alpnPortEnv is where such a process, as an ACME server, looks for the answers to TLS-ALPN challenges.
+const alpnPortEnv = "ICWS_TEST_ALPN_PORT"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(runCaddyEnv) != "" {
+		// The ACME server checks challenges on port 443, which tests do not have.
+		acme.InsecurePortTLSALPN01, _ = strconv.Atoi(os.Getenv(alpnPortEnv))
 		caddycmd.Main()
 		return
 	}
