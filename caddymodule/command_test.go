@@ -14,6 +14,7 @@ import (
 )
 
 func TestPrincipalCommand(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	key := filepath.Join(dir, "key_pair")
 	if err := os.WriteFile(key, unhex(t, ringV2), 0o600); err != nil {
@@ -77,6 +78,7 @@ func TestPrincipalCommand(t *testing.T) {
 }
 
 func TestProbeAndStatusCommands(t *testing.T) {
+	t.Parallel()
 	w, port := newWorld(t, 1), freePort(t)
 	acking := w.net.Install(localnet.NewCDK(localnet.CDKOptions{AckInterval: time.Second, KeepAliveTimeout: 500 * time.Millisecond}))
 	caddy := runCaddy(t, "", w.site(port, 0, "canister "+acking.String(), "origin https://app.example.com", "drain_timeout 1s"))

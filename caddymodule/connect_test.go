@@ -161,6 +161,7 @@ func sessionOver(t *testing.T, w *world, conn net.Conn) *client.Client {
 }
 
 func TestHTTP2(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "origin https://app.example.com")
 	transport := &http2.Transport{TLSClientConfig: trust}
@@ -226,6 +227,7 @@ func TestHTTP2(t *testing.T) {
 }
 
 func TestHTTP3(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	caddy, port, trust := secureServer(t, w, "http2xconnect=1")
 	transport := &http3.Transport{TLSClientConfig: trust}
@@ -257,6 +259,7 @@ func TestHTTP3(t *testing.T) {
 // TestNoExtendedConnect makes sure that a server which does not offer extended CONNECT still serves HTTP/1.1 to the same
 // clients: that is what browsers fall back to.
 func TestNoExtendedConnect(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, 1)
 	_, port, trust := secureServer(t, w, "http2xconnect=0")
 	transport := &http2.Transport{TLSClientConfig: trust}

@@ -22,6 +22,7 @@ import (
 // TestExit ends a process in each of the ways it can be asked to: every client learns it with 1001, spread over
 // drain_timeout, and the canister learns of every client.
 func TestExit(t *testing.T) {
+	t.Parallel()
 	for name, end := range map[string]func(t *testing.T, p *process){
 		"SIGTERM": func(t *testing.T, p *process) { p.terminate(t) },
 		"stop command": func(t *testing.T, p *process) {
@@ -36,6 +37,7 @@ func TestExit(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w, port := newWorld(t, 1), freePort(t)
 			site := w.site(port, 0, "drain_timeout 2s")
 			p := runCaddy(t, "", site)
@@ -104,6 +106,7 @@ func TestExit(t *testing.T) {
 	}
 
 	t.Run("hanging network", func(t *testing.T) {
+		t.Parallel()
 		w, port := newWorld(t, 1), freePort(t)
 		p := runCaddy(t, "", w.site(port, 0, "drain_timeout 1s"))
 		c := w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0)
@@ -180,6 +183,7 @@ func (w *wanderer) judge(ctx context.Context, err error, failed func(error)) err
 // TestScaleOut runs three instances behind a load balancer on one network, kills one, stops another, and makes sure that
 // the clients go on with the third and that the canister ends with nobody who is not there.
 func TestScaleOut(t *testing.T) {
+	t.Parallel()
 	const clients = 300
 	w := newWorld(t, 1)
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,8 +20,6 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
-
-	"net/http"
 
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
@@ -152,7 +151,7 @@ func TestReload(t *testing.T) {
 		generation++
 		p.log = filepath.Join(logs, fmt.Sprintf("%02d.log", generation))
 		text := fmt.Sprintf("\tlog {\n\t\toutput file %s\n\t\tlevel %s\n\t}\n\tmetrics\n}\n", p.log, p.level)
-		text += fmt.Sprintf("http://127.0.0.1:%d {\n\ticws_test_watch %s\n\ticws /ws %s %s {\n\t\t%s\n\t\tmax_sessions_per_ip 1000\n\t}\n\tmetrics /metrics\n}\n",
+		text += fmt.Sprintf("http://127.0.0.1:%d {\n\ticws_test_watch %s\n\ticws /ws %s %s {\n\t\t%s\n\t\tmax_sessions_per_ip 1000\n\t\tdrain_timeout 1s\n\t}\n\tmetrics /metrics\n}\n",
 			stay, p.watch, w.canisters[0], p.allowed, w.network())
 		if !p.withoutChange {
 			text += fmt.Sprintf("http://127.0.0.1:%d {\n\ticws /ws %s {\n\t\t%s\n\t\tidentity second\n\t\tmax_sessions_per_ip 1000\n\t\t%s\n\t}\n}\n",
@@ -192,7 +191,7 @@ func TestReload(t *testing.T) {
 	staying := start(clients-leaving, stay, 0)
 	going := start(leaving, change, 1)
 
-	time.Sleep(2 * time.Second)
+	time.Sleep(1500 * time.Millisecond)
 	calm := slowest(staying)
 
 	mustReload := func() {

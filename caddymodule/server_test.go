@@ -63,7 +63,7 @@ func waitDrained(t testing.TB) {
 	for _, p := range live.snapshot() {
 		select {
 		case <-p.ended:
-		case <-time.After(10 * time.Second):
+		case <-time.After(20 * time.Second):
 			t.Error("a gateway has not ended")
 		}
 	}
