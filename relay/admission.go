@@ -101,36 +101,39 @@ func (s *session) admit(env *verify.Envelope) (*envelope, *closing) {
 	default:
 		return nil, badSender(methodOpen, err)
 	}
-	home, c := s.g.canister(env.Canister)
-	if c != nil {
-		return nil, c
+	switch fresh, room := s.g.opens.add(e.id, e.expiry, now); {
+	case !fresh:
+		return nil, because(Replayed, "")
+	case !room:
+		return nil, because(OverCapacity, "")
 	}
-	return e, s.register(home, verify.ClientKey{Principal: env.Sender, Nonce: nonce}, e, now)
+	return e, s.register(env.Canister, verify.ClientKey{Principal: env.Sender, Nonce: nonce}, e.late)
 }
 
 // register makes the session known to its canister's poller, which must happen before ws_open is submitted: the
 // answer may be polled before the outcome of the call is known.
-func (s *session) register(home *canister, key verify.ClientKey, e *envelope, now time.Time) *closing {
-	switch fresh, room := s.g.opens.add(e.id, e.expiry, now); {
-	case !fresh:
-		return because(Replayed, "")
-	case !room:
-		return because(OverCapacity, "")
-	}
-	s.mu.Lock()
-	if s.closing != nil {
+func (s *session) register(id verify.Principal, key verify.ClientKey, late bool) *closing {
+	for {
+		home, c := s.g.canister(id)
+		if c != nil {
+			return c
+		}
+		s.mu.Lock()
+		if s.closing != nil {
+			defer s.mu.Unlock()
+			return s.closing
+		}
+		s.canister, s.key, s.state = home, key, stateOpening
 		s.mu.Unlock()
-		return s.closing
-	}
-	s.canister, s.key, s.state = home, key, stateOpening
-	s.mu.Unlock()
-	if c := home.add(s, s.policy.MaxSessionsPerCanister, e.late); c != nil {
+		c, retired := home.add(s, s.policy.MaxSessionsPerCanister, late)
+		if retired {
+			continue // the poller ended a moment ago; the next entry is another
+		}
+		if c == nil && s.ended() {
+			home.remove(s)
+		}
 		return c
 	}
-	if s.ended() {
-		home.remove(s)
-	}
-	return nil
 }
 
 // checkMessage takes an envelope after the first.

@@ -89,7 +89,7 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 		if err != nil || res.StatusCode != http.StatusOK {
 			b.Fatal("opening a client at the canister: ", err, res)
 		}
-		if c := p.add(s, 0, false); c != nil {
+		if c, _ := p.add(s, 0, false); c != nil {
 			b.Fatal(c.text)
 		}
 		sessions = append(sessions, s)

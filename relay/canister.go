@@ -79,24 +79,25 @@ func (c *canister) logger() *zap.Logger {
 	return c.g.log().Named("poller").With(zap.Stringer("canister_id", c.id))
 }
 
-// add registers s under its client key. A late session gets messages only once route is called.
-func (c *canister) add(s *session, limit int, late bool) *closing {
+// add registers s under its client key, or says why not, or that the entry is retired. A late session gets messages
+// only once route is called.
+func (c *canister) add(s *session, limit int, late bool) (refused *closing, retired bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
 	case c.retired:
-		return because(OverCapacity, "gateway is busy, connect again")
+		return nil, true
 	case c.sessions[s.key] != nil:
-		return because(Replayed, "ws_open: this client key has a live session, open with a new nonce")
+		return because(Replayed, "ws_open: this client key has a live session, open with a new nonce"), false
 	case limit > 0 && len(c.sessions) >= limit:
-		return because(OverCapacity, "canister has as many sessions as it may on this gateway, try again later")
+		return because(OverCapacity, "canister has as many sessions as it may on this gateway, try again later"), false
 	}
 	c.sessions[s.key] = s
 	if !late {
 		c.routes[s.key] = s
 	}
 	c.active = time.Now()
-	return nil
+	return nil, false
 }
 
 // route lets a late session have its messages, from the nonce on that the poller stood at before its ws_open.

@@ -170,6 +170,12 @@ func (m *model) clientSends() {
 	if c == nil {
 		return
 	}
+	m.mu.Lock()
+	behind := len(c.sent) - len(m.arrived[c.Key().Principal])
+	m.mu.Unlock()
+	if behind > 5 {
+		return // one update after the other: a longer queue would hold up the answer to an ack for too long
+	}
 	for range 1 + m.rnd.IntN(5) {
 		text := fmt.Sprintf("message %d of step %d", len(c.sent), m.counter)
 		if c.Send(context.Background(), []byte(text)) != nil {

@@ -292,7 +292,7 @@ func (p *poller) here() position {
 // time; but a node can leave messages out as well, and then another shows them. So it takes two answers.
 func (p *poller) acceptGap(page *verify.Page, at position, h *host) bool {
 	first := page.Messages[0].Nonce
-	if at.next == 0 || p.gap == first {
+	if at.next == 0 || p.gap != 0 && first >= p.gap {
 		return true
 	}
 	p.gap = first
