@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay/client"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// execute runs the program and returns its report.
+func execute(t *testing.T, args ...string) (*report, int) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), append(args, "-json"), &stdout, &stderr)
+	r := new(report)
+	if err := json.Unmarshal(stdout.Bytes(), r); err != nil {
+		t.Fatalf("exit code %d, %v\n%s\n%s", code, err, &stdout, &stderr)
+	}
+	t.Logf("%s%s", &stderr, &stdout)
+	return r, code
+}
+
+func TestRun(t *testing.T) {
+	r, code := execute(t, "-clients", "20", "-rate", "5", "-churn", "10", "-opens", "0", "-duration", "3s", "-latency", "20ms", "-progress", "1s")
+	if code != 0 || len(r.Violations) > 0 {
+		t.Errorf("exit code %d, violations %q", code, r.Violations)
+	}
+	if r.Opens < 25 || r.Sent < 100 || r.Delivered != r.Sent || r.RoundTrip.Count != r.Sent || r.RoundTrip.P50 <= 0 {
+		t.Errorf("opened %d, sent %d, delivered %d, timed %d", r.Opens, r.Sent, r.Delivered, r.RoundTrip.Count)
+	}
+}
+
+func TestSoakLooksAtTheTrend(t *testing.T) {
+	r, _ := execute(t, "soak", "-clients", "10", "-rate", "2", "-opens", "0", "-duration", "5s", "-latency", "10ms", "-progress", "500ms")
+	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.HasPrefix(n, "warm  heap ") }) {
+		t.Errorf("notes %q", r.Notes)
+	}
+	// The heap of so short a run proves nothing; everything else holds.
+	for _, v := range r.Violations {
+		if !strings.HasPrefix(v, "heap grew") {
+			t.Error(v)
+		}
+	}
+}
+
+func TestChaos(t *testing.T) {
+	r, code := execute(t, "chaos", "-clients", "30", "-rate", "2", "-opens", "0", "-duration", "12s", "-latency", "50ms", "-progress", "2s")
+	if code != 0 || len(r.Violations) > 0 {
+		t.Errorf("exit code %d, violations %q", code, r.Violations)
+	}
+	if r.Delivered == 0 || len(r.Closes) == 0 {
+		t.Errorf("delivered %d, closes %v: nothing happened", r.Delivered, r.Closes)
+	}
+}
+
+func TestHeadOfLine(t *testing.T) {
+	r, _ := execute(t, "headofline", "-clients", "40", "-stalled", "4", "-rate", "20", "-opens", "0", "-duration", "9s", "-latency", "10ms", "-progress", "0")
+	for _, v := range r.Violations {
+		// A quarter of a second of another process shows in the times of a run this short.
+		if !strings.HasPrefix(v, "p99 is ") {
+			t.Error(v)
+		}
+	}
+	if r.Delivered == 0 || r.Delivered != r.Sent*36 {
+		t.Errorf("sent %d, delivered %d to 36 listeners", r.Sent, r.Delivered)
+	}
+}
+
+// botch is an echo that does something wrong with the third message of each session.
+type botch struct {
+	localnet.NoCallbacks
+	wrong func(ctx *localnet.AppContext, to verify.Principal, payload, before []byte) error
+	last  map[verify.Principal][]byte
+	count map[verify.Principal]int
+}
+
+func (b *botch) OnMessage(ctx *localnet.AppContext, from verify.Principal, payload []byte) error {
+	before := b.last[from]
+	b.last[from] = payload
+	if b.count[from]++; b.count[from] == 3 {
+		return b.wrong(ctx, from, payload, before)
+	}
+	return ctx.Send(from, payload)
+}
+
+// What a canister or a gateway gets wrong is found and fails the run.
+func TestViolationsAreFound(t *testing.T) {
+	tests := map[string]struct {
+		wrong func(ctx *localnet.AppContext, to verify.Principal, payload, before []byte) error
+		want  string
+	}{
+		"lost": {want: "messages lost", wrong: func(*localnet.AppContext, verify.Principal, []byte, []byte) error { return nil }},
+		"repeated": {want: "messages duplicated", wrong: func(ctx *localnet.AppContext, to verify.Principal, payload, _ []byte) error {
+			if err := ctx.Send(to, payload); err != nil {
+				return err
+			}
+			return ctx.Send(to, payload)
+		}},
+		"altered": {want: "messages foreign or altered", wrong: func(ctx *localnet.AppContext, to verify.Principal, payload, _ []byte) error {
+			other := bytes.Clone(payload)
+			other[len(other)-1]++
+			return ctx.Send(to, other)
+		}},
+		"somebody else's": {want: "messages foreign or altered", wrong: func(ctx *localnet.AppContext, to verify.Principal, payload, _ []byte) error {
+			p, _ := decodePayload(payload)
+			p.session += 1000
+			return ctx.Send(to, p.encode(len(payload)))
+		}},
+		"closed": {want: "session closed: client 4001 ClosedByApplication", wrong: func(ctx *localnet.AppContext, to verify.Principal, _, _ []byte) error {
+			return ctx.Close(to)
+		}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			app := &botch{wrong: tt.wrong, last: map[verify.Principal][]byte{}, count: map[verify.Principal]int{}}
+			w, err := newWorld(worldOptions{cdk: localnet.CDKOptions{App: app}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.close()
+			f := newFleet(w.target(), plan{clients: 2, rate: 10, size: 40, window: 8, grace: 500 * time.Millisecond})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			f.run(ctx)
+			r := f.stats.report("test", time.Second)
+			if r.write(io.Discard, false) != 1 || !slices.ContainsFunc(r.Violations, func(v string) bool { return strings.Contains(v, tt.want) }) {
+				t.Errorf("violations %q, want one with %q", r.Violations, tt.want)
+			}
+		})
+	}
+}
+
+func TestChaosJudge(t *testing.T) {
+	upgraded := &storm{lastUp: time.Now().Add(-10 * time.Second)}
+	quiet := &storm{lastUp: time.Now().Add(-time.Hour)}
+	forgotten := &client.CloseError{Code: 1012, Text: "the canister no longer knows this session, reconnect"}
+	tests := []struct {
+		name  string
+		storm *storm
+		end   *client.CloseError
+		fine  bool
+	}{
+		{"forgotten after an upgrade", upgraded, forgotten, true},
+		{"forgotten without one", quiet, forgotten, false},
+		{"a lost frame", upgraded, &client.CloseError{Code: 4000, Text: client.TextReceive, Local: true, Err: client.ErrSequence}, false},
+		{"no close frame", upgraded, &client.CloseError{Code: client.CodeAbnormal}, false},
+		{"no text", upgraded, &client.CloseError{Code: 1012}, false},
+		{"slow consumer", upgraded, &client.CloseError{Code: 1008, Text: "client reads too slowly, reconnect"}, false},
+	}
+	for _, tt := range tests {
+		if err := tt.storm.judge(tt.end); (err == nil) != tt.fine {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{"nonsense"}, {"-clients", "0"}, {"-window", "0"}, {"-rate", "-1"}, {"-duration", "0s"}, {"-size", "9999999"}, {"run", "surplus"},
+		{"-url", "ws://localhost:1/"}, {"chaos", "-url", "ws://localhost:1/", "-canister", "aaaaa-aa"},
+		{"chaos", "-weather", "sunny"}, {"headofline", "-clients", "5", "-stalled", "5"},
+		{"-url", "ws://localhost:1/", "-canister", "not a principal"},
+		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-root-key", "00"},
+		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-ca", "does/not/exist"},
+	} {
+		var stderr bytes.Buffer
+		if code := run(t.Context(), args, io.Discard, &stderr); code != 2 || stderr.Len() == 0 {
+			t.Errorf("%q: exit code %d, said %q", args, code, &stderr)
+		}
+	}
+	if code := run(t.Context(), []string{"-help"}, io.Discard, io.Discard); code != 0 {
+		t.Errorf("-help: exit code %d", code)
+	}
+}
+
+// A gateway that is not there fails the run, with the reason.
+func TestUnreachable(t *testing.T) {
+	r, code := execute(t, "-url", "ws://127.0.0.1:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-clients", "1", "-duration", "300ms", "-progress", "0")
+	if code != 1 || r.Refused == 0 || !slices.Contains(r.Violations, "no session could be opened") {
+		t.Errorf("exit code %d, %+v", code, r)
+	}
+}
+
+// The same program goes to a gateway elsewhere.
+func TestRemote(t *testing.T) {
+	w, err := newWorld(worldOptions{seed: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	r, _ := execute(t, "-url", w.url, "-canister", w.canister.String(), "-root-key", hexKey(w), "-origin", "https://example.com",
+		"-clients", "3", "-rate", "10", "-duration", "500ms", "-progress", "0")
+	for _, v := range r.Violations {
+		if !strings.Contains(v, "goroutines before") { // those of the server, which lives on in this process
+			t.Error(v)
+		}
+	}
+	if r.Delivered == 0 {
+		t.Error("nothing delivered")
+	}
+}

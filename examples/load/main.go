@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay/client"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// settings are the flags.
+type settings struct {
+	mode                    string
+	clients                 int
+	rate                    float64
+	size, window            int
+	duration, grace         time.Duration
+	churn, opens            float64
+	seed                    uint64
+	latency                 time.Duration
+	stalled                 int
+	weather                 string
+	url, canister, root, ca string
+	origin                  string
+	asJSON                  bool
+	progress                time.Duration
+}
+
+// modes and what they change of the defaults.
+var modes = map[string]settings{
+	"run": {
+		clients: 100, rate: 1, size: 64, duration: 30 * time.Second, opens: 100, latency: 200 * time.Millisecond,
+	},
+	"chaos": {
+		clients: 500, rate: .5, size: 200, duration: 3 * time.Minute, opens: 100, latency: 300 * time.Millisecond,
+	},
+	"soak": {
+		clients: 250, rate: .2, size: 200, duration: 30 * time.Minute, opens: 75, churn: 50, latency: 200 * time.Millisecond,
+	},
+	"headofline": {
+		clients: 1000, rate: 2, size: 2 << 10, duration: 90 * time.Second, opens: 200, stalled: 10, latency: 200 * time.Millisecond,
+	},
+}
+
+// run is main without the process: it returns the exit code, 1 for violations and 2 for misuse.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	s, err := parse(args, stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "load:", err)
+		return 2
+	}
+	var r *report
+	switch s.mode {
+	case "chaos":
+		r, err = chaos(ctx, s, stderr)
+	case "headofline":
+		r, err = headOfLine(ctx, s, stderr)
+	default:
+		r, err = load(ctx, s, stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "load:", err)
+		return 2
+	}
+	return r.write(stdout, s.asJSON)
+}
+
+// parse reads the mode and the flags.
+func parse(args []string, stderr io.Writer) (*settings, error) {
+	mode := "run"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		mode, args = args[0], args[1:]
+	}
+	s, ok := modes[mode]
+	if !ok {
+		return nil, fmt.Errorf("unknown mode %q: use run, chaos, soak or headofline", mode)
+	}
+	s.mode = mode
+	fs := flag.NewFlagSet("load "+mode, flag.ContinueOnError)
+	fs.SetOutput(stderr)
+	fs.IntVar(&s.clients, "clients", s.clients, "clients at once")
+	fs.Float64Var(&s.rate, "rate", s.rate, "messages per second and client")
+	fs.IntVar(&s.size, "size", s.size, "bytes of a message, at least 24")
+	fs.IntVar(&s.window, "window", 8, "messages of one client on their way at once")
+	fs.DurationVar(&s.duration, "duration", s.duration, "how long to send")
+	fs.DurationVar(&s.grace, "grace", 20*time.Second, "wait for messages on their way before a session is closed")
+	fs.Float64Var(&s.churn, "churn", s.churn, "sessions ended and replaced per second, all clients together")
+	fs.Float64Var(&s.opens, "opens", s.opens, "sessions opened per second at most, 0 for no limit")
+	fs.Uint64Var(&s.seed, "seed", 1, "of everything random except keys")
+	fs.DurationVar(&s.latency, "latency", s.latency, "embedded: time of an update call")
+	fs.IntVar(&s.stalled, "stalled", s.stalled, "headofline: clients that never read")
+	fs.StringVar(&s.weather, "weather", "all", "chaos: kinds of faults, separated by commas; none for upgrades only")
+	fs.StringVar(&s.url, "url", "", "gateway elsewhere, ws:// or wss://; default: an embedded one")
+	fs.StringVar(&s.canister, "canister", "", "with -url: the canister, which must echo")
+	fs.StringVar(&s.root, "root-key", "", "with -url: hex DER root key of the network; default: mainnet's")
+	fs.StringVar(&s.ca, "ca", "", "with -url: PEM file with the certificate authority to trust")
+	fs.StringVar(&s.origin, "origin", "", "with -url: Origin header")
+	fs.BoolVar(&s.asJSON, "json", false, "report as JSON")
+	fs.DurationVar(&s.progress, "progress", 10*time.Second, "between lines of progress on standard error, 0 for none")
+	if err := fs.Parse(args); err != nil {
+		return nil, err
+	}
+	switch {
+	case fs.NArg() > 0:
+		return nil, fmt.Errorf("unexpected argument %q: flags follow the mode", fs.Arg(0))
+	case s.clients < 1:
+		return nil, fmt.Errorf("-clients %d: must be at least 1", s.clients)
+	case s.rate < 0 || s.churn < 0 || s.opens < 0:
+		return nil, errors.New("-rate, -churn and -opens must not be negative")
+	case s.window < 1:
+		return nil, fmt.Errorf("-window %d: must be at least 1", s.window)
+	case s.size > 1<<20:
+		return nil, fmt.Errorf("-size %d: must be at most 1 MiB, the network accepts 2 MiB with everything around", s.size)
+	case s.duration <= 0:
+		return nil, fmt.Errorf("-duration %s: must be more than 0", s.duration)
+	case s.url != "" && (mode == "chaos" || mode == "headofline"):
+		return nil, fmt.Errorf("%s needs the embedded network: leave out -url", mode)
+	case s.url != "" && s.canister == "":
+		return nil, errors.New("-url without -canister: name the canister to talk to")
+	case s.stalled >= s.clients:
+		return nil, fmt.Errorf("-stalled %d: must be less than -clients (%d)", s.stalled, s.clients)
+	}
+	return &s, nil
+}
+
+// remote is the target that the flags name.
+func (s *settings) remote() (target, error) {
+	canister, err := verify.ParsePrincipal(s.canister)
+	if err != nil {
+		return target{}, fmt.Errorf("-canister: %w", err)
+	}
+	key := verify.MainnetRootKey()
+	if s.root != "" {
+		if key, err = hex.DecodeString(s.root); err != nil {
+			return target{}, fmt.Errorf("-root-key: %w", err)
+		}
+	}
+	authority, err := verify.NewAuthority(key)
+	if err != nil {
+		return target{}, fmt.Errorf("-root-key: %w", err)
+	}
+	t := target{url: s.url, options: client.Options{Canister: canister, Authority: authority}}
+	if s.origin != "" {
+		t.options.Header = map[string][]string{"Origin": {s.origin}}
+	}
+	if s.ca != "" {
+		pem, err := os.ReadFile(s.ca)
+		if err != nil {
+			return target{}, fmt.Errorf("-ca: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return target{}, fmt.Errorf("-ca: no certificate in %s", s.ca)
+		}
+		t.options.TLS = &tls.Config{RootCAs: pool}
+	}
+	return t, nil
+}
+
+// plan is the behaviour that the flags describe.
+func (s *settings) plan() plan {
+	p := plan{
+		clients: s.clients, rate: s.rate, size: s.size, window: s.window, opens: s.opens,
+		grace: s.grace, seed: s.seed,
+	}
+	if s.churn > 0 {
+		p.life = time.Duration(float64(s.clients) / s.churn * float64(time.Second))
+	}
+	return p
+}
+
+// load is the modes run and soak.
+func load(ctx context.Context, s *settings, progress io.Writer) (*report, error) {
+	before := measure()
+	var w *world
+	t, err := target{}, error(nil)
+	if s.url != "" {
+		t, err = s.remote()
+	} else if w, err = newWorld(worldOptions{latency: s.latency, seed: s.seed, cdk: localnet.CDKOptions{App: localnet.Echo{}}}); err == nil {
+		t = w.target()
+	}
+	if err != nil {
+		return nil, err
+	}
+	f := newFleet(t, s.plan())
+	started := time.Now()
+	runCtx, cancel := context.WithTimeout(ctx, s.duration)
+	defer cancel()
+	watched := watch(runCtx, f, s, progress)
+	f.run(runCtx)
+	cancel()
+	flat := <-watched
+	took := time.Since(started)
+	if w != nil {
+		w.drain(20 * time.Second)
+		if err := w.close(); err != nil {
+			return nil, err
+		}
+	}
+	r := f.stats.report(s.mode, took)
+	r.Seed, r.Clients = s.seed, s.clients
+	r.Before, r.During, r.After = before, flat.last, settle(before.Goroutines)
+	if r.Opens == 0 {
+		r.violate("no session could be opened")
+	}
+	if r.After.Goroutines > before.Goroutines {
+		r.violate("%d goroutines before, %d after", before.Goroutines, r.After.Goroutines)
+	}
+	if s.mode == "soak" {
+		flat.judge(r)
+	}
+	return r, nil
+}
+
+// settle measures once goroutines that are about to end have had the time to.
+func settle(goroutines int) footprint {
+	limit := time.Now().Add(5 * time.Second)
+	for {
+		f := measure()
+		if f.Goroutines <= goroutines || time.Now().After(limit) {
+			return f
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+)
+
+// A trend holds what the process needed over time.
+type trend struct {
+	warm, last footprint // after a fifth of the run, and at its end
+}
+
+// watch measures during a run and prints lines of progress. The trend comes when ctx ends.
+func watch(ctx context.Context, f *fleet, s *settings, progress io.Writer) <-chan trend {
+	out := make(chan trend, 1)
+	go func() {
+		var t trend
+		defer func() { out <- t }()
+		started := time.Now()
+		period := s.progress
+		if period <= 0 {
+			period = max(s.duration/10, time.Second)
+		}
+		// The last look comes shortly before the end, while everything still runs.
+		look := time.NewTimer(s.duration - min(s.duration/20, 2*time.Second))
+		defer look.Stop()
+		tick := time.NewTicker(period)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+				t.last = measure()
+			case <-tick.C:
+				if t.warm == (footprint{}) && time.Since(started) > s.duration/5 {
+					t.warm = measure()
+				}
+				if s.progress > 0 {
+					fmt.Fprintf(progress, "%4.0f s  %d sessions, opened %d, refused %d, sent %d, delivered %d, p99 %s, %s\n",
+						time.Since(started).Seconds(), f.live.Load(), f.stats.opens.Load(), f.stats.refused.Load(),
+						f.stats.sent.Load(), f.stats.delivered.Load(), f.stats.roundTrip.quantile(.99).Round(time.Millisecond),
+						peek())
+				}
+			}
+		}
+	}()
+	return out
+}
+
+// judge adds a violation if the process grew between the warm state and the end. What the canister retains grows with
+// its queue, up to T after the start, so the bound leaves room for that on short runs.
+func (t trend) judge(r *report) {
+	if t.warm == (footprint{}) || t.last == (footprint{}) {
+		r.note("too short to tell whether the heap is flat")
+		return
+	}
+	r.note("warm  %s", t.warm)
+	r.note("end   %s", t.last)
+	if limit := t.warm.HeapBytes + t.warm.HeapBytes/4 + 16<<20; t.last.HeapBytes > limit {
+		r.violate("heap grew from %.1f to %.1f MiB", mib(t.warm.HeapBytes), mib(t.last.HeapBytes))
+	}
+	if limit := t.warm.Goroutines + t.warm.Goroutines/4 + 50; t.last.Goroutines > limit {
+		r.violate("goroutines grew from %d to %d", t.warm.Goroutines, t.last.Goroutines)
+	}
+}
