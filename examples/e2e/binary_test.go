@@ -67,7 +67,7 @@ func TestBuiltBinary(t *testing.T) {
 		t.Fatal(err)
 	}
 	run := func(args ...string) *exec.Cmd {
-		cmd := exec.CommandContext(t.Context(), caddy, args...)
+		cmd := exec.Command(caddy, args...) // not ended by the test's context, but by SIGTERM
 		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir,
 			fmt.Sprintf("ICWS_SITE=https://localhost:%d", ports[0]), "ICWS_CANISTERS="+canister, "ICWS_ROOT="+www,
 			fmt.Sprintf("ICWS_NETWORK=network %s\n\t\troot_key %x", boundary, network.RootKey()))
@@ -171,6 +171,88 @@ func TestBuiltBinary(t *testing.T) {
 		}
 	case <-time.After(30 * time.Second):
 		t.Error("caddy did not end within 30 s of SIGTERM")
+	}
+}
+
+// TestDeployedInstance takes the instance of examples/deploy through its life:
+// ready, serving, drained by its operator, and put back.
+func TestDeployedInstance(t *testing.T) {
+	caddy := binary(t)
+	network, err := localnet.New(localnet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { network.Close() })
+	boundary, err := network.Start("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	canister := network.Install(localnet.NewCDK(localnet.CDKOptions{})).String()
+	port, err := site.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	adminPort, err := site.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// Other ports than the file's, and our network; everything else as it stands.
+	text := strings.NewReplacer(
+		"localhost:2019", fmt.Sprintf("localhost:%d", adminPort), "http://:8080", fmt.Sprintf("http://:%d", port),
+		"network {$ICWS_NETWORK:mainnet}", fmt.Sprintf("network %s\n\t\t\troot_key %x", boundary, network.RootKey()),
+	).Replace(readFile(t, filepath.Join(root, "examples", "deploy", "Caddyfile.instance")))
+	config := filepath.Join(dir, "Caddyfile")
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) *exec.Cmd {
+		cmd := exec.Command(caddy, args...) // not ended by the test's context, but by SIGTERM
+		cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir, "ICWS_CANISTERS="+canister)
+		return cmd
+	}
+	server := run("run", "--config", config)
+	var log bytes.Buffer
+	server.Stdout, server.Stderr = &log, &log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		server.Process.Signal(syscall.SIGTERM)
+		if err := server.Wait(); err != nil || t.Failed() {
+			t.Errorf("caddy ended with %v\n%s", err, log.String())
+		}
+	})
+	health := func() int {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/healthz", port))
+		if err != nil {
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	eventually(t, "/healthz answers 200", func() bool { return health() == http.StatusOK })
+	probe := func() ([]byte, error) {
+		return run("icws", "probe", fmt.Sprintf("ws://127.0.0.1:%d/ws", port), "--canister", canister, "--network", boundary).CombinedOutput()
+	}
+	if out, err := probe(); err != nil {
+		t.Errorf("probe: %v\n%s", err, out)
+	}
+	resp, err := http.Post(fmt.Sprintf("http://localhost:%d/icws/drain", adminPort), "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	eventually(t, "/healthz answers 503 in a drain", func() bool { return health() == http.StatusServiceUnavailable })
+	if out, err := probe(); err == nil {
+		t.Errorf("a drained instance takes a session:\n%s", out)
+	}
+	if out, err := run("reload", "--force", "--config", config, "--address", fmt.Sprintf("localhost:%d", adminPort)).CombinedOutput(); err != nil {
+		t.Fatalf("reload: %v\n%s", err, out)
+	}
+	eventually(t, "/healthz answers 200 after the reload", func() bool { return health() == http.StatusOK })
+	if out, err := probe(); err != nil {
+		t.Errorf("probe after the reload: %v\n%s", err, out)
 	}
 }
 

@@ -1,0 +1,274 @@
+// Package examples holds the README to what the code does.
+package examples
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/caddyconfig"
+	_ "github.com/caddyserver/caddy/v2/modules/standard"
+	"github.com/dustin/go-humanize"
+
+	"github.com/icws-gateway/caddy-icws/caddymodule"
+	"github.com/icws-gateway/caddy-icws/relay"
+)
+
+func read(t *testing.T, path ...string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(append([]string{".."}, path...)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// section is the part of the README under a heading.
+func section(t *testing.T, heading string) string {
+	t.Helper()
+	_, rest, ok := strings.Cut(read(t, "README.md"), "\n## "+heading+"\n")
+	if !ok {
+		t.Fatalf("README.md has no section %q", heading)
+	}
+	body, _, _ := strings.Cut(rest, "\n## ")
+	return body
+}
+
+// rows are the cells of the lines of a table whose first cell is code.
+func rows(text string) map[string][]string {
+	out := map[string][]string{}
+	for line := range strings.Lines(text) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		for i := range cells {
+			cells[i] = strings.TrimSpace(cells[i])
+		}
+		if name, ok := strings.CutPrefix(cells[0], "`"); ok && len(cells) > 1 {
+			name, _, _ = strings.Cut(name, "`")
+			out[name] = cells
+		}
+	}
+	return out
+}
+
+// TestSettingsTable compares the table with the settings of the handler, both
+// ways, and each stated default with the one that is used.
+func TestSettingsTable(t *testing.T) {
+	table := rows(section(t, "Settings"))
+	knobs := reflect.TypeFor[caddymodule.Knobs]()
+	for i := range knobs.NumField() {
+		name, _, _ := strings.Cut(knobs.Field(i).Tag.Get("json"), ",")
+		if table[name] == nil {
+			t.Errorf("README.md does not list the setting %s", name)
+		}
+	}
+	if len(table) != knobs.NumField() {
+		t.Errorf("README.md lists %d settings, the handler has %d", len(table), knobs.NumField())
+	}
+	for name, want := range map[string]any{
+		"poll_interval": relay.DefaultPollInterval, "poll_idle_interval": relay.DefaultPollIdleInterval,
+		"upstream_rate": relay.DefaultUpstreamRate, "upstream_timeout": relay.DefaultUpstreamTimeout,
+		"outage_timeout": relay.DefaultOutageTimeout, "relay_window": relay.DefaultRelayWindow,
+		"max_sessions": relay.DefaultMaxSessions, "max_sessions_per_ip": relay.DefaultMaxSessionsPerIP,
+		"max_sessions_per_canister": relay.DefaultMaxSessionsPerCanister, "max_canisters": relay.DefaultMaxCanisters,
+		"open_timeout": relay.DefaultOpenTimeout, "ping_interval": relay.DefaultPingInterval,
+		"pong_timeout": relay.DefaultPongTimeout, "write_timeout": relay.DefaultWriteTimeout,
+		"drain_timeout": relay.DefaultDrainTimeout, "identity": caddymodule.DefaultIdentity,
+	} {
+		if table[name] == nil {
+			continue
+		}
+		got := strings.Trim(table[name][1], "`")
+		if duration, ok := want.(time.Duration); ok {
+			parsed, err := time.ParseDuration(got)
+			if err != nil || parsed != duration {
+				t.Errorf("%s: README.md says %s, the default is %s", name, got, duration)
+			}
+			continue
+		}
+		if fmt.Sprint(want) != got {
+			t.Errorf("%s: README.md says %s, the default is %v", name, got, want)
+		}
+	}
+	for name, want := range map[string]uint64{"max_message_size": relay.DefaultMaxMessageSize, "outbox": relay.DefaultOutboxBytes} {
+		fields := strings.Fields(strings.Trim(table[name][1], "`"))
+		if got, err := humanize.ParseBytes(fields[len(fields)-1]); err != nil || got != want {
+			t.Errorf("%s: README.md says %s, the default is %d bytes", name, table[name][1], want)
+		}
+	}
+	if !strings.HasPrefix(table["outbox"][1], fmt.Sprintf("`%d ", relay.DefaultOutboxFrames)) {
+		t.Errorf("outbox: README.md says %s, the default is %d frames", table["outbox"][1], relay.DefaultOutboxFrames)
+	}
+}
+
+// TestReasonsTable compares the ways a session ends.
+func TestReasonsTable(t *testing.T) {
+	table := rows(section(t, "When a session ends"))
+	for _, reason := range relay.CloseReasons() {
+		cells := table[reason.Label()]
+		switch {
+		case cells == nil:
+			t.Errorf("README.md does not list %s", reason)
+		case cells[1] != fmt.Sprint(reason.Code()):
+			t.Errorf("%s: README.md says %s, the code is %d", reason, cells[1], reason.Code())
+		}
+	}
+	if len(table) != len(relay.CloseReasons()) {
+		t.Errorf("README.md lists %d reasons, there are %d", len(table), len(relay.CloseReasons()))
+	}
+}
+
+// TestMetricsTable compares the names of metrics with those in the source.
+func TestMetricsTable(t *testing.T) {
+	source := read(t, "caddymodule", "metrics.go") + read(t, "caddymodule", "metrics_live.go")
+	made := map[string]bool{"sessions": true} // has a field name of its own
+	for _, m := range regexp.MustCompile(`\b(?:counter|histograms?|desc)\("(\w+)"`).FindAllStringSubmatch(source, -1) {
+		made[m[1]] = true
+	}
+	table := rows(section(t, "Metrics"))
+	for name := range made {
+		if table["caddy_icws_"+name] == nil {
+			t.Errorf("README.md does not list caddy_icws_%s", name)
+		}
+	}
+	if len(table) != len(made) {
+		t.Errorf("README.md lists %d metrics, there are %d", len(table), len(made))
+	}
+	for _, file := range []string{"dashboard.json", "alerts.yml"} {
+		text := read(t, "examples", "observability", file)
+		for _, name := range regexp.MustCompile(`caddy_icws_(\w+)`).FindAllStringSubmatch(text, -1) {
+			base := regexp.MustCompile(`_(bucket|count|sum)$`).ReplaceAllString(name[1], "")
+			if !made[base] {
+				t.Errorf("%s uses caddy_icws_%s, which does not exist", file, base)
+			}
+		}
+	}
+}
+
+// TestAdminTable compares the routes.
+func TestAdminTable(t *testing.T) {
+	source := read(t, "caddymodule", "admin.go")
+	documented := section(t, "Admin API")
+	for _, m := range regexp.MustCompile(`route\("(/icws/[^"]+)", http\.Method(\w+)`).FindAllStringSubmatch(source, -1) {
+		line := "`" + strings.ToUpper(m[2]) + " " + strings.NewReplacer("{", "<", "}", ">").Replace(m[1]) + "`"
+		if !strings.Contains(documented, line) {
+			t.Errorf("README.md does not list %s", line)
+		}
+	}
+}
+
+// TestCaddyfiles adapts and validates every Caddyfile of the README and of the
+// examples.
+func TestCaddyfiles(t *testing.T) {
+	files := map[string]string{}
+	for i, m := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1) {
+		files[fmt.Sprintf("README.md, block %d", i+1)] = m[1]
+	}
+	if len(files) < 3 {
+		t.Errorf("README.md has %d Caddyfiles", len(files))
+	}
+	for _, pattern := range []string{"*/Caddyfile", "*/Caddyfile.*", "*/*.caddyfile"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			files[path] = read(t, "examples", path)
+		}
+	}
+	for name, text := range files {
+		t.Run(name, func(t *testing.T) {
+			config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range warnings {
+				t.Error(w)
+			}
+			// Provisions every module and starts nothing. Storage moves to where a test may write.
+			var c caddy.Config
+			if err := json.Unmarshal(config, &c); err != nil {
+				t.Fatal(err)
+			}
+			if c.StorageRaw, err = json.Marshal(map[string]string{"module": "file_system", "root": t.TempDir()}); err != nil {
+				t.Fatal(err)
+			}
+			if err := caddy.Validate(&c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestJSON holds the JSON example against the handler.
+func TestJSON(t *testing.T) {
+	m := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(section(t, "Settings"))
+	if m == nil {
+		t.Fatal("README.md has no JSON example")
+	}
+	var raw map[string]any
+	if err := json.Unmarshal([]byte(m[1]), &raw); err != nil {
+		t.Fatal(err)
+	}
+	delete(raw, "handler")
+	rest, err := json.Marshal(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := json.NewDecoder(strings.NewReader(string(rest)))
+	d.DisallowUnknownFields()
+	var k caddymodule.Knobs
+	if err := d.Decode(&k); err != nil {
+		t.Fatal(err)
+	}
+	if time.Duration(k.PollInterval) != 250*time.Millisecond || k.Outbox == nil || k.Outbox.Frames != 512 {
+		t.Errorf("decoded as %+v", k)
+	}
+}
+
+// TestXcaddyLine compares the README's xcaddy command with xcaddy.json.
+func TestXcaddyLine(t *testing.T) {
+	var b struct {
+		CaddyVersion string `json:"caddy_version"`
+		Plugins      []struct {
+			ModulePath string `json:"module_path"`
+		} `json:"plugins"`
+	}
+	if err := json.Unmarshal([]byte(read(t, "xcaddy.json")), &b); err != nil {
+		t.Fatal(err)
+	}
+	want := "xcaddy build " + b.CaddyVersion
+	for _, p := range b.Plugins {
+		want += " --with " + p.ModulePath
+	}
+	if !strings.Contains(section(t, "Build"), want) {
+		t.Errorf("README.md lacks %q", want)
+	}
+}
+
+// TestPaths looks for every file that the READMEs name by a link.
+func TestPaths(t *testing.T) {
+	readmes := []string{"../README.md"}
+	more, err := filepath.Glob("*/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range slices.Concat(readmes, more) {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(raw), -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+	}
+}
