@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -134,6 +135,16 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	var v view
 	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || !v.Ready || len(v.Gateways) != 1 || len(v.Canisters) == 0 {
 		t.Errorf("status as JSON: code %d, %v\n%s%s", code, err, out, errs)
+	}
+	// The live view, as on a terminal.
+	ctx, cancel := context.WithTimeout(t.Context(), 350*time.Millisecond)
+	defer cancel()
+	var screen strings.Builder
+	if code, err := watchStatus(ctx, &screen, address, 100*time.Millisecond); code != 0 || err != nil {
+		t.Errorf("live view: code %d, %v", code, err)
+	}
+	if views := strings.Count(screen.String(), "\x1b[H\x1b[2J"); views < 2 || !strings.Contains(screen.String(), canister) {
+		t.Errorf("%d views: %q", views, screen.String())
 	}
 	if status, _ := call(t, "POST", caddy.admin+"/icws/drain", nil); status != 202 {
 		t.Errorf("drain: %d", status)

@@ -1,11 +1,13 @@
 package caddymodule
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha1"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -160,6 +162,34 @@ func sessionOver(t *testing.T, w *world, conn net.Conn) *client.Client {
 	})
 }
 
+// reloadUnrelated changes something in the configuration of a process that has nothing to do with its gateways.
+func reloadUnrelated(t *testing.T, p *process) {
+	t.Helper()
+	resp, err := http.Get(p.admin + "/config/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var config map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&config); err != nil {
+		t.Fatal(err)
+	}
+	config["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{"level": "DEBUG"}}}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := http.Post(p.admin+"/load", "application/json", bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loaded.Body.Close()
+	if loaded.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(loaded.Body)
+		t.Fatalf("reload: %s %s", loaded.Status, body)
+	}
+}
+
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
@@ -182,6 +212,12 @@ func TestHTTP2(t *testing.T) {
 	var list []sessionStatus
 	if call(t, "GET", caddy.admin+"/icws/sessions", &list); len(list) != 3 || !list[0].ClientIP.IsLoopback() {
 		t.Errorf("sessions %+v", list)
+	}
+
+	// A reload leaves them alone, although their handlers belong to the configuration before.
+	reloadUnrelated(t, caddy)
+	for i, c := range sessions {
+		echo(t, c, fmt.Sprint("after the reload ", i))
 	}
 
 	// The client's close, the loss of a stream, and the operator's close each end one session.
@@ -243,6 +279,8 @@ func TestHTTP3(t *testing.T) {
 	}
 	c := sessionOver(t, w, conn)
 	echo(t, c, "over QUIC")
+	reloadUnrelated(t, caddy)
+	echo(t, c, "after the reload")
 	echo(t, c, strings.Repeat("large ", 20000))
 	var list []sessionStatus
 	if call(t, "GET", caddy.admin+"/icws/sessions", &list); len(list) != 1 {

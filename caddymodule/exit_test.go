@@ -105,6 +105,24 @@ func TestExit(t *testing.T) {
 		})
 	}
 
+	t.Run("replacement", func(t *testing.T) {
+		t.Parallel()
+		w, port := newWorld(t, 1), freePort(t)
+		site := w.site(port, 0, "drain_timeout 500ms")
+		data := "XDG_DATA_HOME=" + t.TempDir()
+		url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
+		p := runCaddy(t, "", site, data)
+		before := w.open(t, url, 0)
+		echo(t, before, "the old process")
+		p.terminate(t)
+		<-before.Done()
+		runCaddy(t, "", site, data)
+		after := w.open(t, url, 0)
+		echo(t, after, "the new process")
+		if before.Gateway() != after.Gateway() {
+			t.Errorf("the principal changed from %s to %s", before.Gateway(), after.Gateway())
+		}
+	})
 	t.Run("hanging network", func(t *testing.T) {
 		t.Parallel()
 		w, port := newWorld(t, 1), freePort(t)
@@ -184,7 +202,10 @@ func (w *wanderer) judge(ctx context.Context, err error, failed func(error)) err
 // the clients go on with the third and that the canister ends with nobody who is not there.
 func TestScaleOut(t *testing.T) {
 	t.Parallel()
-	const clients = 300
+	clients := 300
+	if testing.Short() {
+		clients = 45 // the race detector makes every certificate ten times as dear
+	}
 	w := newWorld(t, 1)
 
 	var instances []*process

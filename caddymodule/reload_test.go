@@ -136,7 +136,10 @@ func slowest(all []*chatter) time.Duration {
 // TestReload keeps 200 clients chatting through 20 reloads of every kind. Exactly the sessions that had to go are closed,
 // with 1001, spread over drain_timeout; the others miss nothing.
 func TestReload(t *testing.T) {
-	const clients, leaving = 200, 50
+	clients, leaving := 200, 50
+	if testing.Short() {
+		clients, leaving = 40, 10 // the race detector makes every certificate ten times as dear
+	}
 	w := newWorld(t, 3)
 	stay, change, other := freePort(t), freePort(t), freePort(t)
 	logs := t.TempDir()

@@ -7,6 +7,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +171,25 @@ func TestUpgradeBehindHandlers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAccessLog makes sure that the access log shows the upgrade and the refusal, and one line each.
+func TestAccessLog(t *testing.T) {
+	port, file := freePort(t), filepath.Join(t.TempDir(), "access.log")
+	mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\tlog {\n\t\toutput file %s\n\t\tformat json\n\t}\n\ticws %s {\n\t\t%s\n\t\torigin https://a.io\n\t}\n}", port, file, testCanister, deadNetwork))
+	url := fmt.Sprintf("ws://127.0.0.1:%d/", port)
+	ws, _, err := dial(t, url, http.Header{"Origin": {"https://a.io"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	greeted(t, ws)
+	if _, _, err := dial(t, url, http.Header{"Origin": {"https://b.io"}}); err == nil {
+		t.Fatal("not refused")
+	}
+	eventually(t, "two lines in the access log", func() bool {
+		raw, _ := os.ReadFile(file)
+		return bytes.Count(raw, []byte("\n")) == 2 && bytes.Count(raw, []byte(`"status":101`)) == 1 && bytes.Count(raw, []byte(`"status":403`)) == 1
+	})
 }
 
 // TestEarlyFrames sends frames together with the opening request, as some proxies do.
