@@ -20,7 +20,7 @@ func TestAutomaticHTTPS(t *testing.T) {
 	caPort, httpPort, httpsPort := freePort(t), freePort(t), freePort(t)
 	ca := runCaddy(t, "auto_https disable_redirects",
 		fmt.Sprintf("https://localhost:%d {\n\ttls internal\n\tacme_server {\n\t\tlifetime 5m\n\t}\n}", caPort), fmt.Sprintf("%s=%d", alpnPortEnv, httpsPort))
-	trustInternal(t, ca, caPort)
+	trustInternal(t, filepath.Join(ca.dir, "data", "caddy"), caPort)
 	root := filepath.Join(ca.dir, "data", "caddy", "pki", "authorities", "local", "root.crt")
 	raw, err := os.ReadFile(root)
 	if err != nil {

@@ -99,14 +99,14 @@ func secureServer(t *testing.T, w *world, godebug string, extra ...string) (cadd
 	site := strings.Replace(w.site(port, 0, append(extra, "drain_timeout 1s")...), "http://127.0.0.1", "https://localhost", 1)
 	site = strings.Replace(site, "{\n", "{\n\ttls internal\n\tlog\n", 1)
 	caddy = runCaddy(t, "auto_https disable_redirects", site, "GODEBUG="+godebug)
-	return caddy, port, trustInternal(t, caddy, port)
+	return caddy, port, trustInternal(t, filepath.Join(caddy.dir, "data", "caddy"), port)
 }
 
-// trustInternal waits until a server has its certificate and returns what to trust.
-func trustInternal(t *testing.T, caddy *process, port int) *tls.Config {
+// trustInternal waits until a server has its certificate and returns what to trust. data is Caddy's data directory.
+func trustInternal(t *testing.T, data string, port int) *tls.Config {
 	t.Helper()
 	pool := x509.NewCertPool()
-	raw, err := os.ReadFile(filepath.Join(caddy.dir, "data", "caddy", "pki", "authorities", "local", "root.crt"))
+	raw, err := os.ReadFile(filepath.Join(data, "pki", "authorities", "local", "root.crt"))
 	if err != nil {
 		t.Fatal(err)
 	}

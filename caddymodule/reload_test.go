@@ -295,6 +295,36 @@ func TestReload(t *testing.T) {
 	})
 }
 
+// TestReloadTLS makes sure that sessions over TLS do not keep the configurations that accepted them either.
+func TestReloadTLS(t *testing.T) {
+	w, port := newWorld(t, 1), freePort(t)
+	config := func(page string) string {
+		return fmt.Sprintf("\tauto_https disable_redirects\n}\nhttps://localhost:%d {\n\ttls internal\n\ticws_test_watch\n\ticws /ws %s {\n\t\t%s\n\t\tdrain_timeout 1s\n\t}\n\trespond /page %q\n}\n",
+			port, w.canisters[0], w.network(), page)
+	}
+	if err := loadMore(t, config("first")); err != nil {
+		t.Fatal(err)
+	}
+	trust := trustInternal(t, caddy.AppDataDir(), port)
+	var sessions []*client.Client
+	for i := range 5 {
+		c := w.open(t, fmt.Sprintf("wss://localhost:%d/ws", port), 0, func(o *client.Options) { o.TLS = trust.Clone() })
+		echo(t, c, "accepted by this configuration")
+		sessions = append(sessions, c)
+		if err := loadMore(t, config(fmt.Sprint("page ", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Caddy's certificate cache refers to one old configuration, with or without sessions.
+	eventually(t, "the end of old configurations", func() bool {
+		runtime.GC()
+		return alive() <= 2
+	})
+	for _, c := range sessions {
+		echo(t, c, strings.Repeat("large records both ways ", 5000))
+	}
+}
+
 // loadMore loads a configuration that continues inside the global options.
 func loadMore(t testing.TB, rest string) error {
 	t.Helper()
