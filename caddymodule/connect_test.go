@@ -1,5 +1,7 @@
 package caddymodule
 
+//lint:file-ignore SA1019 http.Transport refuses the :protocol of an extended CONNECT, golang.org/x/net/http2.Transport does not.
+
 import (
 	"bytes"
 	"context"

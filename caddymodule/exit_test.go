@@ -156,7 +156,7 @@ func (w *wanderer) run(ctx context.Context, url string, canister verify.Principa
 		if err == nil {
 			w.opens.Add(1)
 			w.gateway.Store(c.Gateway())
-			err = w.chat(ctx, c, failed)
+			w.chat(ctx, c, failed)
 			c.Close()
 		}
 		if ctx.Err() == nil {
