@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/rand"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/gorilla/websocket"
 )
 
@@ -21,6 +23,10 @@ import (
 // gorilla/websocket knows HTTP/1.1 only. It is shown the request as it would look there, a connection made of the stream's
 // two directions, and its answer is dropped: the real one is status 200 on the stream.
 func connect(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, *streamConn, error) {
+	if !canFlush(w) {
+		// Browsers fall back to HTTP/1.1.
+		return nil, nil, caddyhttp.Error(http.StatusNotImplemented, fmt.Errorf("%T holds back what is written: place icws before the handler that wraps responses", w))
+	}
 	var key [16]byte
 	if _, err := rand.Read(key[:]); err != nil {
 		return nil, nil, err
@@ -41,6 +47,20 @@ func connect(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Reques
 		return nil, nil, err
 	}
 	return ws, conn, nil
+}
+
+// canFlush reports whether what is written to w can be sent at once, as http.ResponseController would find out.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		switch f := w.(type) {
+		case interface{ FlushError() error }, http.Flusher:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = f.Unwrap()
+		default:
+			return false
+		}
+	}
 }
 
 // streamWriter hands gorilla/websocket the stream as if it were a hijacked connection.

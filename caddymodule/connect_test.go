@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 only the older HTTP/2 client can send extended CONNECT
+
 package caddymodule
 
 //lint:file-ignore SA1019 http.Transport refuses the :protocol of an extended CONNECT, golang.org/x/net/http2.Transport does not.
@@ -95,7 +97,7 @@ func (o *overStream) Read(p []byte) (int, error) {
 
 // secureServer runs Caddy over TLS with an internal certificate authority and returns its port and what to trust. Go only
 // offers extended CONNECT on HTTP/2 when told so by the environment, which it reads at the start of the process.
-func secureServer(t *testing.T, w *world, godebug string, extra ...string) (caddy *process, port int, trust *tls.Config) {
+func secureServer(t testing.TB, w *world, godebug string, extra ...string) (caddy *process, port int, trust *tls.Config) {
 	t.Helper()
 	port = freePort(t)
 	site := strings.Replace(w.site(port, 0, append(extra, "drain_timeout 1s")...), "http://127.0.0.1", "https://localhost", 1)
@@ -105,7 +107,7 @@ func secureServer(t *testing.T, w *world, godebug string, extra ...string) (cadd
 }
 
 // trustInternal waits until a server has its certificate and returns what to trust. data is Caddy's data directory.
-func trustInternal(t *testing.T, data string, port int) *tls.Config {
+func trustInternal(t testing.TB, data string, port int) *tls.Config {
 	t.Helper()
 	pool := x509.NewCertPool()
 	raw, err := os.ReadFile(filepath.Join(data, "pki", "authorities", "local", "root.crt"))
@@ -138,8 +140,13 @@ func connectRequest(ctx context.Context, port int, body io.Reader, origin string
 	return r, nil
 }
 
+// overHTTP2 returns a transport that speaks HTTP/2 only and sends :protocol, which net/http's own refuses to.
+func overHTTP2(trust *tls.Config) *http2.Transport {
+	return &http2.Transport{TLSClientConfig: trust.Clone()}
+}
+
 // dialH2 opens a stream over HTTP/2.
-func dialH2(t *testing.T, transport *http2.Transport, port int, origin string) (net.Conn, *http.Response) {
+func dialH2(t testing.TB, transport *http2.Transport, port int, origin string) (net.Conn, *http.Response) {
 	t.Helper()
 	body, writer := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -157,7 +164,7 @@ func dialH2(t *testing.T, transport *http2.Transport, port int, origin string) (
 }
 
 // sessionOver opens a verified session over a stream.
-func sessionOver(t *testing.T, w *world, conn net.Conn) *client.Client {
+func sessionOver(t testing.TB, w *world, conn net.Conn) *client.Client {
 	t.Helper()
 	return w.open(t, "ws://stream/ws", 0, func(o *client.Options) {
 		o.NetDial = func(context.Context, string, string) (net.Conn, error) { return newOverStream(conn), nil }
@@ -196,7 +203,7 @@ func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "origin https://app.example.com")
-	transport := &http2.Transport{TLSClientConfig: trust}
+	transport := overHTTP2(trust)
 	defer transport.CloseIdleConnections()
 
 	var sessions []*client.Client
@@ -302,7 +309,7 @@ func TestNoExtendedConnect(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	_, port, trust := secureServer(t, w, "http2xconnect=0")
-	transport := &http2.Transport{TLSClientConfig: trust}
+	transport := overHTTP2(trust)
 	defer transport.CloseIdleConnections()
 	r, err := connectRequest(t.Context(), port, http.NoBody, "")
 	if err != nil {
@@ -317,7 +324,7 @@ func TestNoExtendedConnect(t *testing.T) {
 }
 
 // dialH3 opens a stream over HTTP/3.
-func dialH3(t *testing.T, transport *http3.Transport, port int, r *http.Request) (net.Conn, error) {
+func dialH3(t testing.TB, transport *http3.Transport, port int, r *http.Request) (net.Conn, error) {
 	t.Helper()
 	config := transport.TLSClientConfig.Clone()
 	config.NextProtos = []string{http3.NextProtoH3}

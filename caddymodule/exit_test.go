@@ -167,15 +167,17 @@ func (w *wanderer) run(ctx context.Context, url string, canister verify.Principa
 
 // chat echoes until the session ends. The client has verified that no message is missing, repeated or out of order; what
 // is left to check is that each echo is that of the message before it.
-func (w *wanderer) chat(ctx context.Context, c *client.Client, failed func(error)) error {
+func (w *wanderer) chat(ctx context.Context, c *client.Client, failed func(error)) {
 	for i := 0; ctx.Err() == nil; i++ {
 		payload := fmt.Sprint("message ", i)
 		if err := c.Send(ctx, []byte(payload)); err != nil {
-			return w.judge(ctx, err, failed)
+			judge(ctx, err, failed)
+			return
 		}
 		m, err := c.Receive(ctx)
 		if err != nil {
-			return w.judge(ctx, err, failed)
+			judge(ctx, err, failed)
+			return
 		}
 		if string(m.Payload) != payload {
 			failed(fmt.Errorf("echo %q, want %q", m.Payload, payload))
@@ -186,16 +188,14 @@ func (w *wanderer) chat(ctx context.Context, c *client.Client, failed func(error
 		case <-time.After(time.Second):
 		}
 	}
-	return nil
 }
 
 // judge tells the ends that gateways going away explain from faults that this side found in what it was sent.
-func (w *wanderer) judge(ctx context.Context, err error, failed func(error)) error {
+func judge(ctx context.Context, err error, failed func(error)) {
 	var closed *client.CloseError
 	if ctx.Err() == nil && errors.As(err, &closed) && closed.Local {
 		failed(err)
 	}
-	return err
 }
 
 // TestScaleOut runs three instances behind a load balancer on one network, kills one, stops another, and makes sure that

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/gorilla/websocket"
 
+	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -190,6 +193,44 @@ func TestAccessLog(t *testing.T) {
 		raw, _ := os.ReadFile(file)
 		return bytes.Count(raw, []byte("\n")) == 2 && bytes.Count(raw, []byte(`"status":101`)) == 1 && bytes.Count(raw, []byte(`"status":403`)) == 1
 	})
+}
+
+// opaqueWriter is a response writer of a handler that neither passes connections on nor lets anybody look below it.
+type opaqueWriter struct {
+	header http.Header
+	status int
+}
+
+func (w *opaqueWriter) Header() http.Header         { return w.header }
+func (w *opaqueWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (w *opaqueWriter) WriteHeader(status int)      { w.status = status }
+
+// TestNotImplemented makes sure that an opening which cannot be served is answered, with 501, and not half upgraded.
+func TestNotImplemented(t *testing.T) {
+	upgraded := &http.Request{Method: "GET", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{
+		"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"dGhlIHNhbXBsZSBub25jZQ=="},
+	}}
+	connected := &http.Request{Method: "CONNECT", ProtoMajor: 2, Header: http.Header{":protocol": {"websocket"}, "Sec-Websocket-Version": {"13"}}, Body: http.NoBody}
+	for name, open := range map[string]func(w http.ResponseWriter) error{
+		"upgrade": func(w http.ResponseWriter) error {
+			_, err := upgrade(relay.Upgrader(), w, upgraded)
+			return err
+		},
+		"connect": func(w http.ResponseWriter) error {
+			_, _, err := connect(relay.Upgrader(), w, connected)
+			return err
+		},
+	} {
+		w := &opaqueWriter{header: http.Header{}}
+		err := open(w)
+		var status caddyhttp.HandlerError
+		if !errors.As(err, &status) || status.StatusCode != http.StatusNotImplemented || w.status != 0 {
+			t.Errorf("%s: %v, wrote status %d", name, err, w.status)
+		}
+	}
+	if openingOf(upgraded) != openingUpgrade || openingOf(connected) != openingConnect {
+		t.Error("not recognized as openings")
+	}
 }
 
 // TestEarlyFrames sends frames together with the opening request, as some proxies do.

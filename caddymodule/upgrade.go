@@ -53,8 +53,12 @@ func checkOpening(w http.ResponseWriter, r *http.Request, kind opening) error {
 
 // upgrade answers an HTTP/1.1 opening and returns the connection, which belongs to the caller from then on.
 func upgrade(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+	hijacker, err := findHijacker(w)
+	if err != nil {
+		return nil, caddyhttp.Error(http.StatusNotImplemented, err)
+	}
 	header := make(http.Header)
-	return runUpgrader(upgrader, &hijackWriter{ResponseWriter: w, header: header}, r, header)
+	return runUpgrader(upgrader, &hijackWriter{ResponseWriter: w, hijacker: hijacker, header: header}, r, header)
 }
 
 // runUpgrader lets gorilla/websocket check an opening and build the connection. Its refusals become Caddy errors, which
@@ -85,16 +89,13 @@ func (e *brokenUpgradeError) Unwrap() error { return e.err }
 // sits below any number of Caddy's response writers.
 type hijackWriter struct {
 	http.ResponseWriter
-	header http.Header // the same map that gorilla sends after Hijack returns
+	hijacker http.Hijacker
+	header   http.Header // the same map that gorilla sends after Hijack returns
 }
 
 // Hijack takes the connection over, tells the response writers about it, and collects the headers they want to send.
 func (h *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	hijacker, err := findHijacker(h.ResponseWriter)
-	if err != nil {
-		return nil, nil, err
-	}
-	conn, brw, err := hijacker.Hijack()
+	conn, brw, err := h.hijacker.Hijack()
 	if err != nil {
 		return nil, nil, err
 	}

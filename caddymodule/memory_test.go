@@ -1,0 +1,103 @@
+package caddymodule
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/quic-go/quic-go/http3"
+
+	"github.com/icws-gateway/caddy-icws/relay/client"
+)
+
+// usage is what the process at admin has on its heap and stacks after a garbage collection.
+func usage(t testing.TB, admin string) (heap, stack float64) {
+	t.Helper()
+	status, body := 0, ""
+	for range 2 { // the second collection frees what the first one found finalizers for
+		status, body = call(t, http.MethodGet, admin+"/debug/pprof/heap?gc=1&debug=1", nil)
+	}
+	value := func(name string) float64 {
+		found := regexp.MustCompile(`(?m)^# ` + name + ` = (\d+)`).FindStringSubmatch(body)
+		if status != http.StatusOK || found == nil {
+			t.Fatalf("no %s in the heap profile, status %d", name, status)
+		}
+		n, err := strconv.ParseFloat(found[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	stacks := regexp.MustCompile(`(?m)^# Stack = (\d+)`).FindStringSubmatch(body)
+	if stacks == nil {
+		t.Fatal("no stacks in the heap profile")
+	}
+	stack, err := strconv.ParseFloat(stacks[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value("HeapAlloc"), stack
+}
+
+// BenchmarkIdleSession weighs an open, idle session in the process of the server, by the protocol that it came over. The
+// figures that count are heap-B/session and stack-B/session; time is that of opening one.
+func BenchmarkIdleSession(b *testing.B) {
+	w := newWorld(b, 1)
+	plain := freePort(b)
+	caddyPlain := runCaddy(b, "", w.site(plain, 0, "max_sessions_per_ip 20000", "drain_timeout 1s", "upstream_rate 5000"))
+	caddyTLS, port, trust := secureServer(b, w, "http2xconnect=1", "max_sessions_per_ip 20000", "upstream_rate 5000")
+
+	for _, protocol := range []struct {
+		name string
+		p    *process
+		open func(b *testing.B) *client.Client
+	}{
+		{"http1", caddyPlain, func(b *testing.B) *client.Client {
+			return w.open(b, fmt.Sprintf("ws://127.0.0.1:%d/ws", plain), 0)
+		}},
+		{"http1-tls", caddyTLS, func(b *testing.B) *client.Client {
+			return w.open(b, fmt.Sprintf("wss://localhost:%d/ws", port), 0, func(o *client.Options) { o.TLS = trust.Clone() })
+		}},
+		{"http2", caddyTLS, func(b *testing.B) *client.Client {
+			// Browsers use one connection for a site, but sites have one session for a client: a connection each.
+			conn, _ := dialH2(b, overHTTP2(trust), port, "")
+			return sessionOver(b, w, conn)
+		}},
+		{"http3", caddyTLS, func(b *testing.B) *client.Client {
+			return sessionOver(b, w, mustDialH3(b, trust, port))
+		}},
+	} {
+		b.Run(protocol.name, func(b *testing.B) {
+			protocol.open(b) // poller, caches and pools exist from here on
+			heap, stack := usage(b, protocol.p.admin)
+			n := 0
+			for b.Loop() {
+				protocol.open(b)
+				n++
+			}
+			b.StopTimer()
+			heap2, stack2 := usage(b, protocol.p.admin)
+			b.ReportMetric((heap2-heap)/float64(n), "heap-B/session")
+			b.ReportMetric((stack2-stack)/float64(n), "stack-B/session")
+		})
+	}
+}
+
+// mustDialH3 opens a stream over an HTTP/3 connection of its own.
+func mustDialH3(t testing.TB, trust *tls.Config, port int) net.Conn {
+	t.Helper()
+	r, err := connectRequest(t.Context(), port, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Proto = "websocket"
+	conn, err := dialH3(t, &http3.Transport{TLSClientConfig: trust}, port, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
