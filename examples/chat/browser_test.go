@@ -53,7 +53,7 @@ func testBrowser(t *testing.T, wasm string) {
 
 	home := t.TempDir()
 	trust(t, home, at.rootCert)
-	nodeCtx, cancelNode := context.WithTimeout(t.Context(), 3*time.Minute)
+	nodeCtx, cancelNode := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancelNode()
 	cmd := exec.CommandContext(nodeCtx, "node", "--test", "--test-reporter=tap", "browser.test.mjs")
 	cmd.Dir = "web"

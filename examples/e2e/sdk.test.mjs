@@ -34,7 +34,7 @@ async function ask(path, body) {
 
 /** Polls the harness until check(answer) holds. */
 async function eventually(path, check, what) {
-  const limit = Date.now() + 20_000;
+  const limit = Date.now() + 45_000;
   for (;;) {
     const answer = await ask(path);
     if (check(answer)) return answer;

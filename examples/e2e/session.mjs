@@ -52,7 +52,7 @@ const service = ({ IDL }) => {
 };
 
 /** How long anything may take before a test gives up, in milliseconds. Far below the SDK's own 60 s. */
-const PATIENCE = 20_000;
+const PATIENCE = 45_000;
 
 /** Rejects with what was awaited once PATIENCE has passed. */
 function within(promise, what) {

@@ -28,7 +28,7 @@ before(async () => {
       "--disable-sync",
     ],
   });
-  browser.setDefaultTimeout(30_000);
+  browser.setDefaultTimeout(60_000);
 });
 after(async () => {
   await browser?.close();
