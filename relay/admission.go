@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -12,13 +11,6 @@ const (
 	methodOpen    = "ws_open"
 	methodMessage = "ws_message"
 )
-
-// The window in which the IC takes an ingress expiry: after now, and at most 5 minutes and a drift of 30 seconds
-// ahead (PROTOCOL: limits; MAX_INGRESS_TTL and PERMITTED_DRIFT of the replica).
-const maxExpiryAhead = 5*time.Minute + 30*time.Second
-
-// usualExpiryAhead is what the SDK signs: 4 minutes ahead, rounded down to the minute.
-const usualExpiryAhead = 3*time.Minute + 30*time.Second
 
 // handleFrame takes a binary frame of the client, with the memory it holds. What is wrong with it, if anything, is
 // returned.
@@ -87,8 +79,8 @@ func (s *session) admit(env *verify.Envelope) (*envelope, *closing) {
 	if gateway != s.g.principal {
 		return nil, because(WrongGateway, "")
 	}
-	if c := checkExpiry(methodOpen, env.IngressExpiry, now); c != nil {
-		return nil, c
+	if err := env.CheckExpiry(now); err != nil {
+		return nil, because(BadExpiry, methodOpen+": "+err.Error())
 	}
 	e := newEnvelope(env, now)
 	e.open = true
@@ -149,8 +141,8 @@ func (s *session) checkMessage(env *verify.Envelope) (*envelope, *closing) {
 	case env.Sender != s.key.Principal:
 		return nil, because(OutOfProtocol, "ws_message of another sender than ws_open")
 	}
-	if c := checkExpiry(methodMessage, env.IngressExpiry, now); c != nil {
-		return nil, c
+	if err := env.CheckExpiry(now); err != nil {
+		return nil, because(BadExpiry, methodMessage+": "+err.Error())
 	}
 	chain, err := verify.VerifySender(env, now, s.g.trust.known(), s.chain)
 	if err != nil && !isUnknownScheme(err) {
@@ -160,36 +152,6 @@ func (s *session) checkMessage(env *verify.Envelope) (*envelope, *closing) {
 		s.chain = chain
 	}
 	return newEnvelope(env, now), nil
-}
-
-// checkExpiry holds an ingress expiry against the window of the IC. Far off it is the clock of the client, and the
-// text says by how much.
-func checkExpiry(method string, expiry uint64, now time.Time) *closing {
-	if expiry > 1<<63-1 {
-		return because(BadExpiry, method+": expiry is not a time")
-	}
-	ahead := time.Unix(0, int64(expiry)).Sub(now)
-	skew := ahead - usualExpiryAhead
-	switch {
-	case ahead <= 0:
-		return because(BadExpiry, fmt.Sprintf("%s: expired %s ago by IC time, check the clock (about %s slow)", method, roughly(-ahead), roughly(-skew)))
-	case ahead > maxExpiryAhead:
-		return because(BadExpiry, fmt.Sprintf("%s: expiry %s ahead of IC time, check the clock (about %s fast)", method, roughly(ahead), roughly(skew)))
-	}
-	return nil
-}
-
-// roughly writes d for people: "14 min", "40 s".
-func roughly(d time.Duration) string {
-	switch {
-	case d >= 48*time.Hour:
-		return fmt.Sprintf("%d days", d/(24*time.Hour))
-	case d >= 2*time.Hour:
-		return fmt.Sprintf("%d h", d/time.Hour)
-	case d >= time.Minute:
-		return fmt.Sprintf("%d min", d/time.Minute)
-	}
-	return fmt.Sprintf("%d s", d/time.Second)
 }
 
 // isUnknownScheme reports whether a sender could not be checked, as opposed to failing the check.

@@ -160,16 +160,21 @@ func (e *Envelope) parseContent() error {
 	return nil
 }
 
+// usualExpiry is how far ahead clients put the ingress expiry: the SDK 4 minutes, rounded down to the minute.
+const usualExpiry = 3*time.Minute + 30*time.Second
+
 // CheckExpiry checks the ingress expiry against the time of the Internet Computer, for which a well-kept clock is good
-// enough. The error has CauseExpired or CauseNotYet and names the difference, which tells users of a wrong clock.
+// enough. The error has CauseExpired or CauseNotYet, and its text says about how wrong the client's clock is.
 func (e *Envelope) CheckExpiry(now time.Time) error {
 	at := nanosOf(now)
 	if e.IngressExpiry <= at {
-		return fail(CauseExpired, fmt.Sprintf("request expired %s ago, check the client's clock", span(at-e.IngressExpiry)))
+		late := at - e.IngressExpiry
+		return fail(CauseExpired, fmt.Sprintf("expired %s ago by IC time, check the clock (about %s slow)",
+			span(late), span(late+uint64(usualExpiry))))
 	}
 	if ahead := e.IngressExpiry - at; ahead > uint64(MaxIngressExpiry) {
-		return fail(CauseNotYet, fmt.Sprintf("request expiry %s ahead of IC time, above %s, check the client's clock",
-			span(ahead), MaxIngressExpiry))
+		return fail(CauseNotYet, fmt.Sprintf("expiry %s ahead of IC time, check the clock (about %s fast)",
+			span(ahead), span(ahead-uint64(usualExpiry))))
 	}
 	return nil
 }
