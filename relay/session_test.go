@@ -10,6 +10,7 @@ import (
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
 func TestEcho(t *testing.T) {
@@ -81,4 +82,27 @@ func TestDrainClosesAllAndTellsTheCanister(t *testing.T) {
 	if n := len(r.cdk.Clients()); n != 0 {
 		t.Errorf("canister still has %d clients", n)
 	}
+}
+
+// What strict order is for: the same messages under way together lose the session, because the network executes them in
+// any order. relay_window above 1 is for canisters that do not mind.
+func TestConcurrentSubmissionLosesTheSession(t *testing.T) {
+	inBubble(t, rigOptions{
+		network: localnet.Options{Latency: time.Second},
+		config:  func(c *relay.Config) { c.RelayWindow = 20 },
+	}, func(t *testing.T, r *rig) {
+		c := r.open()
+		for i := range 20 {
+			if err := c.Send(t.Context(), fmt.Appendf(nil, "message %d", i)); err != nil {
+				break
+			}
+		}
+		// Which of the canister's errors comes first is a matter of chance.
+		if ce := closeOf(t, c); ce.Code != 1011 && ce.Code != 1012 && ce.Code != client.CodeProtocol {
+			t.Errorf("the session ended with %v", ce)
+		}
+		if clients := r.cdk.Clients(); len(clients) != 0 {
+			t.Errorf("the canister still has the client: the order was kept by chance, so this shows nothing")
+		}
+	})
 }
