@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
@@ -95,10 +96,17 @@ type gatewayRef struct {
 	logger    *zap.Logger
 	canisters map[verify.Principal]struct{} // those that get a metric label of their own
 
+	// acquired is pooled, to be read without the lock. It stays after the release: requests that the old servers still have
+	// when a reload cleans up are served by the gateway if another configuration holds it, and refused by its drain if not.
+	acquired atomic.Pointer[pooled]
+
 	mu       sync.Mutex
 	pooled   *pooled
 	released bool
 }
+
+// peek returns the gateway if it has been acquired, else nil. It never waits.
+func (g *gatewayRef) peek() *pooled { return g.acquired.Load() }
 
 // errReleased is returned by acquire once the configuration has ended.
 var errReleased = errors.New("this configuration has ended, connect again")
@@ -106,13 +114,16 @@ var errReleased = errors.New("this configuration has ended, connect again")
 // acquire returns the gateway, getting it from the pool the first time. The HTTP app may start before the icws app does,
 // so the first request may be the first to ask.
 func (g *gatewayRef) acquire() (*pooled, error) {
+	if p := g.peek(); p != nil {
+		return p, nil
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
-	case g.pooled != nil:
-		return g.pooled, nil
 	case g.released:
 		return nil, errReleased
+	case g.pooled != nil:
+		return g.pooled, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storageTimeout)
 	defer cancel()
@@ -127,6 +138,7 @@ func (g *gatewayRef) acquire() (*pooled, error) {
 		return nil, fmt.Errorf("starting the gateway: %w", err)
 	}
 	g.pooled = p
+	g.acquired.Store(p)
 	return p, nil
 }
 

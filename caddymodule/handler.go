@@ -159,19 +159,19 @@ func (h *Handler) Cleanup() error {
 // frees all that Caddy keeps for a request: that is most of what an idle client would cost.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyhttp.Handler) error {
 	kind := openingOf(r)
-	pooled, err := h.gateway.acquire()
-	if err == nil {
-		if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
-			repl.Set("http.icws.gateway_principal", pooled.principal)
-		}
-	}
 	if kind == openingNone {
+		// Not even the first request to a site may wait for the storage that an identity comes from.
+		if pooled := h.gateway.peek(); pooled != nil {
+			setPrincipal(r, pooled)
+		}
 		return next.ServeHTTP(w, r)
 	}
+	pooled, err := h.gateway.acquire()
 	if err != nil {
 		h.stats.refused("not_ready")
 		return unavailable(w, time.Second, err)
 	}
+	setPrincipal(r, pooled)
 	if err := checkOpening(w, r, kind); err != nil {
 		h.stats.refused("opening")
 		return err
@@ -206,6 +206,13 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	ticket.Serve(sessionContext(r), ws)
 	return nil
+}
+
+// setPrincipal sets the placeholder of the gateway principal for the handlers that follow, those of handle_errors included.
+func setPrincipal(r *http.Request, p *pooled) {
+	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
+		repl.Set("http.icws.gateway_principal", p.principal)
+	}
 }
 
 // refuse turns a limit of the gateway into an HTTP answer, which a client can act on, unlike a close code that comes

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"weak"
@@ -20,6 +21,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
 	"github.com/caddyserver/caddy/v2/caddyconfig/httpcaddyfile"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
+	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
@@ -86,12 +88,10 @@ func alive() int {
 // chatter sends a message now and then and expects its echo, until its session ends.
 type chatter struct {
 	*client.Client
-	ended  time.Time
-	err    error
-	sent   int
-	worst  time.Duration // of an echo since reset
-	mu     sync.Mutex
-	closed *client.CloseError
+	mu    sync.Mutex
+	ended time.Time
+	err   error         // of the last message
+	worst time.Duration // of an echo since reset
 }
 
 func (c *chatter) run(ctx context.Context, every time.Duration) {
@@ -109,12 +109,10 @@ func (c *chatter) run(ctx context.Context, every time.Duration) {
 		}
 		c.mu.Lock()
 		if err != nil {
-			c.ended, c.err = time.Now(), err
-			errors.As(err, &c.closed)
+			c.err = err
 			c.mu.Unlock()
 			return
 		}
-		c.sent++
 		c.worst = max(c.worst, time.Since(began))
 		c.mu.Unlock()
 		time.Sleep(every)
@@ -188,6 +186,15 @@ func TestReload(t *testing.T) {
 		}
 		for _, c := range all {
 			wg.Go(func() { c.run(ctx, time.Second) })
+			wg.Go(func() {
+				select {
+				case <-c.Done():
+					c.mu.Lock()
+					defer c.mu.Unlock()
+					c.ended = time.Now()
+				case <-ctx.Done():
+				}
+			})
 		}
 		return all
 	}
@@ -235,12 +242,29 @@ func TestReload(t *testing.T) {
 		t.Errorf("%d gateways, want 2", got)
 	}
 
+	// Each gateway has named its principal once, not once for each configuration.
+	files, err := filepath.Glob(filepath.Join(logs, "*.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	announced := 0
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		announced += strings.Count(string(raw), `"gateway ready"`)
+	}
+	if announced != 2 {
+		t.Errorf("principals were logged %d times, want once for each of 2 gateways", announced)
+	}
+
 	// The gateway of the second site changes: its sessions go.
 	p.gateway = "drain_timeout 2s\n\t\tpoll_interval 50ms"
-	changed := time.Now()
 	mustReload()
+	changed := time.Now()
 	first, last := waitClosed(t, going, 1001, "settings changed")
-	if first.Sub(changed) > 2*time.Second || last.Sub(changed) > 4*time.Second || last.Sub(first) < 500*time.Millisecond {
+	if first.Sub(changed) > 4*time.Second || last.Sub(changed) > 8*time.Second || last.Sub(first) < 500*time.Millisecond {
 		t.Errorf("closes from %s to %s after the reload, want them spread over 2 s", first.Sub(changed), last.Sub(changed))
 	}
 
@@ -390,4 +414,52 @@ func eventually(t testing.TB, what string, f func() bool) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatalf("waited in vain for %s", what)
+}
+
+// TestOpeningsDuringReloads opens sessions all the time while configurations change: no opening that reaches a handler, of
+// the old configuration or the new one, is refused or broken.
+func TestOpeningsDuringReloads(t *testing.T) {
+	port, other := freePort(t), freePort(t)
+	config := func(page int) string {
+		return fmt.Sprintf("}\nhttp://127.0.0.1:%d {\n\ticws %s {\n\t\t%s\n\t\tmax_sessions_per_ip 10000\n\t}\n}\nhttp://127.0.0.1:%d {\n\trespond \"%d\"\n}\n", port, testCanister, deadNetwork, other, page)
+	}
+	if err := loadMore(t, config(0)); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var opened, reset atomic.Int64
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				ws, resp, err := (&websocket.Dialer{HandshakeTimeout: 10 * time.Second}).Dial(fmt.Sprintf("ws://127.0.0.1:%d/", port), nil)
+				if err != nil && resp == nil {
+					// Caddy closes the listening socket of the old configuration, and the kernel resets what waits in
+					// its queue. No handler has seen such a connection.
+					reset.Add(1)
+					continue
+				}
+				if err != nil {
+					t.Errorf("opening %d: %v, status %s", opened.Load(), err, resp.Status)
+					return
+				}
+				if _, _, err := ws.ReadMessage(); err != nil {
+					t.Errorf("handshake %d: %v", opened.Load(), err)
+				}
+				ws.Close()
+				opened.Add(1)
+			}
+		})
+	}
+	for i := range 20 {
+		if err := loadMore(t, config(i+1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	cancel()
+	wg.Wait()
+	if opened.Load() < 20 || reset.Load() > 20*4 {
+		t.Errorf("%d openings, %d connections reset", opened.Load(), reset.Load())
+	}
 }
