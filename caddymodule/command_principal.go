@@ -113,13 +113,17 @@ func readIdentity(ctx context.Context, storage certmagic.Storage, id *Identity, 
 	if source.file != nil || create {
 		return source.load(ctx, storage)
 	}
-	instance, err := caddy.InstanceID()
-	if err != nil {
-		return nil, fmt.Errorf("reading the id of this Caddy instance: %w", err)
+	missing := fmt.Errorf("identity %s does not exist yet: start Caddy once as the user it runs as, or add --create", source.name)
+	if !hasInstanceID() {
+		return nil, missing
 	}
-	key, err := loadIdentity(ctx, storage, identityKey(instance.String(), source.name))
+	instance, err := instanceID(ctx)
+	if err != nil {
+		return nil, err
+	}
+	key, err := loadIdentity(ctx, storage, identityKey(instance, source.name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("identity %s does not exist yet: start Caddy once as the user it runs as, or add --create", source.name)
+		return nil, missing
 	}
 	return key, err
 }

@@ -16,7 +16,6 @@ import (
 	"regexp"
 
 	"github.com/aviate-labs/agent-go/identity"
-	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 )
@@ -66,11 +65,11 @@ func (s *identitySource) load(ctx context.Context, storage certmagic.Storage) (*
 	if s.file != nil {
 		return s.file, nil
 	}
-	instance, err := caddy.InstanceID()
+	instance, err := instanceID(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("identity %s: reading the id of this Caddy instance: %w", s.name, err)
+		return nil, fmt.Errorf("identity %s: %w", s.name, err)
 	}
-	return loadOrCreateIdentity(ctx, storage, identityKey(instance.String(), s.name))
+	return loadOrCreateIdentity(ctx, storage, identityKey(instance, s.name))
 }
 
 // identityKey is the storage key of an identity. It holds the instance's id because canisters keep one queue per gateway

@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/certmagic"
@@ -330,6 +331,76 @@ func TestIdentityInStorage(t *testing.T) {
 		damaged.files["k"] = []byte("not a key")
 		if _, err := loadOrCreateIdentity(t.Context(), damaged, "k"); err == nil || damaged.stores != 0 {
 			t.Errorf("a damaged identity was replaced (%v): its principal would be lost", err)
+		}
+	})
+}
+
+// TestInstanceID makes sure that an id is used only when it is the one that later starts will read.
+func TestInstanceID(t *testing.T) {
+	fresh := func(t *testing.T) {
+		t.Helper()
+		t.Setenv("XDG_DATA_HOME", t.TempDir())
+		if hasInstanceID() {
+			t.Fatal("a new directory has an instance id")
+		}
+	}
+	check := func(t *testing.T, got string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		kept, err := os.ReadFile(instanceFile())
+		if err != nil || string(kept) != got {
+			t.Errorf("used %s, kept %q (%v)", got, kept, err)
+		}
+	}
+	t.Run("against Caddy's own calls", func(t *testing.T) {
+		fresh(t)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() { _, _ = caddy.InstanceID() })
+		}
+		id, err := instanceID(t.Context())
+		wg.Wait()
+		check(t, id, err)
+	})
+	t.Run("overwritten later", func(t *testing.T) {
+		fresh(t)
+		const other = "7b0c5d60-58c8-4fe9-a29e-6a3b0c5e3c11"
+		go func() {
+			for !hasInstanceID() {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(instanceSettle / 3)
+			_ = os.WriteFile(instanceFile(), []byte(other), 0o600)
+		}()
+		id, err := instanceID(t.Context())
+		check(t, id, err)
+		if id != other {
+			t.Errorf("used %s", id)
+		}
+	})
+	t.Run("present", func(t *testing.T) {
+		fresh(t)
+		first, err := instanceID(t.Context())
+		check(t, first, err)
+		began := time.Now()
+		again, err := instanceID(t.Context())
+		check(t, again, err)
+		if again != first || time.Since(began) > instanceSettle/2 {
+			t.Errorf("%s, then %s after %s", first, again, time.Since(began))
+		}
+	})
+	t.Run("damaged", func(t *testing.T) {
+		fresh(t)
+		if err := os.MkdirAll(filepath.Dir(instanceFile()), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(instanceFile(), []byte("not an id"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if id, err := instanceID(t.Context()); err == nil || !strings.Contains(err.Error(), "instance.uuid") {
+			t.Errorf("%q, %v", id, err)
 		}
 	})
 }
