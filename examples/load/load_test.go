@@ -33,11 +33,11 @@ func execute(t *testing.T, args ...string) (*report, int) {
 }
 
 func TestRun(t *testing.T) {
-	r, code := execute(t, "-clients", "20", "-rate", "5", "-churn", "10", "-opens", "0", "-duration", "3s", "-latency", "20ms", "-progress", "1s")
+	r, code := execute(t, "-clients", "8", "-rate", "5", "-churn", "16", "-opens", "0", "-duration", "6s", "-latency", "20ms", "-progress", "1s")
 	if code != 0 || len(r.Violations) > 0 {
 		t.Errorf("exit code %d, violations %q", code, r.Violations)
 	}
-	if r.Opens < 25 || r.Sent < 100 || r.Delivered != r.Sent || r.RoundTrip.Count != r.Sent || r.RoundTrip.P50 <= 0 {
+	if r.Opens <= 8 || r.Sent < 8 || r.Delivered != r.Sent || r.RoundTrip.Count != r.Sent || r.RoundTrip.P50 <= 0 {
 		t.Errorf("opened %d, sent %d, delivered %d, timed %d", r.Opens, r.Sent, r.Delivered, r.RoundTrip.Count)
 	}
 }
@@ -130,9 +130,15 @@ func TestViolationsAreFound(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer w.close()
-			f := newFleet(w.target(), plan{clients: 2, rate: 10, size: 40, window: 8, grace: 500 * time.Millisecond})
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			f := newFleet(w.target(), plan{clients: 2, rate: 10, size: 40, window: 8, grace: 4 * time.Second})
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
+			go func() { // until both have gone past the third message
+				for ctx.Err() == nil && f.stats.sent.Load() < 12 {
+					time.Sleep(10 * time.Millisecond)
+				}
+				cancel()
+			}()
 			f.run(ctx)
 			r := f.stats.report("test", time.Second)
 			if r.write(io.Discard, false) != 1 || !slices.ContainsFunc(r.Violations, func(v string) bool { return strings.Contains(v, tt.want) }) {
@@ -201,7 +207,7 @@ func TestRemote(t *testing.T) {
 	}
 	defer w.close()
 	r, _ := execute(t, "-url", w.url, "-canister", w.canister.String(), "-root-key", hexKey(w), "-origin", "https://example.com",
-		"-clients", "3", "-rate", "10", "-duration", "500ms", "-progress", "0")
+		"-clients", "3", "-rate", "5", "-duration", "3s", "-progress", "0")
 	for _, v := range r.Violations {
 		if !strings.Contains(v, "goroutines before") { // those of the server, which lives on in this process
 			t.Error(v)

@@ -71,13 +71,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	var r *report
+	progress := &shared{w: stderr}
 	switch s.mode {
 	case "chaos":
-		r, err = chaos(ctx, s, stderr)
+		r, err = chaos(ctx, s, progress)
 	case "headofline":
-		r, err = headOfLine(ctx, s, stderr)
+		r, err = headOfLine(ctx, s, progress)
 	default:
-		r, err = load(ctx, s, stderr)
+		r, err = load(ctx, s, progress)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "load:", err)

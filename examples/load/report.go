@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -159,4 +160,17 @@ func peek() footprint {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return footprint{HeapBytes: m.HeapAlloc, RSSBytes: residentBytes(), Goroutines: runtime.NumGoroutine()}
+}
+
+// shared lets several goroutines write lines.
+type shared struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+// Write implements io.Writer.
+func (s *shared) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.w.Write(b)
 }
