@@ -308,7 +308,7 @@ func TestHTTP3(t *testing.T) {
 func TestNoExtendedConnect(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	_, port, trust := secureServer(t, w, "http2xconnect=0")
+	caddy, port, trust := secureServer(t, w, "http2xconnect=0")
 	transport := overHTTP2(trust)
 	defer transport.CloseIdleConnections()
 	r, err := connectRequest(t.Context(), port, http.NoBody, "")
@@ -321,6 +321,16 @@ func TestNoExtendedConnect(t *testing.T) {
 	}
 	c := w.open(t, fmt.Sprintf("wss://localhost:%d/ws", port), 0, func(o *client.Options) { o.TLS = trust.Clone() })
 	echo(t, c, "over HTTP/1.1")
+
+	// The probe command over TLS, with and without what to trust.
+	args := []string{"icws", "probe", fmt.Sprintf("wss://localhost:%d/ws", port), "--canister", w.canisters[0].String(), "--network", w.url}
+	if out, errs, code := command(t, t.TempDir(), nil, args...); code != 1 || !strings.Contains(errs, "--ca") {
+		t.Errorf("probe without the authority: code %d\n%s%s", code, out, errs)
+	}
+	root := filepath.Join(caddy.dir, "data", "caddy", "pki", "authorities", "local", "root.crt")
+	if out, errs, code := command(t, t.TempDir(), nil, append(args, "--ca", root)...); code != 0 || !strings.Contains(out, "ok    certificate") || !strings.Contains(out, "TLS 1.3") {
+		t.Errorf("probe with the authority: code %d\n%s%s", code, out, errs)
+	}
 }
 
 // dialH3 opens a stream over HTTP/3.

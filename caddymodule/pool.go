@@ -59,13 +59,21 @@ func (r *registry) snapshot() []*pooled {
 }
 
 func init() {
-	// The process does not end before the drains do; each is bounded by its own drain_timeout.
+	// The process does not end before the drains do, which run side by side, each bounded by its own drain_timeout.
 	caddy.OnExit(func(context.Context) {
-		for _, p := range live.snapshot() {
+		all := live.snapshot()
+		for _, p := range all {
 			p.drain(relay.Draining)
 		}
-		for _, p := range live.snapshot() {
-			<-p.ended
+		began := time.Now()
+		for _, p := range all {
+			// Never longer than promised, even if something in a gateway hangs.
+			limit := time.NewTimer(p.config.DrainTimeout + 2*drainSlack - time.Since(began))
+			select {
+			case <-p.ended:
+			case <-limit.C:
+			}
+			limit.Stop()
 		}
 	})
 }
