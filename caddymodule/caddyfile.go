@@ -75,6 +75,9 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		if err := parse(&h.Knobs, d); err != nil {
 			return err
 		}
+		if d.NextBlock(1) {
+			return d.Errf("%s takes no block: remove the braces", name)
+		}
 	}
 	return nil
 }
