@@ -90,10 +90,17 @@ type streamConn struct {
 
 	closed  atomic.Bool
 	done    chan struct{} // closed by Close
-	started bool          // gorilla's HTTP/1.1 answer has been dropped; guarded by writing
 	reading sync.Mutex    // held during a read of body
-	writing sync.Mutex    // held during a write to w
-	setting sync.Mutex    // held while the read deadline is set, which a read in flight must not hold up
+
+	writing sync.Mutex // held during a write to w
+	started bool       // gorilla's HTTP/1.1 answer has been dropped; guarded by writing
+
+	// On HTTP/2 a deadline that passes ends the stream even if nobody reads or writes, unlike that of a socket. So
+	// deadlines are remembered here and in force only during a read or a write.
+	setting       sync.Mutex // guards what follows, and the setting of deadlines on the stream
+	inRead        bool
+	readDeadline  time.Time
+	writeDeadline time.Time
 }
 
 func newStreamConn(w http.ResponseWriter, r *http.Request) *streamConn {
@@ -112,10 +119,30 @@ func newStreamConn(w http.ResponseWriter, r *http.Request) *streamConn {
 func (c *streamConn) Read(p []byte) (int, error) {
 	c.reading.Lock()
 	defer c.reading.Unlock()
-	if c.closed.Load() {
-		return 0, net.ErrClosed
+	if err := c.enterRead(true); err != nil {
+		return 0, err
 	}
-	return c.body.Read(p)
+	n, err := c.body.Read(p)
+	if err == nil {
+		_ = c.enterRead(false)
+	}
+	return n, err
+}
+
+// enterRead puts the read deadline in force, or out of it.
+func (c *streamConn) enterRead(in bool) error {
+	c.setting.Lock()
+	defer c.setting.Unlock()
+	c.inRead = in
+	switch {
+	case c.closed.Load():
+		return net.ErrClosed
+	case c.readDeadline.IsZero():
+		return nil
+	case in:
+		return c.control.SetReadDeadline(c.readDeadline)
+	}
+	return c.control.SetReadDeadline(time.Time{})
 }
 
 // Write sends p to the client at once. The first write is gorilla's answer to the HTTP/1.1 request it was shown.
@@ -129,11 +156,22 @@ func (c *streamConn) Write(p []byte) (int, error) {
 		c.started = true
 		return len(p), nil
 	}
-	n, err := c.w.Write(p)
-	if err != nil {
-		return n, err
+	c.setting.Lock()
+	deadline := c.writeDeadline
+	c.setting.Unlock()
+	if !deadline.IsZero() {
+		if err := c.control.SetWriteDeadline(deadline); err != nil {
+			return 0, err
+		}
 	}
-	return n, c.control.Flush()
+	n, err := c.w.Write(p)
+	if err == nil {
+		err = c.control.Flush()
+	}
+	if err == nil && !deadline.IsZero() {
+		err = c.control.SetWriteDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // Close ends both directions. A write in flight ends by its deadline.
@@ -171,25 +209,29 @@ func (c *streamConn) SetDeadline(t time.Time) error {
 	return c.SetWriteDeadline(t)
 }
 
-// SetReadDeadline bounds reads. On HTTP/2 a deadline that has passed ends the stream's incoming half for good.
+// SetReadDeadline bounds the read in flight and those that follow.
 func (c *streamConn) SetReadDeadline(t time.Time) error {
 	c.setting.Lock()
 	defer c.setting.Unlock()
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
-	return c.control.SetReadDeadline(t)
+	c.readDeadline = t
+	if c.inRead {
+		return c.control.SetReadDeadline(t)
+	}
+	return nil
 }
 
-// SetWriteDeadline bounds the next write. It waits for a write in flight, because the response writers of Caddy keep the
-// deadline in plain fields.
+// SetWriteDeadline bounds the writes that follow.
 func (c *streamConn) SetWriteDeadline(t time.Time) error {
-	c.writing.Lock()
-	defer c.writing.Unlock()
+	c.setting.Lock()
+	defer c.setting.Unlock()
 	if c.closed.Load() {
 		return net.ErrClosed
 	}
-	return c.control.SetWriteDeadline(t)
+	c.writeDeadline = t
+	return nil
 }
 
 // streamAddr turns the address of a request into a net.Addr.

@@ -202,7 +202,8 @@ func reloadUnrelated(t *testing.T, p *process) {
 func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "origin https://app.example.com")
+	// Deadlines shorter than what the sessions are idle in between: on HTTP/2 a deadline left behind ends the stream.
+	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "origin https://app.example.com", "write_timeout 1s")
 	transport := overHTTP2(trust)
 	defer transport.CloseIdleConnections()
 
@@ -221,6 +222,11 @@ func TestHTTP2(t *testing.T) {
 	var list []sessionStatus
 	if call(t, "GET", caddy.admin+"/icws/sessions", &list); len(list) != 3 || !list[0].ClientIP.IsLoopback() {
 		t.Errorf("sessions %+v", list)
+	}
+
+	time.Sleep(2 * time.Second)
+	for i, c := range sessions {
+		echo(t, c, fmt.Sprint("after a silence ", i))
 	}
 
 	// A reload leaves them alone, although their handlers belong to the configuration before.
@@ -274,7 +280,7 @@ func TestHTTP2(t *testing.T) {
 func TestHTTP3(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	caddy, port, trust := secureServer(t, w, "http2xconnect=1")
+	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "write_timeout 1s")
 	transport := &http3.Transport{TLSClientConfig: trust}
 	defer transport.Close()
 	r, err := connectRequest(t.Context(), port, nil, "")
@@ -288,6 +294,8 @@ func TestHTTP3(t *testing.T) {
 	}
 	c := sessionOver(t, w, conn)
 	echo(t, c, "over QUIC")
+	time.Sleep(2 * time.Second)
+	echo(t, c, "after a silence")
 	reloadUnrelated(t, caddy)
 	echo(t, c, "after the reload")
 	echo(t, c, strings.Repeat("large ", 20000))

@@ -146,7 +146,7 @@ func TestReload(t *testing.T) {
 		log, level, page, allowed, gateway, watch string
 		withoutChange                             bool
 	}
-	p := parts{level: "INFO", page: "one", gateway: "drain_timeout 2s"}
+	p := parts{level: "INFO", page: "one", gateway: "drain_timeout 3s"}
 	config := func() string {
 		generation++
 		p.log = filepath.Join(logs, fmt.Sprintf("%02d.log", generation))
@@ -259,12 +259,12 @@ func TestReload(t *testing.T) {
 	}
 
 	// The gateway of the second site changes: its sessions go.
-	p.gateway = "drain_timeout 2s\n\t\tpoll_interval 50ms"
+	p.gateway = "drain_timeout 3s\n\t\tpoll_interval 50ms"
 	mustReload()
 	changed := time.Now()
 	first, last := waitClosed(t, going, 1001, "settings changed")
 	if first.Sub(changed) > 4*time.Second || last.Sub(changed) > 8*time.Second || last.Sub(first) < 500*time.Millisecond {
-		t.Errorf("closes from %s to %s after the reload, want them spread over 2 s", first.Sub(changed), last.Sub(changed))
+		t.Errorf("closes from %s to %s after the reload, want them spread over 2 s of a drain_timeout of 3 s", first.Sub(changed), last.Sub(changed))
 	}
 
 	// Clients return to the new gateway; then the site is removed.
