@@ -38,6 +38,7 @@ type settings struct {
 	latency                 time.Duration
 	stalled                 int
 	weather                 string
+	upgrades                int
 	url, canister, root, ca string
 	origin                  string
 	asJSON                  bool
@@ -112,6 +113,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	fs.DurationVar(&s.latency, "latency", s.latency, "embedded: time of an update call")
 	fs.IntVar(&s.stalled, "stalled", s.stalled, "headofline: clients that never read")
 	fs.StringVar(&s.weather, "weather", "all", "chaos: kinds of faults, separated by commas; none for upgrades only")
+	fs.IntVar(&s.upgrades, "upgrades", 2, "chaos: upgrades of the canister, spread over the duration")
 	fs.StringVar(&s.url, "url", "", "gateway elsewhere, ws:// or wss://; default: an embedded one")
 	fs.StringVar(&s.canister, "canister", "", "with -url: the canister, which must echo")
 	fs.StringVar(&s.root, "root-key", "", "with -url: hex DER root key of the network; default: mainnet's")
@@ -139,6 +141,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("%s needs the embedded network: leave out -url", mode)
 	case s.url != "" && s.canister == "":
 		return nil, errors.New("-url without -canister: name the canister to talk to")
+	case s.upgrades < 0:
+		return nil, fmt.Errorf("-upgrades %d: must not be negative", s.upgrades)
 	case s.stalled >= s.clients:
 		return nil, fmt.Errorf("-stalled %d: must be less than -clients (%d)", s.stalled, s.clients)
 	}
