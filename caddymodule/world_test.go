@@ -3,8 +3,11 @@ package caddymodule
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +72,13 @@ func (w *world) open(t testing.TB, url string, canister int, options ...func(*cl
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	c, err := client.Dial(ctx, url, o)
+	for range 5 {
+		// Right after a reload the kernel resets connections that wait in the queue of the old configuration's socket.
+		if !errors.Is(err, syscall.ECONNRESET) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		c, err = client.Dial(ctx, url, o)
+	}
 	if err != nil {
 		t.Fatalf("opening a session: %v", err)
 	}
