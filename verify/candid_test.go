@@ -401,18 +401,3 @@ func decodeAll(b []byte, r *Reply) (accepted int, err error) {
 	}
 	return accepted, err
 }
-
-func TestReplyDecodeAllocatesNothing(t *testing.T) {
-	arg := unhex(t, goldenReplyOne)
-	var r Reply
-	if err := r.Decode(arg); err != nil {
-		t.Fatal(err)
-	}
-	if n := testing.AllocsPerRun(100, func() {
-		if err := r.Decode(arg); err != nil {
-			t.Error(err)
-		}
-	}); n != 0 {
-		t.Errorf("%v allocations", n)
-	}
-}
