@@ -9,6 +9,9 @@ const (
 	slowStep = 5 * time.Second
 	// maxOverlap bounds the polls of one canister under way, so that a slow network does not stretch the interval.
 	maxOverlap = 4
+	// hangs is the time after which a poll no longer counts towards maxOverlap, and maxFlying bounds even those.
+	hangs     = time.Second
+	maxFlying = 16
 	// lingerFor is how long a canister without sessions is still polled: a page that reloads finds the poller at the
 	// head of the queue.
 	lingerFor = 30 * time.Second

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,12 +19,12 @@ const pollBackoffMax = 5 * time.Second
 type poller struct {
 	*canister
 	results chan *pollResult
-	flying  int       // polls under way
-	due     time.Time // when the next poll starts
-	started time.Time // when the last one did
-	avoid   *host     // gave the last bad answer
-	denied  denials   // who says that the canister can never be polled
-	gap     uint64    // first nonce after a gap that waits to be confirmed, 0 = none
+	flying  []time.Time // when the polls under way began
+	due     time.Time   // when the next poll starts
+	started time.Time   // when the last one did
+	avoid   *host       // gave the last bad answer
+	denied  denials     // who says that the canister can never be polled
+	gap     uint64      // first nonce after a gap that waits to be confirmed, 0 = none
 	poison  poisonCount
 	probed  time.Time // when the queue was last probed for a reset
 	present presence
@@ -32,6 +33,7 @@ type poller struct {
 
 // pollResult is the answer to one poll. Its memory is the answer's: release it.
 type pollResult struct {
+	began  time.Time
 	nonce  uint64 // asked for
 	id     [32]byte
 	answer *answer
@@ -45,7 +47,7 @@ func (r *pollResult) release() { r.answer.release() }
 
 // run polls until the gateway ends, or until the canister has had no sessions for a while.
 func (c *canister) run() {
-	p := &poller{canister: c, results: make(chan *pollResult, maxOverlap)}
+	p := &poller{canister: c, results: make(chan *pollResult, maxFlying)}
 	for {
 		if !p.prime() {
 			if c.g.ctx.Err() != nil || c.g.forget(c) {
@@ -72,7 +74,7 @@ func (p *poller) loop() {
 		case <-p.g.ctx.Done():
 			return
 		case r := <-p.results:
-			p.flying--
+			p.landed(r)
 			p.handle(r)
 		case <-p.wake:
 			p.hurry()
@@ -87,9 +89,31 @@ func (p *poller) loop() {
 
 // land waits for the polls under way, which end with their request.
 func (p *poller) land() {
-	for ; p.flying > 0; p.flying-- {
+	for ; len(p.flying) > 0; p.flying = p.flying[1:] {
 		(<-p.results).release()
 	}
+}
+
+// landed strikes a poll off those under way.
+func (p *poller) landed(r *pollResult) {
+	if i := slices.Index(p.flying, r.began); i >= 0 {
+		p.flying = slices.Delete(p.flying, i, i+1)
+	}
+}
+
+// mayFly reports whether one more poll may start. A poll that hangs must not keep the others from flying: the answers
+// of a few slow nodes would hold up everybody's messages. It costs a connection though, so even those are bounded.
+func (p *poller) mayFly(now time.Time, failing bool) bool {
+	prompt := 0
+	for _, began := range p.flying {
+		if now.Sub(began) < hangs {
+			prompt++
+		}
+	}
+	if failing {
+		return prompt == 0 && len(p.flying) < maxOverlap
+	}
+	return prompt < maxOverlap && len(p.flying) < maxFlying
 }
 
 // deserted reports whether nobody has needed the poller for a while.
@@ -132,17 +156,21 @@ func (p *poller) tick() {
 	nonce := p.at.next
 	p.mu.Unlock()
 	p.due = now.Add(pace(silent, p.g.cfg.PollInterval, p.g.cfg.PollIdleInterval))
-	if p.flying >= maxOverlap || failing && p.flying > 0 {
+	if !p.mayFly(now, failing) {
 		return
 	}
 	p.started = now
-	p.flying++
+	p.flying = append(p.flying, now)
 	cl := classBusy
 	if silent >= busyFor {
 		cl = classIdle
 	}
 	avoid := p.avoid
-	p.g.spawn("poll", func() { p.results <- p.ask(p.g.ctx, nonce, cl, avoid) }, func() { p.results <- &pollResult{err: errPanic} })
+	p.g.spawn("poll", func() {
+		r := p.ask(p.g.ctx, nonce, cl, avoid)
+		r.began = now
+		p.results <- r
+	}, func() { p.results <- &pollResult{began: now, err: errPanic} })
 }
 
 var errPanic = errors.New("fault in the gateway while polling")
