@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -174,6 +175,7 @@ func BenchmarkPoll50(b *testing.B) {
 				if idle {
 					break
 				}
+				runtime.Gosched()
 			}
 		}
 	}
