@@ -222,6 +222,7 @@ func load(ctx context.Context, s *settings, progress io.Writer) (*report, error)
 		if err := w.close(); err != nil {
 			return nil, err
 		}
+		w = nil // the canister's queues are not what the gateway left behind
 	}
 	r := f.stats.report(s.mode, took)
 	r.Seed, r.Clients = s.seed, s.clients
