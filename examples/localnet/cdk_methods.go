@@ -48,7 +48,7 @@ func (c *CDK) wsMessage(ctx *AppContext, arg []byte) ([]byte, error) {
 	case cl == nil:
 		return resultErr(noConnection(caller)), nil
 	case cl.key != m.Client:
-		return resultErr(fmt.Sprintf("Client with principal %s has a different key than the one used in the message", caller)), nil
+		return resultErr(fmt.Sprintf("Client with principal %s has a different key than the one used in the message", m.Client.Principal)), nil
 	case cl.incoming != m.Sequence:
 		want := cl.incoming
 		if err := c.removeClient(ctx, cl, "WrongSequenceNumber"); err != nil {
