@@ -43,7 +43,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestSoakLooksAtTheTrend(t *testing.T) {
-	r, _ := execute(t, "soak", "-clients", "10", "-rate", "2", "-opens", "0", "-duration", "5s", "-latency", "10ms", "-progress", "500ms")
+	r, _ := execute(t, "soak", "-clients", "10", "-rate", "2", "-opens", "0", "-duration", "5s", "-warm", "1s", "-latency", "10ms", "-progress", "500ms")
 	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.HasPrefix(n, "warm  heap ") }) {
 		t.Errorf("notes %q", r.Notes)
 	}

@@ -32,7 +32,7 @@ type settings struct {
 	clients                 int
 	rate                    float64
 	size, window            int
-	duration, grace         time.Duration
+	duration, grace, warm   time.Duration
 	churn, opens            float64
 	seed                    uint64
 	latency                 time.Duration
@@ -106,6 +106,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	fs.IntVar(&s.size, "size", s.size, "bytes of a message, at least 24")
 	fs.IntVar(&s.window, "window", 8, "messages of one client on their way at once")
 	fs.DurationVar(&s.duration, "duration", s.duration, "how long to send")
+	fs.DurationVar(&s.warm, "warm", 6*time.Minute, "soak: time after which heap and goroutines must be flat; the embedded network forgets after 5 minutes")
 	fs.DurationVar(&s.grace, "grace", 20*time.Second, "wait for messages on their way before a session is closed")
 	fs.Float64Var(&s.churn, "churn", s.churn, "sessions ended and replaced per second, all clients together")
 	fs.Float64Var(&s.opens, "opens", s.opens, "sessions opened per second at most, 0 for no limit")
