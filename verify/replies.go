@@ -205,16 +205,7 @@ func ParseCallReply(body []byte) (*CallReply, error) {
 // ParseStatusReply decodes the body of /api/v2/status and returns the root key in it, in DER form, checked to be a
 // BLS12-381 key. The key aliases the body. It is only to be trusted on a network for tests. The error wraps ErrMalformed.
 func ParseStatusReply(body []byte) (rootKeyDER []byte, err error) {
-	c := cborReader{buf: body}
-	c.selfDescribe()
-	for m := c.fields(); m.next(); {
-		if string(m.key) == "root_key" {
-			rootKeyDER = c.bytes()
-		} else {
-			c.skip()
-		}
-	}
-	err = c.done()
+	rootKeyDER, err = onlyBytes(body, "root_key")
 	if err == nil {
 		_, err = parseBLSKey(rootKeyDER)
 	}
@@ -227,21 +218,25 @@ func ParseStatusReply(body []byte) (rootKeyDER []byte, err error) {
 // ParseReadStateReply decodes the body of read_state's 200 answer and returns the certificate in it, not verified. It
 // aliases the body. The error wraps ErrMalformed.
 func ParseReadStateReply(body []byte) (cert []byte, err error) {
+	if cert, err = onlyBytes(body, "certificate"); err != nil {
+		return nil, failWith(CauseMalformed, "reading read_state answer", err)
+	}
+	return cert, nil
+}
+
+// onlyBytes reads the one byte string that matters of an answer and skips all else. It aliases the body.
+func onlyBytes(body []byte, name string) (value []byte, err error) {
 	c := cborReader{buf: body}
 	c.selfDescribe()
 	for m := c.fields(); m.next(); {
-		if string(m.key) == "certificate" {
-			cert = c.bytes()
+		if string(m.key) == name {
+			value = c.bytes()
 		} else {
 			c.skip()
 		}
 	}
-	err = c.done()
-	if err == nil && cert == nil {
+	if err = c.done(); err == nil && value == nil {
 		err = errReplyParts
 	}
-	if err != nil {
-		return nil, failWith(CauseMalformed, "reading read_state answer", err)
-	}
-	return cert, nil
+	return value, err
 }
