@@ -151,6 +151,7 @@ func FuzzPublicKey(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(s.PublicKey(), sig)
+	f.Add(spki(f, oidCanisterSig, bytes.Repeat([]byte{0xff}, 256)), sig)
 	for _, id := range identities(f) {
 		f.Add(id.PublicKey(), make([]byte, 64))
 	}

@@ -222,6 +222,7 @@ func TestPublicKeysRefused(t *testing.T) {
 		{"canister without bits", raw(oidCanisterSig, ""), CauseMalformed},
 		{"canister id cut", raw(oidCanisterSig, "0a00"), CauseMalformed},
 		{"canister id of 30 bytes", raw(oidCanisterSig, "1e"+strings.Repeat("00", 31)), CauseMalformed},
+		{"canister id of 255 bytes", raw(oidCanisterSig, "ff"+strings.Repeat("00", 255)), CauseMalformed},
 	} {
 		key, err := parsePublicKey(unhex(t, tc.der))
 		if key != nil || CauseOf(err) != tc.cause || errors.Is(err, ErrUnknownScheme) != (tc.cause == CauseScheme) {

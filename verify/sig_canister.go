@@ -23,11 +23,12 @@ func parseCanisterKey(raw []byte) (publicKey, error) {
 	if len(raw) == 0 || int(raw[0]) > len(raw)-1 {
 		return nil, badKey("canister signature key ends early")
 	}
-	canister, err := PrincipalFromBytes(raw[1 : 1+raw[0]])
+	size, rest := int(raw[0]), raw[1:] // as a byte, 255 and one more would be 0
+	canister, err := PrincipalFromBytes(rest[:size])
 	if err != nil {
 		return nil, badKey("canister id longer than 29 bytes")
 	}
-	return canisterKey{canister: canister, seed: sha256.Sum256(raw[1+raw[0]:])}, nil
+	return canisterKey{canister: canister, seed: sha256.Sum256(rest[size:])}, nil
 }
 
 // verify checks that the network certified the signing canister's tree, on whatever subnet the canister is, and that the
