@@ -47,10 +47,11 @@ func parseCanisterKey(der []byte) (id verify.Principal, seed []byte, ok bool) {
 	if len(key) == 0 || int(key[0]) > len(key)-1 {
 		return id, nil, false
 	}
-	if id, err = verify.PrincipalFromBytes(key[1 : 1+key[0]]); err != nil {
+	size, key := int(key[0]), key[1:] // as a byte, 255 and one more would be 0
+	if id, err = verify.PrincipalFromBytes(key[:size]); err != nil {
 		return id, nil, false
 	}
-	return id, key[1+key[0]:], true
+	return id, key[size:], true
 }
 
 // treeMode decodes certificates and trees that came with a request.

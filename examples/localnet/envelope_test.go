@@ -297,6 +297,22 @@ func TestInternetIdentity(t *testing.T) {
 	}
 }
 
+// The first byte of a canister's key says how long the id is, in whatever a stranger sends.
+func TestCanisterKeyLengths(t *testing.T) {
+	for n := range 256 {
+		var spki subjectPublicKey
+		spki.Algorithm.OID = oidCanisterSignature
+		spki.Key = asn1.BitString{Bytes: append([]byte{byte(n)}, make([]byte, 255)...), BitLength: 8 * 256}
+		der, err := asn1.Marshal(spki)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, seed, ok := parseCanisterKey(der); ok != (n <= 29) || ok && (len(id.Bytes()) != n || len(seed) != 255-n) {
+			t.Errorf("id of %d bytes: got %s, a seed of %d bytes, %v", n, id, len(seed), ok)
+		}
+	}
+}
+
 // webAuthn is an authenticator: it signs what a browser gives it.
 type webAuthn struct {
 	cose []byte
