@@ -46,6 +46,7 @@ var (
 	errCBORUTF8       = fmt.Errorf("%w: cbor text is not utf-8", ErrMalformed)
 	errCBORLong       = fmt.Errorf("%w: cbor map over 2 GiB", ErrMalformed)
 	errCBORRange      = fmt.Errorf("%w: cbor integer out of range", ErrMalformed)
+	errCBORPlain      = fmt.Errorf("%w: cbor with a tag inside or a number longer than need be", ErrMalformed)
 )
 
 // cborReader is a cursor over one CBOR text. It allocates nothing, does not recurse, and returns slices of its input.
@@ -284,6 +285,30 @@ func (c *cborReader) raw() []byte {
 	return start[:n:n]
 }
 
+// checkPlain checks that everything left to read is as replicas write it and as all decoders in use read it: numbers and
+// lengths in their shortest form, and no tags. It consumes nothing. Heads follow each other whatever the nesting, so it
+// need not know what belongs to what.
+func (c *cborReader) checkPlain() {
+	for all := (cborReader{buf: c.buf}); all.more(); {
+		before := len(all.buf)
+		major, arg := all.head()
+		used := before - len(all.buf)
+		switch major {
+		case cborTag:
+			c.fail(errCBORPlain)
+			return
+		case cborSimple: // the argument is no number
+			continue
+		case cborBytes, cborText:
+			all.take(arg)
+		}
+		if all.err == nil && used != cborHeadSize(arg) {
+			c.fail(errCBORPlain)
+			return
+		}
+	}
+}
+
 // fields starts reading a map with text keys. Use it like this:
 //
 //	m := c.fields()
@@ -361,20 +386,23 @@ func appendCBORHead(dst []byte, major int, arg uint64) []byte {
 	return binary.BigEndian.AppendUint64(append(dst, m|27), arg)
 }
 
-// cborSize returns the size of a byte or text string of n bytes with its head.
-func cborSize(n int) int {
+// cborHeadSize returns the size of the shortest head with the given argument.
+func cborHeadSize(arg uint64) int {
 	switch {
-	case n < 24:
-		return 1 + n
-	case n <= 0xff:
-		return 2 + n
-	case n <= 0xffff:
-		return 3 + n
-	case n <= 0xffffffff:
-		return 5 + n
+	case arg < 24:
+		return 1
+	case arg <= 0xff:
+		return 2
+	case arg <= 0xffff:
+		return 3
+	case arg <= 0xffffffff:
+		return 5
 	}
-	return 9 + n
+	return 9
 }
+
+// cborSize returns the size of a byte or text string of n bytes with its head.
+func cborSize(n int) int { return cborHeadSize(uint64(n)) + n }
 
 // appendCBORBytes appends a byte string.
 func appendCBORBytes(dst, b []byte) []byte {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,8 @@ func TestCertificateDelegations(t *testing.T) {
 	state := n.stateTree(canister, make([]byte, 32), n.now)
 	flat, sharded := n.flatTree(first, last), n.shardedTree(first, last)
 	idLabel := string(n.id.Bytes())
+	week := n.timeNode(n.now.Add(-7 * 24 * time.Hour))
+	key := labeled("public_key", hashtree.Leaf(n.der(n.subnet)))
 
 	for _, tt := range []struct {
 		name  string
@@ -206,27 +209,33 @@ func TestCertificateDelegations(t *testing.T) {
 		{name: "flat and sharded disagree", tree: testLabels(
 			labeled("canister_ranges", labeled(idLabel, labeled("a", n.ranges(first, last)))),
 			labeled("subnet", labeled(idLabel, testLabels(
-				labeled("canister_ranges", n.ranges(above, top)),
-				labeled("public_key", hashtree.Leaf(n.der(n.subnet))),
-			))),
+				labeled("canister_ranges", n.ranges(above, top)), key,
+			))), week,
 		), agent: true},
 		{name: "out of range", tree: n.flatTree(above, top), want: CauseRange},
 		{name: "out of the shards", tree: n.shardedTree(above, top), want: CauseRange},
 		{name: "range turned round", tree: n.flatTree(last, first), want: CauseRange},
-		{name: "no ranges", tree: labeled("subnet", labeled(idLabel, labeled("public_key", hashtree.Leaf(n.der(n.subnet))))), want: CauseRange},
+		{name: "no ranges", tree: testLabels(labeled("subnet", labeled(idLabel, key)), week), want: CauseRange},
 		{name: "pruned shard", tree: testLabels(
 			labeled("canister_ranges", labeled(idLabel, labeled("a", hashtree.Pruned{}))),
-			labeled("subnet", labeled(idLabel, labeled("public_key", hashtree.Leaf(n.der(n.subnet))))),
+			labeled("subnet", labeled(idLabel, key)), week,
 		), want: CauseRange},
-		{name: "no public key", tree: labeled("subnet", labeled(idLabel, labeled("canister_ranges", n.ranges(first, last)))), want: CauseDelegation},
+		{name: "no public key", tree: testLabels(
+			labeled("subnet", labeled(idLabel, labeled("canister_ranges", n.ranges(first, last)))), week,
+		), want: CauseDelegation},
 		{name: "key of another subnet", tree: n.flatTree(first, last), key: other.subnet, want: CauseSignature},
 		{name: "signed by the root key though delegated", tree: flat, key: n.root, want: CauseSignature},
-		{name: "public key that is none", tree: labeled("subnet", labeled(idLabel, testLabels(
+		{name: "public key that is none", tree: testLabels(labeled("subnet", labeled(idLabel, testLabels(
 			labeled("canister_ranges", n.ranges(first, last)), labeled("public_key", leaf("key")),
-		))), want: CauseMalformed},
-		{name: "ranges that are none", tree: labeled("subnet", labeled(idLabel, testLabels(
-			labeled("canister_ranges", leaf("\x81\x81\x40")), labeled("public_key", hashtree.Leaf(n.der(n.subnet))),
-		))), want: CauseMalformed},
+		))), week), want: CauseMalformed},
+		{name: "ranges that are none", tree: testLabels(labeled("subnet", labeled(idLabel, testLabels(
+			labeled("canister_ranges", leaf("\x81\x81\x40")), key,
+		))), week), want: CauseMalformed},
+		// The SDK refuses both, though the signature is as good as before.
+		{name: "time pruned away", tree: hashtree.Fork{
+			LeftTree: flat.(hashtree.Fork).LeftTree, RightTree: hashtree.Pruned(flat.(hashtree.Fork).RightTree.Reconstruct()),
+		}, want: CauseDelegation},
+		{name: "no time", tree: flat.(hashtree.Fork).LeftTree, want: CauseDelegation},
 		{name: "certified by another network", raw: other.sign(other.root, flat, nil), want: CauseSignature},
 		{name: "certified by the subnet itself", raw: n.sign(n.subnet, flat, nil), want: CauseSignature},
 		{name: "nested", raw: n.sign(n.subnet, flat, n.delegation(flat)), want: CauseDelegation},
@@ -288,6 +297,9 @@ func TestCertificateForms(t *testing.T) {
 		return out
 	}
 	raw := func(b []byte) any { return rawCBOR(b) }
+	// The same tree, written otherwise: the head at i in another form. It starts with a fork, array(3) and the kind 1.
+	tree := func(i int, head ...byte) any { return raw(slices.Concat(parts.tree[:i], head, parts.tree[i+1:])) }
+	label := bytes.Index(parts.tree, []byte("\x44time"))
 	for _, tt := range []struct {
 		name string
 		in   []byte
@@ -297,7 +309,17 @@ func TestCertificateForms(t *testing.T) {
 		{"untagged", good[3:], ""},
 		{"other order", form("signature", parts.signature, "tree", raw(parts.tree)), ""},
 		{"unknown key", form("signature", parts.signature, "tree", raw(parts.tree), "more", []int{1}), ""},
+		{"unknown float", form("signature", parts.signature, "tree", raw(parts.tree), "more", 1e-5), ""},
 		{"null delegation", form("signature", parts.signature, "tree", raw(parts.tree), "delegation", nil), ""},
+		// These have the same meaning, but the SDK refuses them, or a decoder may.
+		{"kind as a bignum", form("signature", parts.signature, "tree", tree(1, 0xc2, 0x41, 1)), CauseMalformed},
+		{"kind of 64 bits", form("signature", parts.signature, "tree", tree(1, 0x1b, 0, 0, 0, 0, 0, 0, 0, 1)), CauseMalformed},
+		{"kind of 8 bits", form("signature", parts.signature, "tree", tree(1, 0x18, 1)), CauseMalformed},
+		{"array length of 32 bits", form("signature", parts.signature, "tree", tree(0, 0x9a, 0, 0, 0, 3)), CauseMalformed},
+		{"label length of 64 bits", form("signature", parts.signature, "tree", tree(label, 0x5b, 0, 0, 0, 0, 0, 0, 0, 4)), CauseMalformed},
+		{"tag in an unknown key", form("signature", parts.signature, "tree", raw(parts.tree), "more", raw([]byte{0xc1, 0x00})), CauseMalformed},
+		{"tagged twice", slices.Concat([]byte(selfDescribeTag), good), CauseMalformed},
+		{"prototype", form("signature", parts.signature, "tree", raw(parts.tree), "__proto__", map[string]any{"delegation": 1}), CauseMalformed},
 		{"tree missing", form("signature", parts.signature), CauseMalformed},
 		{"signature missing", form("tree", raw(parts.tree)), CauseMalformed},
 		{"tree as bytes", form("signature", parts.signature, "tree", parts.tree), CauseMalformed},

@@ -54,6 +54,10 @@ func newDelegation(root *blsKey, subnet Principal, certificate []byte) (*delegat
 	if r != Found {
 		return nil, fail(CauseDelegation, "public key of the subnet is "+r.String())
 	}
+	// How old it is does not matter, but clients in use refuse a delegation whose time was pruned away.
+	if _, r := tree.Lookup(labelTime); r != Found {
+		return nil, fail(CauseDelegation, "its time is "+r.String())
+	}
 	d := &delegation{subnet: subnet}
 	if d.key, err = parseBLSKey(der); err != nil {
 		return nil, failWith(CauseMalformed, "reading the subnet's public key", err)
