@@ -50,11 +50,9 @@ func (t *Tree) appendPruned(dst []byte, leaf uint32) []byte {
 	return dst
 }
 
-// appendSibling appends a subtree as its digest. An empty one stays: it is shorter.
+// appendSibling appends a subtree as its digest. An empty one too, though it would be shorter as it is: clients in use
+// take an empty left half for a proof that there is nothing in the right one.
 func (t *Tree) appendSibling(dst []byte, at uint32) []byte {
-	if t.nodes[at].kind == treeEmpty {
-		return append(dst, 0x81, treeEmpty)
-	}
 	return append(append(dst, cborPrunedHead...), t.nodes[at].digest[:]...)
 }
 
@@ -68,15 +66,10 @@ func (t *Tree) prunedSize(leaf uint32) int {
 			at++
 			continue
 		}
-		next, sibling := at+1, node.right
-		if leaf >= node.right {
-			next, sibling = sibling, next
-		}
 		size += 2 + len(cborPrunedHead) + 32
-		if t.nodes[sibling].kind == treeEmpty {
-			size += 2 - len(cborPrunedHead) - 32
+		if at++; leaf >= node.right {
+			at = node.right
 		}
-		at = next
 	}
 	return size
 }
