@@ -17,7 +17,6 @@ const rawSignatureSize = 64
 var (
 	errSignature     = fail(CauseSignature, "signature does not verify, sign the request with the sender's key")
 	errSignatureSize = fail(CauseSignature, "signature is not 64 bytes long")
-	errHighS         = fail(CauseSignature, "secp256k1 signature has a high s, normalise it: the IC refuses such")
 )
 
 // ed25519Key is an Ed25519 key of 32 bytes.
@@ -48,7 +47,8 @@ func (k p256Key) verify(msg, sig []byte, _ *Authority, _ time.Time) error {
 	return nil
 }
 
-// secp256k1Key is an ECDSA key on secp256k1. Signatures are over SHA-256, with s in the lower half only.
+// secp256k1Key is an ECDSA key on secp256k1. Signatures are over SHA-256, with s in either half: the specification asks
+// for no more, and replicas verify with malleability on purpose, for the sake of signers made with OpenSSL.
 type secp256k1Key struct{ *secp256k1.PublicKey }
 
 func (k secp256k1Key) verify(msg, sig []byte, _ *Authority, _ time.Time) error {
@@ -58,9 +58,6 @@ func (k secp256k1Key) verify(msg, sig []byte, _ *Authority, _ time.Time) error {
 	var r, s secp256k1.ModNScalar
 	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:]) || r.IsZero() || s.IsZero() {
 		return errSignature // not below the order of the group
-	}
-	if s.IsOverHalfOrder() {
-		return errHighS
 	}
 	digest := sha256.Sum256(msg)
 	if !secpecdsa.NewSignature(&r, &s).Verify(digest[:], k.PublicKey) {

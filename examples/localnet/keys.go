@@ -46,8 +46,7 @@ func (n *Network) verifySignature(der, msg, sig []byte) error {
 	return errors.New("unsupported public key algorithm")
 }
 
-// verifySecp256k1 refuses signatures in the upper half, as mainnet is reported
-// to.
+// verifySecp256k1 takes s in either half, as replicas do.
 func verifySecp256k1(point, msg, sig []byte) error {
 	if len(point) != 65 || point[0] != 4 || len(sig) != 64 {
 		return errSignature
@@ -57,7 +56,7 @@ func verifySecp256k1(point, msg, sig []byte) error {
 		return errSignature
 	}
 	var r, s secp256k1.ModNScalar
-	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:]) || s.IsOverHalfOrder() {
+	if r.SetByteSlice(sig[:32]) || s.SetByteSlice(sig[32:]) {
 		return errSignature
 	}
 	digest := sha256.Sum256(msg)
