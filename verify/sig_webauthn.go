@@ -36,7 +36,7 @@ func (k webauthnKey) verify(msg, sig []byte, _ *Authority, _ time.Time) error {
 	if err != nil {
 		return &Error{Cause: CauseSignature, Text: "decoding webauthn signature", Err: err}
 	}
-	if challenge, err := clientChallenge(client); err != nil || !bytes.Equal(challenge, msg) {
+	if challenge, err := clientChallenge(client); err != nil || challenge != base64.RawURLEncoding.EncodeToString(msg) {
 		return errChallenge
 	}
 	clientHash := sha256.Sum256(client)
@@ -88,16 +88,14 @@ func parseAssertion(raw []byte) (data, client, signature []byte, err error) {
 	return data, client, signature, nil
 }
 
-// clientChallenge returns the challenge in the client's data. Decoding into a map keeps names exact: into a struct,
-// encoding/json would take "Challenge" for "challenge".
-func clientChallenge(client []byte) ([]byte, error) {
+// clientChallenge returns the challenge in the client's data, in base64url: not decoded, because decoders are of different
+// minds about line breaks and left-over bits. Reading into a map keeps names exact: into a struct, encoding/json would
+// take "Challenge" for "challenge".
+func clientChallenge(client []byte) (challenge string, err error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(client, &fields); err != nil {
-		return nil, err
+		return "", err
 	}
-	var challenge string
-	if err := json.Unmarshal(fields["challenge"], &challenge); err != nil {
-		return nil, err
-	}
-	return base64.RawURLEncoding.DecodeString(challenge)
+	err = json.Unmarshal(fields["challenge"], &challenge)
+	return challenge, err
 }

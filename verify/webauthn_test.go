@@ -141,6 +141,8 @@ func TestWebAuthnRefuses(t *testing.T) {
 			"another name":       func(c string) string { return `{"Challenge":"` + c + `"}` },
 			"challenge a number": func(string) string { return `{"challenge":1}` },
 			"padded challenge":   func(c string) string { return `{"challenge":"` + c + `=="}` },
+			"line break inside":  func(c string) string { return `{"challenge":"` + c[:4] + `\n` + c[4:] + `"}` },
+			"left-over bits":     func(c string) string { return `{"challenge":"` + c[:len(c)-1] + string(c[len(c)-1]+1) + `"}` },
 			"not an object":      func(c string) string { return `["` + c + `"]` },
 			"not JSON":           func(c string) string { return `{"challenge":"` + c + `"` },
 			"empty":              func(string) string { return "" },
