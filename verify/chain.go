@@ -88,7 +88,7 @@ func (c *cborReader) link(canister Principal) link {
 		return l
 	}
 	var err error
-	if l.hash, err = hashCBOR(signed); err != nil {
+	if l.hash, err = hashCBOR(signed, maxDelegationValues); err != nil {
 		c.fail(err)
 	}
 	return l

@@ -103,7 +103,7 @@ func ParseEnvelope(raw []byte) (*Envelope, error) {
 		return nil, failWith(CauseMalformed, "decoding request", err)
 	}
 	var err error
-	if e.RequestID, err = hashCBOR(e.Content); err != nil {
+	if e.RequestID, err = hashCBOR(e.Content, maxHashValues); err != nil {
 		return nil, failWith(CauseMalformed, "hashing request", err)
 	}
 	return e, nil

@@ -68,7 +68,7 @@ func (r *Request) Sign(s Signer) (envelope []byte, id [32]byte, err error) {
 		return nil, id, fmt.Errorf("signing request: ingress expiry is not set")
 	}
 	content := r.appendContent(nil, sender, uint64(nanos))
-	if id, err = hashCBOR(content); err != nil {
+	if id, err = hashCBOR(content, maxHashValues); err != nil {
 		return nil, id, fmt.Errorf("signing request: %w", err)
 	}
 	entries := uint64(1)
@@ -166,7 +166,7 @@ func (d *SignedDelegation) Sign(s Signer) error {
 	if nanos <= 0 {
 		return fmt.Errorf("signing delegation: expiration is not set")
 	}
-	hash, err := hashCBOR(d.appendDelegation(nil))
+	hash, err := hashCBOR(d.appendDelegation(nil), maxDelegationValues)
 	if err != nil {
 		return fmt.Errorf("signing delegation: %w", err)
 	}

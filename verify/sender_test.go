@@ -372,7 +372,7 @@ func TestDelegationUnknownField(t *testing.T) {
 	signedPart = appendCBORBytes(appendCBORText(signedPart, "pubkey"), session.PublicKey())
 	signedPart = appendCBORHead(appendCBORText(signedPart, "expiration"), cborUint, uint64(goldenTime.Add(time.Hour).UnixNano()))
 	signedPart = appendCBORText(appendCBORText(signedPart, "later"), "value")
-	hash, err := hashCBOR(signedPart)
+	hash, err := hashCBOR(signedPart, maxDelegationValues)
 	if err != nil {
 		t.Fatal(err)
 	}
