@@ -1,21 +1,10 @@
 package verify
 
-import "sync"
-
-// contentReaders keeps readers for reuse. A reader that iterates over a map is moved to the heap by the compiler, and
-// content is parsed for every single message.
-var contentReaders = sync.Pool{New: func() any { return new(cborReader) }}
-
 // ParseContent reads the CBOR of a WebsocketMessage as canisters certify it, with the self-describe tag (the Rust kit)
 // or without (the Motoko kit). Content aliases b. Unknown keys are skipped; a missing or repeated one, an indefinite
 // length, or bytes after the message are errors with CauseMalformed.
 func ParseContent(b []byte) (WebsocketMessage, error) {
-	c := contentReaders.Get().(*cborReader)
-	defer func() {
-		*c = cborReader{} // lets go of b
-		contentReaders.Put(c)
-	}()
-	*c = cborReader{buf: b}
+	c := cborReader{buf: b}
 	c.selfDescribe()
 	var m WebsocketMessage
 	var found [5]bool
