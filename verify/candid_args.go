@@ -78,7 +78,7 @@ func DecodeOpenArg(arg []byte) (nonce uint64, gateway Principal, err error) {
 			nonce, err = r.nat64As(f.ref)
 			hasNonce = true
 		case idGatewayPrincipal:
-			gateway, err = r.principalAs(f.ref)
+			err = r.principalAs(f.ref, &gateway)
 			hasGateway = true
 		default:
 			err = r.skip(f.ref)
@@ -154,7 +154,7 @@ func (r *candidReader) websocketMessage(ref int32, m *WebsocketMessage) error {
 			m.Content, err = r.blobAs(f.ref)
 			found[1] = true
 		case idClientKey:
-			m.Client, err = r.clientKeyAs(f.ref)
+			err = r.clientKeyAs(f.ref, &m.Client)
 			found[2] = true
 		case idTimestamp:
 			m.Timestamp, err = r.nat64As(f.ref)
@@ -195,7 +195,7 @@ func DecodeCloseArg(arg []byte) (ClientKey, error) {
 	found := false
 	for _, f := range fields {
 		if f.id == idClientKey {
-			k, err = r.clientKeyAs(f.ref)
+			err = r.clientKeyAs(f.ref, &k)
 			found = true
 		} else {
 			err = r.skip(f.ref)

@@ -154,7 +154,7 @@ func (c *candidReader) message(fields []candidField, m *Message) error {
 		case idContent:
 			m.Content, err = c.blobAs(f.ref)
 		case idClientKey:
-			m.Client, err = c.clientKeyAs(f.ref)
+			err = c.clientKeyAs(f.ref, &m.Client)
 		default:
 			err = c.skip(f.ref)
 		}

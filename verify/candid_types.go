@@ -331,22 +331,14 @@ func (r *candidReader) boolean() (bool, error) {
 	return v, nil
 }
 
-// principal reads a principal in its transparent form.
-func (r *candidReader) principal() (Principal, error) {
-	raw, err := r.principalBytes()
-	if err != nil {
-		return Principal{}, err
-	}
-	return PrincipalFromBytes(raw)
-}
-
+// principalBytes reads a principal in its transparent form.
 func (r *candidReader) principalBytes() ([]byte, error) {
 	if len(r.rest) == 0 || r.rest[0] != 1 {
 		return nil, candidError("opaque principal reference")
 	}
 	r.rest = r.rest[1:]
 	raw, err := r.blob()
-	if err == nil && len(raw) > 29 {
+	if err == nil && len(raw) > MaxPrincipalBytes {
 		return nil, candidError("principal longer than 29 bytes")
 	}
 	return raw, err

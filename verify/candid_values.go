@@ -53,11 +53,16 @@ func (r *candidReader) booleanAs(ref int32) (bool, error) {
 	return r.boolean()
 }
 
-func (r *candidReader) principalAs(ref int32) (Principal, error) {
+// principalAs reads a principal into p: results of that size would be copied at every return.
+func (r *candidReader) principalAs(ref int32, p *Principal) error {
 	if ref != candidPrincipal {
-		return Principal{}, candidError("value is not a principal")
+		return candidError("value is not a principal")
 	}
-	return r.principal()
+	raw, err := r.principalBytes()
+	if err == nil {
+		*p, err = PrincipalFromBytes(raw)
+	}
+	return err
 }
 
 func (r *candidReader) blobAs(ref int32) ([]byte, error) {
@@ -84,19 +89,18 @@ func (r *candidReader) textAs(ref int32) (string, error) {
 	return string(b), err
 }
 
-// clientKeyAs reads a record of the type ClientKey.
-func (r *candidReader) clientKeyAs(ref int32) (ClientKey, error) {
+// clientKeyAs reads a record of the type ClientKey into k.
+func (r *candidReader) clientKeyAs(ref int32, k *ClientKey) error {
 	t := r.typeOf(ref)
 	if t.kind != candidRecord {
-		return ClientKey{}, candidError("client_key is not a record")
+		return candidError("client_key is not a record")
 	}
-	var k ClientKey
 	var hasPrincipal, hasNonce bool
 	var err error
 	for _, f := range r.fieldsOf(t) {
 		switch f.id {
 		case idClientPrincipal:
-			k.Principal, err = r.principalAs(f.ref)
+			err = r.principalAs(f.ref, &k.Principal)
 			hasPrincipal = true
 		case idClientNonce:
 			k.Nonce, err = r.nat64As(f.ref)
@@ -105,11 +109,11 @@ func (r *candidReader) clientKeyAs(ref int32) (ClientKey, error) {
 			err = r.skip(f.ref)
 		}
 		if err != nil {
-			return ClientKey{}, err
+			return err
 		}
 	}
 	if !hasPrincipal || !hasNonce {
-		return ClientKey{}, candidError("client_key lacks a field")
+		return candidError("client_key lacks a field")
 	}
-	return k, nil
+	return nil
 }

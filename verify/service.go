@@ -72,10 +72,7 @@ func DecodeServiceMessage(b []byte) (ServiceMessage, error) {
 	switch f.id {
 	case idOpenMessage:
 		m.Kind = ServiceOpen
-		err = r.onlyField(f.ref, idClientKey, func(ref int32) (err error) {
-			m.Client, err = r.clientKeyAs(ref)
-			return err
-		})
+		err = r.onlyField(f.ref, idClientKey, func(ref int32) error { return r.clientKeyAs(ref, &m.Client) })
 	case idAckMessage, idKeepAliveMessage:
 		m.Kind = ServiceAck
 		if f.id == idKeepAliveMessage {
