@@ -100,12 +100,11 @@ func (t *Tree) parse(raw []byte) error {
 			return errTreeNodes
 		}
 		at := uint32(len(t.nodes))
-		node, err := readTreeNode(&c, raw)
-		if err != nil {
+		t.nodes = append(t.nodes, treeNode{})
+		node := &t.nodes[at]
+		if err := node.read(&c, raw); err != nil {
 			return err
 		}
-		t.nodes = append(t.nodes, node)
-
 		switch node.kind {
 		case treeFork:
 			stack[depth] = treeFrame{node: at}
@@ -147,33 +146,33 @@ func (t *Tree) parse(raw []byte) error {
 	}
 }
 
-// readTreeNode reads a node up to its first child.
-func readTreeNode(c *cborReader, raw []byte) (treeNode, error) {
+// read reads a node up to its first child.
+func (n *treeNode) read(c *cborReader, raw []byte) error {
 	size := c.array()
 	kind := c.uint()
 	if c.err != nil {
-		return treeNode{}, c.err
+		return c.err
 	}
 	if kind > treePruned || size != [...]int{1, 3, 3, 2, 2}[kind] {
-		return treeNode{}, errTreeNode
+		return errTreeNode
 	}
-	n := treeNode{kind: uint8(kind)}
-	switch kind {
-	case treeLabeled, treeLeaf, treePruned:
-		b := c.bytes()
-		if c.err != nil {
-			return treeNode{}, c.err
-		}
-		n.to = uint32(len(raw) - len(c.buf))
-		n.from = n.to - uint32(len(b))
-		if kind == treePruned {
-			if len(b) != len(n.digest) {
-				return treeNode{}, errTreeHash
-			}
-			copy(n.digest[:], b)
-		}
+	n.kind = uint8(kind)
+	if kind == treeEmpty || kind == treeFork {
+		return nil
 	}
-	return n, nil
+	b := c.bytes()
+	if c.err != nil {
+		return c.err
+	}
+	n.to = uint32(len(raw) - len(c.buf))
+	n.from = n.to - uint32(len(b))
+	if kind == treePruned {
+		if len(b) != len(n.digest) {
+			return errTreeHash
+		}
+		n.digest = [32]byte(b)
+	}
+	return nil
 }
 
 // close completes a node after its subtree: digest, end and first label.
