@@ -13,6 +13,9 @@ const (
 	MaxCertificateAge = 5 * time.Minute
 	// MaxClockSkew is how far in the future a certificate may be.
 	MaxClockSkew = 5 * time.Minute
+	// MaxPageAge is how old the certificate of a page may be. It is passed on, and clients judge it by MaxCertificateAge
+	// when it reaches them, by clocks of their own.
+	MaxPageAge = 4 * time.Minute
 )
 
 // Bounds of the caches. A delegation holds 24 kB of line tables. A subnet signs about one root a second.

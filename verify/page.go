@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"crypto/sha256"
+	"fmt"
 	"strconv"
 	"time"
 )
@@ -60,7 +61,8 @@ type PageMessage struct {
 
 // Page verifies a decoded reply at the time now: that the canister certified the witness, that the witness has the hash of
 // every message's content under its key, that the keys name the asking gateway, and that their nonces follow each other
-// and start at Want.Nonce or later. (Later, because canisters delete old messages.)
+// and start at Want.Nonce or later. (Later, because canisters delete old messages.) The certificate must be no older than
+// MaxPageAge.
 //
 // If any of it fails so does the whole page, with an *Error: the causes of Authority.Certificate, and certified_data,
 // witness, key and nonce. Of a good page single messages can still be unfit for delivery; see PageMessage.Poison.
@@ -81,6 +83,9 @@ func (a *Authority) Page(r *Reply, w Want, now time.Time) (*Page, error) {
 	c, err := a.Certificate(r.Cert, w.Canister, now)
 	if err != nil {
 		return nil, err
+	}
+	if age := now.Sub(c.Time()); age > MaxPageAge {
+		return nil, fail(CauseCertificateOld, fmt.Sprintf("certificate is %s old, too old to be passed on", age.Round(time.Second)))
 	}
 	data, result := c.Lookup(labelCanister, w.Canister.Bytes(), labelCertifiedData)
 	if result != Found {

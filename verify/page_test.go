@@ -261,6 +261,16 @@ func TestPageRefused(t *testing.T) {
 			state := q.stateTree(q.canister, root[:], q.now.Add(-6*time.Minute))
 			r.Cert = q.sign(q.subnet, state, q.delegation(q.flatTree(q.canisterRangeOf())))
 		}},
+		{"a certificate that will be too old for clients", CauseCertificateOld, func(q *testQueue, r *Reply, _ *Want) {
+			root := parseTree(q.t, r.Tree).Digest()
+			state := q.stateTree(q.canister, root[:], q.now.Add(-MaxPageAge-1))
+			r.Cert = q.sign(q.subnet, state, q.delegation(q.flatTree(q.canisterRangeOf())))
+		}},
+		{"a certificate just young enough", "", func(q *testQueue, r *Reply, _ *Want) {
+			root := parseTree(q.t, r.Tree).Digest()
+			state := q.stateTree(q.canister, root[:], q.now.Add(-MaxPageAge))
+			r.Cert = q.sign(q.subnet, state, q.delegation(q.flatTree(q.canisterRangeOf())))
+		}},
 		{"a certificate of the future", CauseCertificateFuture, func(q *testQueue, r *Reply, _ *Want) {
 			root := parseTree(q.t, r.Tree).Digest()
 			state := q.stateTree(q.canister, root[:], q.now.Add(6*time.Minute))

@@ -38,8 +38,8 @@ func atTime(r *round, d time.Duration) *node {
 
 // forgedDelegation has the root subnet vouch for s with a state of the
 // attacker's choice below /subnet/<id> and, if nested, with a delegation of
-// its own.
-func forgedDelegation(s *subnet, key *blsKey, ranges []canisterRange, nested []byte) []byte {
+// its own. Besides that state it shows what else is named.
+func forgedDelegation(s *subnet, key *blsKey, ranges []canisterRange, nested []byte, shown ...string) []byte {
 	info := (*node)(nil).with([]byte("public_key"), leafOf(s.key.der)).with([]byte("type"), leafOf([]byte("application")))
 	if ranges != nil {
 		info = info.with([]byte("canister_ranges"), leafOf(appendRanges(nil, ranges)))
@@ -47,7 +47,11 @@ func forgedDelegation(s *subnet, key *blsKey, ranges []canisterRange, nested []b
 	root := (*node)(nil).
 		with([]byte("subnet"), mapOf((*node)(nil).with(s.id.Bytes(), mapOf(info)))).
 		with([]byte("time"), leafOf(appendLEB(nil, uint64(s.net.Now().UnixNano()))))
-	cert := (&round{key: key, root: root}).certificate(nested, [][]byte{[]byte("subnet")}, [][]byte{[]byte("time")})
+	paths := [][][]byte{{[]byte("subnet")}}
+	for _, name := range shown {
+		paths = append(paths, [][]byte{[]byte(name)})
+	}
+	cert := (&round{key: key, root: root}).certificate(nested, paths...)
 	dst := appendBytes(appendText(appendMap(nil, 2), "subnet_id"), s.id.Bytes())
 	return appendBytes(appendText(dst, "certificate"), cert)
 }
@@ -59,6 +63,14 @@ func certificateAttacks() []Attack {
 		}),
 		onPage("certificate of the past", causes(verify.CauseCertificateOld), func(f *forgery) {
 			f.page.cert = f.sign(atTime(f.round, -10*time.Minute))
+		}),
+		// Good still, but not any more when a client reads it.
+		onPage("certificate of almost five minutes", causes(verify.CauseCertificateOld), func(f *forgery) {
+			f.page.cert = f.sign(atTime(f.round, -4*time.Minute-45*time.Second))
+		}),
+		// The signature holds, but clients written in JavaScript stumble.
+		onPage("certificate with a bignum inside", causes(verify.CauseMalformed), func(f *forgery) {
+			f.page.cert = bytes.Replace(f.page.cert, []byte("\x64tree\x83\x01"), []byte("\x64tree\x83\xc2\x41\x01"), 1)
 		}),
 		onPage("certificate of no time", causes(verify.CauseMalformed, verify.CauseCertificateOld), func(f *forgery) {
 			f.page.cert = f.sign(f.round.root.without([]byte("time")))
@@ -104,21 +116,25 @@ func certificateAttacks() []Attack {
 		}),
 		onPage("delegation for other canisters", causes(verify.CauseRange), func(f *forgery) {
 			ranges := []canisterRange{{canisterID(1), canisterID(2)}}
-			f.page.cert = f.delegated(forgedDelegation(f.subnet, f.net.root.key, ranges, nil))
+			f.page.cert = f.delegated(forgedDelegation(f.subnet, f.net.root.key, ranges, nil, "time"))
 		}),
 		onPage("delegation without ranges", causes(verify.CauseRange, verify.CauseDelegation, verify.CauseMalformed), func(f *forgery) {
-			f.page.cert = f.delegated(forgedDelegation(f.subnet, f.net.root.key, nil, nil))
+			f.page.cert = f.delegated(forgedDelegation(f.subnet, f.net.root.key, nil, nil, "time"))
 		}),
 		onPage("delegation with its range reversed", causes(verify.CauseRange, verify.CauseDelegation, verify.CauseMalformed), func(f *forgery) {
 			last := f.subnet.ranges[len(f.subnet.ranges)-1]
-			f.page.cert = f.delegated(forgedDelegation(f.subnet, f.net.root.key, []canisterRange{{last.to, last.from}}, nil))
+			f.page.cert = f.delegated(forgedDelegation(f.subnet, f.net.root.key, []canisterRange{{last.to, last.from}}, nil, "time"))
+		}),
+		// The signature holds, but clients in use insist on the time.
+		onPage("delegation without its time", causes(verify.CauseDelegation), func(f *forgery) {
+			f.page.cert = f.delegated(forgedDelegation(f.subnet, f.net.root.key, f.subnet.ranges, nil))
 		}),
 		onPage("delegation by a stranger", causes(verify.CauseSignature), func(f *forgery) {
-			f.page.cert = f.delegated(forgedDelegation(f.subnet, newBLSKey(seedFor(f.net.opts.Seed, "stranger")), f.subnet.ranges, nil))
+			f.page.cert = f.delegated(forgedDelegation(f.subnet, newBLSKey(seedFor(f.net.opts.Seed, "stranger")), f.subnet.ranges, nil, "time"))
 		}),
 		onPage("delegation within a delegation", causes(verify.CauseDelegation, verify.CauseMalformed), func(f *forgery) {
 			s := f.stranger()
-			f.page.cert = f.delegated(forgedDelegation(f.subnet, s.key, f.subnet.ranges, s.vouched.flat))
+			f.page.cert = f.delegated(forgedDelegation(f.subnet, s.key, f.subnet.ranges, s.vouched.flat, "time"))
 		}),
 		onPage("delegation left out", causes(verify.CauseSignature), func(f *forgery) { f.page.cert = f.delegated(nil) }),
 	}
