@@ -9,8 +9,8 @@ type skipFrame struct {
 }
 
 // skip passes over one value of any type. It keeps its own stack, at most maxCandidDepth levels deep, and visits at
-// most one value per byte of the message and candidFuel more: a record that contains itself, or a vector of a
-// billion nulls, is an error after microseconds.
+// most one value per byte of the message, maxCandidSkips, and candidFuel more: a record that contains itself, or a vector
+// of a billion bools, is an error within a few milliseconds.
 func (r *candidReader) skip(ref int32) error {
 	var stack [maxCandidDepth]skipFrame
 	depth := 0
@@ -51,7 +51,7 @@ func (r *candidReader) skip(ref int32) error {
 func (r *candidReader) skipOne(ref int32) (skipFrame, error) {
 	var none skipFrame
 	if r.fuel--; r.fuel < 0 {
-		return none, candidError("more values than the message has bytes")
+		return none, candidError("more values than the limit or the input allow")
 	}
 	if ref < 0 {
 		return none, r.skipPrimitive(ref)
@@ -109,7 +109,7 @@ func (r *candidReader) skipVec(elem int32) (skipFrame, error) {
 		return skipFrame{}, nil
 	}
 	if n > uint64(r.fuel) {
-		return skipFrame{}, candidError("more values than the message has bytes")
+		return skipFrame{}, candidError("more values than the limit or the input allow")
 	}
 	return skipFrame{elem: elem, left: n}, nil
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"strings"
@@ -288,6 +289,28 @@ func TestSkipEveryType(t *testing.T) {
 	zero := unhex(t, "4449444c 04 6c01ef9999fe0978 6d7f 6c00 6d02 04 00 01 70 03"+"2a00000000000000"+"ffffffff0f"+"03")
 	if got, err := DecodePollArg(zero); got != 42 || err != nil { // four billion nulls take no time
 		t.Errorf("vec null and vec record {}: got %d, %v", got, err)
+	}
+}
+
+// What is skipped has a bound of its own, in a message of any size.
+func TestSkipBounds(t *testing.T) {
+	for _, tc := range []struct {
+		name, elem string
+		values     int
+		ok         bool
+	}{
+		{"bools", "7e", maxCandidSkips, true},
+		{"bools, too many", "7e", maxCandidSkips + candidFuel + 1, false},
+		{"options, too many", "02", maxCandidSkips + candidFuel + 1, false},
+		{"bytes, as many as you like", "7b", 3 << 20, true},
+	} {
+		// (record {nonce: nat64}, vec elem), where type 2 is opt null
+		arg := unhex(t, "4449444c 03 6c01ef9999fe0978 6d"+tc.elem+"6e7f 020001"+"2a00000000000000")
+		arg = append(binary.AppendUvarint(arg, uint64(tc.values)), make([]byte, tc.values)...)
+		got, err := DecodePollArg(arg)
+		if tc.ok && (got != 42 || err != nil) || !tc.ok && !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: got %d, %v", tc.name, got, err)
+		}
 	}
 }
 

@@ -51,6 +51,10 @@ const (
 	// candidFuel is the number of values that may be skipped on top of one per input byte: values of some types take
 	// no bytes, so a length alone does not bound the work.
 	candidFuel = 4096
+	// maxCandidSkips bounds the number per input byte. To pass over a value takes some 30 ns, so a reply of 3 MiB full of
+	// bools could otherwise keep a processor busy for a tenth of a second. Blobs and numbers of fixed width are passed
+	// over as wholes.
+	maxCandidSkips = 1 << 16
 )
 
 // candidType is one entry of a type table: kind is an opcode; ref is the element type of opt and vec, or the first
@@ -106,7 +110,7 @@ func (r *candidReader) close() {
 
 func (r *candidReader) open(message []byte) error {
 	r.rest, r.types, r.fields, r.nargs = message, r.types[:0], r.fields[:0], 0
-	r.fuel = len(message) + candidFuel
+	r.fuel = min(len(message), maxCandidSkips) + candidFuel
 	if len(message) < 4 || string(message[:4]) != "DIDL" {
 		return candidError("no DIDL header")
 	}
