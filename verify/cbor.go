@@ -12,6 +12,9 @@ import (
 const (
 	// maxCBORDepth bounds the nesting of values that are skipped or passed on whole, such as a certificate's tree.
 	maxCBORDepth = MaxTreeDepth
+	// maxCBORValues bounds the number of values in one that is skipped or passed on whole. A value takes a byte or more,
+	// and a few nanoseconds each time it is passed over; the largest tree that is accepted has 200,000.
+	maxCBORValues = 1 << 18
 	// maxCBORKeys bounds the entries of a map with text keys. The largest of our maps, a request's content, has ten.
 	maxCBORKeys = 32
 )
@@ -41,6 +44,7 @@ var (
 	errCBORType       = fmt.Errorf("%w: cbor value of another type than expected", ErrMalformed)
 	errCBORIndefinite = fmt.Errorf("%w: cbor of indefinite or reserved length", ErrMalformed)
 	errCBORDepth      = fmt.Errorf("%w: cbor nested deeper than %d levels", ErrMalformed, maxCBORDepth)
+	errCBORValues     = fmt.Errorf("%w: cbor value of more than %d parts", ErrMalformed, maxCBORValues)
 	errCBORKeys       = fmt.Errorf("%w: cbor map of more than %d entries", ErrMalformed, maxCBORKeys)
 	errCBORDuplicate  = fmt.Errorf("%w: duplicate key in a cbor map", ErrMalformed)
 	errCBORUTF8       = fmt.Errorf("%w: cbor text is not utf-8", ErrMalformed)
@@ -227,10 +231,12 @@ func (c *cborReader) principal() Principal {
 	return p
 }
 
-// skip reads one value of any type and drops it. Nesting is bounded by maxCBORDepth.
+// skip reads one value of any type and drops it. Nesting is bounded by maxCBORDepth, the number of values in it by
+// maxCBORValues.
 func (c *cborReader) skip() {
 	var left [maxCBORDepth + 1]uint64 // values still to come, per open level
 	left[0] = 1
+	values := 0
 	for depth := 0; ; {
 		for left[depth] == 0 {
 			if depth == 0 {
@@ -239,6 +245,10 @@ func (c *cborReader) skip() {
 			depth--
 		}
 		left[depth]--
+		if values++; values > maxCBORValues {
+			c.fail(errCBORValues)
+			return
+		}
 		major, arg := c.head()
 		if c.err != nil {
 			return
@@ -289,7 +299,12 @@ func (c *cborReader) raw() []byte {
 // lengths in their shortest form, and no tags. It consumes nothing. Heads follow each other whatever the nesting, so it
 // need not know what belongs to what.
 func (c *cborReader) checkPlain() {
-	for all := (cborReader{buf: c.buf}); all.more(); {
+	all := cborReader{buf: c.buf}
+	for values := 0; all.more(); values++ {
+		if values == maxCBORValues {
+			c.fail(errCBORValues)
+			return
+		}
 		before := len(all.buf)
 		major, arg := all.head()
 		used := before - len(all.buf)

@@ -129,6 +129,47 @@ func TestCBORSkipDepth(t *testing.T) {
 	}
 }
 
+func TestCBORSkipValues(t *testing.T) {
+	list := func(n int) []byte { return append(appendCBORHead(nil, cborArray, uint64(n)), make([]byte, n)...) }
+	for _, tc := range []struct {
+		in   []byte
+		want error
+	}{
+		{list(maxCBORValues - 1), nil},
+		{list(maxCBORValues), errCBORValues},
+		{append([]byte{0x82}, append(list(maxCBORValues/2), list(maxCBORValues/2)...)...), errCBORValues},
+		{appendCBORBytes(nil, make([]byte, 2*maxCBORValues)), nil},
+	} {
+		c := cborReader{buf: tc.in}
+		c.skip()
+		if err := c.done(); err != tc.want {
+			t.Errorf("%d bytes: got %v, want %v", len(tc.in), err, tc.want)
+		}
+		c = cborReader{buf: tc.in}
+		if c.checkPlain(); c.err != tc.want {
+			t.Errorf("%d bytes, plain: got %v, want %v", len(tc.in), c.err, tc.want)
+		}
+	}
+	// The largest tree that is parsed can be passed on in a certificate.
+	var tree []byte
+	var full func(n int)
+	full = func(n int) {
+		if n == 1 {
+			tree = append(tree, 0x81, treeEmpty)
+			return
+		}
+		tree = append(tree, 0x83, treeFork)
+		full(n / 2)
+		full(n / 2)
+	}
+	full(MaxTreeNodes / 2)
+	c := cborReader{buf: tree}
+	c.skip()
+	if err := c.done(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCBORAppend(t *testing.T) {
 	enc, err := cbor.CanonicalEncOptions().EncMode()
 	if err != nil {
