@@ -20,7 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules of an ordinary Caddy
 
-	_ "github.com/icws-gateway/caddy-icws/caddymodule" // and ours
+	"github.com/icws-gateway/caddy-icws/caddymodule"
 )
 
 // options are what every site here wants: an admin endpoint only where asked
@@ -91,7 +91,17 @@ func Run(ctx context.Context, o Options) (rootCert string, err error) {
 }
 
 // Stop drains the sessions and ends the site.
-func Stop() error { return caddy.Stop() }
+func Stop() error {
+	if err := caddy.Stop(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := caddymodule.WaitDrained(ctx); err != nil {
+		return fmt.Errorf("draining the sessions: %w", err)
+	}
+	return nil
+}
 
 // answers waits until a TLS handshake with the site succeeds. Caddy obtains
 // certificates in the background, its own included.
