@@ -37,8 +37,8 @@ https://localhost:{port} {
 `
 
 // start runs Caddy in this process, as the caddy command does with this Caddyfile. Its storage is in dir.
-func (d *demo) start(dir string) (err error) {
-	d.rootCert, err = site.Run(context.Background(), site.Options{Dir: dir, Port: d.port, Caddyfile: strings.NewReplacer(
+func (d *demo) start(ctx context.Context, dir string) (err error) {
+	d.rootCert, err = site.Run(ctx, site.Options{Dir: dir, Port: d.port, Caddyfile: strings.NewReplacer(
 		"{port}", strconv.Itoa(d.port),
 		"{canister}", d.canister.String(),
 		"{network}", d.network,

@@ -62,7 +62,12 @@ func run(args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("making a directory for Caddy's storage: %w", err)
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	started := make(chan struct{})
 	caddy.OnExit(func(context.Context) {
+		cancel()
+		<-started
+		site.Stop() // there is something to stop only if this came in while it started
 		network.Close()
 		remove(dir)
 		fmt.Println("drained, bye")
@@ -74,7 +79,9 @@ func run(args []string) (err error) {
 	}()
 
 	d := &demo{port: listen, canister: canister, network: networkURL, rootKey: network.RootKey()}
-	if err := d.start(dir); err != nil {
+	err = d.start(ctx, dir)
+	close(started)
+	if err != nil {
 		return err
 	}
 	d.explain()

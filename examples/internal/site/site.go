@@ -103,8 +103,10 @@ func Stop() error {
 	return nil
 }
 
-// answers waits until a TLS handshake with the site succeeds. Caddy obtains
-// certificates in the background, its own included.
+// answers waits until TLS handshakes with the site succeed, several in a row.
+// Caddy obtains certificates in the background, its own included. Another
+// process that came to listen on the same port at the same moment, unseen by
+// ClaimPort, shows by a certificate of another authority.
 func answers(ctx context.Context, rootCert string, port int) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -117,10 +119,15 @@ func answers(ctx context.Context, rootCert string, port int) error {
 		return fmt.Errorf("%s holds no certificate", rootCert)
 	}
 	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "localhost"}}
-	for {
+	for row := 0; row < 20; { // the system chooses for each: one in a million looks well by chance
 		conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
-			return conn.Close()
+			conn.Close()
+			row++
+			continue
+		}
+		if stranger := new(x509.UnknownAuthorityError); errors.As(err, stranger) {
+			return fmt.Errorf("port %d is shared with another process (%w): stop that, or choose another port with -port", port, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -128,6 +135,7 @@ func answers(ctx context.Context, rootCert string, port int) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	return nil
 }
 
 // ClaimPort returns port if nothing listens there on loopback, and a free port
