@@ -58,6 +58,20 @@ func (r *registry) snapshot() []*pooled {
 	return slices.Clone(r.all)
 }
 
+// WaitDrained waits until no gateway is left in this process, or until ctx ends and then returns its error. A program that
+// embeds Caddy calls it between caddy.Stop and its own end: caddy.Stop only begins the drains, because a reload must not wait
+// for them. Caddy's own exit, by a signal or over the admin endpoint, waits without being asked. Safe for concurrent use.
+func WaitDrained(ctx context.Context) error {
+	for _, p := range live.snapshot() {
+		select {
+		case <-p.ended:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 func init() {
 	// The process does not end before the drains do, which run side by side, each bounded by its own drain_timeout.
 	caddy.OnExit(func(context.Context) {

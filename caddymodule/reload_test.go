@@ -177,7 +177,7 @@ func TestReload(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
-	start := func(n, port, canister int) []*chatter {
+	startAt := func(n int, url string, canister int) []*chatter {
 		all := make([]*chatter, n)
 		var opening sync.WaitGroup
 		slots := make(chan struct{}, 16)
@@ -185,7 +185,7 @@ func TestReload(t *testing.T) {
 			opening.Go(func() {
 				slots <- struct{}{}
 				defer func() { <-slots }()
-				all[i] = &chatter{Client: w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), canister)}
+				all[i] = &chatter{Client: w.open(t, url, canister)}
 			})
 		}
 		opening.Wait()
@@ -206,8 +206,12 @@ func TestReload(t *testing.T) {
 		}
 		return all
 	}
+	start := func(n, port, canister int) []*chatter {
+		return startAt(n, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), canister)
+	}
 	staying := start(clients-leaving, stay, 0)
 	going := start(leaving, change, 1)
+	untouched := startAt(10, w.control(t, 0), 0)
 
 	time.Sleep(1500 * time.Millisecond)
 	calm := slowest(staying)
@@ -288,10 +292,11 @@ func TestReload(t *testing.T) {
 	if generation != 21 {
 		t.Errorf("%d configurations, want the first and 20 more", generation)
 	}
-	stressed := slowest(staying)
-	t.Logf("slowest echo: %s in calm, %s through the reloads", calm, stressed)
-	if stressed > 2*calm+2*time.Second {
-		t.Errorf("an echo took %s, in calm %s", stressed, calm)
+	// What the machine does beside this test delays the clients of the other gateway as well.
+	stressed, elsewhere := slowest(staying), slowest(untouched)
+	t.Logf("slowest echo: %s in calm, %s through the reloads, %s at a gateway without reloads", calm, stressed, elsewhere)
+	if stressed > 2*max(calm, elsewhere)+2*time.Second {
+		t.Errorf("an echo took %s, in calm %s, at a gateway without reloads %s", stressed, calm, elsewhere)
 	}
 	for _, c := range staying {
 		if err := c.Err(); err != nil {
@@ -414,13 +419,11 @@ func grep(text, part string) string {
 // eventually waits until f holds.
 func eventually(t testing.TB, what string, f func() bool) {
 	t.Helper()
-	for range 500 {
-		if f() {
-			return
+	for end := time.Now().Add(30 * time.Second); !f(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
 		}
-		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("waited in vain for %s", what)
 }
 
 // TestOpeningsDuringReloads opens sessions all the time while configurations change: no opening that reaches a handler, of

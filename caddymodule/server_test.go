@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -65,12 +66,10 @@ func mustLoad(t testing.TB, caddyfile string) {
 // waitDrained waits until no gateway is left.
 func waitDrained(t testing.TB) {
 	t.Helper()
-	for _, p := range live.snapshot() {
-		select {
-		case <-p.ended:
-		case <-time.After(20 * time.Second):
-			t.Error("a gateway has not ended")
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := WaitDrained(ctx); err != nil {
+		t.Errorf("a gateway has not ended: %v", err)
 	}
 }
 

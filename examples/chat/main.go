@@ -30,14 +30,18 @@ import (
 
 func main() {
 	var o options
-	flag.IntVar(&o.port, "port", 8443, "port of https://localhost")
+	flag.IntVar(&o.port, "port", 8443, "port of https://localhost; 0 finds a free one")
 	flag.StringVar(&o.web, "web", "examples/chat/web", "directory of the page")
 	flag.StringVar(&o.canister, "canister", "", "a compiled canister to run instead of the built-in one")
 	flag.DurationVar(&o.latency, "latency", time.Second, "time that the network takes for an update; mainnet takes 1 to 2 s")
 	flag.StringVar(&o.data, "data", "", "directory for keys and certificates (default: one that is removed at the end)")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "chat: unexpected argument %q: there are flags only, see -help\n", flag.Arg(0))
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // a second interrupt does not wait for the drain
 	if err := run(ctx, o, func(url, rootCert string) {
 		fmt.Printf("The chat is at %s (open it twice).\n", url)
 		fmt.Printf("Trust %s to be spared the browser's warning. Ctrl-C ends.\n", rootCert)
@@ -58,6 +62,9 @@ type options struct {
 // run serves until ctx ends. ready is told the address of the page and the path
 // of the root certificate once both can be used.
 func run(ctx context.Context, o options, ready func(url, rootCert string)) (err error) {
+	if o.port, err = site.ClaimPort(o.port); err != nil {
+		return err
+	}
 	dist, err := bundle(ctx, o.web)
 	if err != nil {
 		return err
@@ -145,7 +152,7 @@ func (o *options) load() (localnet.Canister, error) {
 }
 
 // bundle returns the directory of the bundled page and bundles it when it is
-// not there yet.
+// not there yet, or older than what it is made of.
 func bundle(ctx context.Context, web string) (dist string, err error) {
 	if web, err = filepath.Abs(web); err != nil {
 		return "", err
@@ -154,16 +161,31 @@ func bundle(ctx context.Context, web string) (dist string, err error) {
 		return "", fmt.Errorf("looking for the page: %w: run this in the root of the repository, or set -web", err)
 	}
 	dist = filepath.Join(web, "dist")
-	if _, err := os.Stat(filepath.Join(dist, "chat.js")); err == nil {
+	if done, err := os.Stat(filepath.Join(dist, "chat.js")); err == nil && !changedSince(web, done.ModTime()) {
 		return dist, nil
 	}
 	for _, args := range [][]string{{"ci", "--no-fund", "--no-audit"}, {"run", "build"}} {
 		fmt.Println("npm", args[0], "...")
 		cmd := exec.CommandContext(ctx, "npm", args...)
 		cmd.Dir, cmd.Stdout, cmd.Stderr = web, os.Stderr, os.Stderr
-		if err := cmd.Run(); err != nil {
+		if err := cmd.Run(); ctx.Err() != nil {
+			return "", errors.New("interrupted while npm bundled the page")
+		} else if err != nil {
 			return "", fmt.Errorf("bundling the page with npm %s: %w: Node.js 20 or newer is needed", args[0], err)
 		}
 	}
 	return dist, nil
+}
+
+// changedSince tells whether something that the page is made of is newer than t.
+func changedSince(web string, t time.Time) bool {
+	for _, pattern := range []string{"src/*", "build.mjs", "package-lock.json"} {
+		files, _ := filepath.Glob(filepath.Join(web, pattern)) // the patterns are well formed
+		for _, file := range files {
+			if info, err := os.Stat(file); err == nil && info.ModTime().After(t) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -90,6 +90,7 @@ type storm struct {
 
 	mu     sync.Mutex // guards random and the rest
 	random *rand.Rand
+	spell  int       // counts the changes of the weather
 	lastUp time.Time // when the last upgrade began
 }
 
@@ -104,7 +105,6 @@ func (c *storm) regimes() []regime {
 	millis := func(r *rand.Rand, most int) time.Duration { return time.Duration(r.IntN(most)) * time.Millisecond }
 	chance := func(r *rand.Rand, percent int) bool { return r.IntN(100) < percent }
 	nodes := c.world.nodes
-	down := 0
 	flaky := func(r *rand.Rand, _ *localnet.Request) (f localnet.Fault) {
 		switch n := r.IntN(100); {
 		case n < 8:
@@ -153,7 +153,7 @@ func (c *storm) regimes() []regime {
 		{"lying", lying},
 		{"lagging", lagging},
 		{"node", func(_ *rand.Rand, q *localnet.Request) localnet.Fault {
-			return localnet.Fault{Drop: q.Boundary == nodes[down%len(nodes)]}
+			return localnet.Fault{Drop: q.Boundary == nodes[c.spell%len(nodes)]}
 		}},
 		{"mixed", func(r *rand.Rand, q *localnet.Request) localnet.Fault {
 			kinds := []func(*rand.Rand, *localnet.Request) localnet.Fault{flaky, slow, lying, lagging}
@@ -206,6 +206,9 @@ func (c *storm) blow(ctx context.Context, total time.Duration, count int) {
 			length = min(spell, 5*time.Second)
 		}
 		fmt.Fprintf(c.progress, "        weather: %s for %s\n", kind.name, length.Round(time.Millisecond))
+		c.mu.Lock()
+		c.spell = i
+		c.mu.Unlock()
 		c.world.network.SetFaults(func(q *localnet.Request) localnet.Fault {
 			c.mu.Lock()
 			f := kind.fault(c.random, q)

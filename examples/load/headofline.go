@@ -33,13 +33,15 @@ func headOfLine(ctx context.Context, s *settings, progress io.Writer) (*report, 
 		return nil, err
 	}
 	h := &hall{world: w, fleet: newFleet(w.target(), s.plan()), settings: s}
-	r, err := h.run(ctx, progress)
-	closeErr := w.close()
-	if err != nil {
-		return nil, err
+	started := time.Now()
+	r, unfinished := h.run(ctx, progress)
+	if unfinished != nil {
+		r = h.fleet.stats.report(s.mode, time.Since(started))
+		r.Seed, r.Clients = s.seed, s.clients
+		r.violate("the comparison is not finished: %v", unfinished)
 	}
-	if closeErr != nil {
-		return nil, closeErr
+	if err := w.close(); err != nil {
+		return nil, err
 	}
 	r.Before, r.After = before, settle(before.Goroutines)
 	if r.After.Goroutines > before.Goroutines {

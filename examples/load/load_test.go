@@ -78,6 +78,17 @@ func TestHeadOfLine(t *testing.T) {
 	}
 }
 
+// What comes in between is a failure of the run and not of who called it, and the report says what it was.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(500*time.Millisecond, cancel)
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, []string{"headofline", "-clients", "4", "-stalled", "1", "-opens", "0", "-duration", "1m", "-latency", "10ms", "-progress", "0"}, &stdout, &stderr)
+	if code != 1 || !strings.Contains(stdout.String(), "not finished") {
+		t.Errorf("exit code %d\n%s\n%s", code, &stderr, &stdout)
+	}
+}
+
 // botch is an echo that does something wrong with the third message of each session.
 type botch struct {
 	localnet.NoCallbacks
@@ -172,9 +183,37 @@ func TestChaosJudge(t *testing.T) {
 	}
 }
 
+// The node that is lost is another one each time, whatever the other kinds of weather are.
+func TestNodesTakeTurns(t *testing.T) {
+	c := &storm{world: &world{nodes: []string{"a", "b", "c"}}}
+	for _, list := range []string{"all", "node"} {
+		kinds, err := c.pick(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := map[string]bool{}
+		for c.spell = range 3 * len(kinds) {
+			if kind := kinds[c.spell%len(kinds)]; kind.name == "node" {
+				for _, node := range c.world.nodes {
+					if kind.fault(nil, &localnet.Request{Boundary: node}).Drop {
+						lost[node] = true
+					}
+				}
+			}
+		}
+		if len(lost) != 3 {
+			t.Errorf("%s: only %v were lost", list, lost)
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{"nonsense"}, {"-clients", "0"}, {"-window", "0"}, {"-rate", "-1"}, {"-duration", "0s"}, {"-size", "9999999"}, {"run", "surplus"},
+		{"-rate", "NaN"}, {"-rate", "Inf"}, {"-rate", "1e12"}, {"-rate", "1e-12"}, {"-churn", "1e-12"}, {"-churn", "-1"}, {"-opens", "-1"},
+		{"-opens", "NaN"}, {"headofline", "-rate", "1e12"}, {"headofline", "-stalled", "-1"}, {"-size", "23"}, {"-latency", "-1s"},
+		{"-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"}, {"-root-key", "00"}, {"-ca", "x"}, {"-origin", "https://example.com"},
+		{"-url", "https://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"}, {"-url", "localhost:1", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"},
 		{"-url", "ws://localhost:1/"}, {"chaos", "-url", "ws://localhost:1/", "-canister", "aaaaa-aa"},
 		{"chaos", "-weather", "sunny"}, {"headofline", "-clients", "5", "-stalled", "5"},
 		{"-url", "ws://localhost:1/", "-canister", "not a principal"},

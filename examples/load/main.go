@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"strings"
@@ -22,7 +23,7 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	context.AfterFunc(ctx, stop) // the first interrupt ends the run with a report, a second one the process
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -130,10 +131,16 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("unexpected argument %q: flags follow the mode", fs.Arg(0))
 	case s.clients < 1:
 		return nil, fmt.Errorf("-clients %d: must be at least 1", s.clients)
-	case s.rate < 0 || s.churn < 0 || s.opens < 0:
-		return nil, errors.New("-rate, -churn and -opens must not be negative")
+	case !perSecond(s.rate):
+		return nil, fmt.Errorf("-rate %v: must be 0 or from %g to %g", s.rate, leastPerSecond, mostPerSecond)
+	case !perSecond(s.churn):
+		return nil, fmt.Errorf("-churn %v: must be 0 or from %g to %g", s.churn, leastPerSecond, mostPerSecond)
+	case !perSecond(s.opens):
+		return nil, fmt.Errorf("-opens %v: must be 0 or from %g to %g", s.opens, leastPerSecond, mostPerSecond)
 	case s.window < 1:
 		return nil, fmt.Errorf("-window %d: must be at least 1", s.window)
+	case s.size < payloadHead:
+		return nil, fmt.Errorf("-size %d: must be at least %d, for the numbers that every message carries", s.size, payloadHead)
 	case s.size > 1<<20:
 		return nil, fmt.Errorf("-size %d: must be at most 1 MiB, the network accepts 2 MiB with everything around", s.size)
 	case s.duration <= 0:
@@ -142,16 +149,26 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("%s needs the embedded network: leave out -url", mode)
 	case s.url != "" && s.canister == "":
 		return nil, errors.New("-url without -canister: name the canister to talk to")
+	case s.url == "" && s.canister+s.root+s.ca+s.origin != "":
+		return nil, errors.New("-canister, -root-key, -ca and -origin are for a gateway elsewhere: name it with -url")
 	case s.upgrades < 0:
 		return nil, fmt.Errorf("-upgrades %d: must not be negative", s.upgrades)
-	case s.stalled >= s.clients:
-		return nil, fmt.Errorf("-stalled %d: must be less than -clients (%d)", s.stalled, s.clients)
+	case s.stalled < 0 || s.stalled >= s.clients:
+		return nil, fmt.Errorf("-stalled %d: must be from 0 to less than -clients (%d)", s.stalled, s.clients)
 	}
 	return &s, nil
 }
 
+// What flags that count per second may be, besides 0: periods that a duration holds and a timer can keep.
+const leastPerSecond, mostPerSecond = 1e-6, 1e6
+
+func perSecond(n float64) bool { return n == 0 || n >= leastPerSecond && n <= mostPerSecond }
+
 // remote is the target that the flags name.
 func (s *settings) remote() (target, error) {
+	if u, err := url.Parse(s.url); err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" {
+		return target{}, fmt.Errorf("-url %q: must begin with ws:// or wss:// and name a host", s.url)
+	}
 	canister, err := verify.ParsePrincipal(s.canister)
 	if err != nil {
 		return target{}, fmt.Errorf("-canister: %w", err)

@@ -58,3 +58,35 @@ func appendLEB(dst []byte, n uint64) []byte {
 	}
 	return append(dst, byte(n))
 }
+
+// moreItems tells whether b holds more than limit CBOR items (RFC 8949 section
+// 3), nested ones included. What comes after a malformed head does not count:
+// the decoder refuses it.
+func moreItems(b []byte, limit int) bool {
+	for n := 0; len(b) > 0; {
+		if n++; n > limit {
+			return true
+		}
+		major, info := b[0]>>5, b[0]&31
+		b = b[1:]
+		arg := uint64(info)
+		if info >= 24 && info < 28 {
+			size := 1 << (info - 24)
+			if len(b) < size {
+				return false
+			}
+			arg = 0
+			for _, c := range b[:size] {
+				arg = arg<<8 | uint64(c)
+			}
+			b = b[size:]
+		}
+		if (major<<5 == majorBytes || major<<5 == majorText) && info < 28 {
+			if arg > uint64(len(b)) {
+				return false
+			}
+			b = b[arg:]
+		}
+	}
+	return false
+}

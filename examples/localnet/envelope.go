@@ -18,6 +18,10 @@ const (
 	maxNonce       = 32
 	maxPaths       = 1000
 	maxLabels      = 127
+
+	// maxItems is more than an envelope within the limits above can have. Each
+	// item costs a decoder up to a hundred times its bytes.
+	maxItems = maxPaths*(maxLabels+1) + maxDelegations*(maxTargets+16) + 100
 )
 
 // envelopeMode is strict where agent-go's defaults are lax: no duplicate keys,
@@ -74,6 +78,9 @@ type signedDelegation struct {
 // parseEnvelope decodes an envelope and computes its request id. It checks
 // shapes only; see validate.
 func parseEnvelope(body []byte) (*request, error) {
+	if moreItems(body, maxItems) {
+		return nil, refuse("Could not parse body as CBOR: more than %d items", maxItems)
+	}
 	var m map[string]any
 	if err := envelopeMode.Unmarshal(body, &m); err != nil {
 		return nil, refuse("Could not parse body as CBOR: %v", err)

@@ -14,6 +14,7 @@ import (
 	"encoding/binary"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -414,5 +415,42 @@ func TestWebAuthn(t *testing.T) {
 				t.Errorf("short key: %d", got)
 			}
 		})
+	}
+}
+
+// Small items are what makes a decoder take a hundred times the bytes that it is sent.
+func TestManyItems(t *testing.T) {
+	n := newNetwork(t, Options{})
+	id := n.Install(NewCDK(CDKOptions{}))
+	list := append([]byte{0x99, 2000 >> 8, 2000 & 0xff}, bytes.Repeat([]byte("\xa1\x60\x01"), 2000)...)
+	for name, body := range map[string][]byte{
+		"in lists": append([]byte("\xd9\xd9\xf7\xa1\x67content\x99\x02\x00"), bytes.Repeat(list, 512)...),
+		"in a row": bytes.Repeat([]byte{0xa0}, maxBody),
+	} {
+		for _, endpoint := range []string{"call", "query", "read_state"} {
+			r := post(t, n, canisterPath("v3", id, endpoint), body)
+			if r.status != http.StatusBadRequest || !strings.Contains(string(r.body), "items") {
+				t.Errorf("%s, %s: %d %s", name, endpoint, r.status, r.body)
+			}
+		}
+	}
+	// As many as may be.
+	path := slices.Repeat([][]byte{{}}, maxLabels)
+	paths := make([][][]byte, maxPaths)
+	for i := range paths {
+		paths[i] = path
+	}
+	r, err := parseEnvelope(envelope(t, readStateContent(n, nil, paths...), nil, nil))
+	if err != nil || len(r.paths) != maxPaths {
+		t.Error(err)
+	}
+	// Lengths that are not there, and heads that are cut short, are the decoder's affair.
+	for _, b := range []string{"\x5b\xff\xff\xff\xff\xff\xff\xff\xff", "\x78", "\x19\x01", "\x5f\x41x\xff", "\x42x"} {
+		if moreItems([]byte(b), 5) {
+			t.Errorf("%x has more than 5 items", b)
+		}
+	}
+	if !moreItems([]byte("\x82\x41x\x19\x01\x00"), 2) || moreItems([]byte("\x82\x41x\x19\x01\x00"), 3) {
+		t.Error("three items are miscounted")
 	}
 }

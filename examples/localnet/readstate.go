@@ -1,6 +1,7 @@
 package localnet
 
 import (
+	"fmt"
 	"net/http"
 
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -31,54 +32,96 @@ func (n *Network) readState(s *subnet, rt route, req *request) *answer {
 
 func firstOf(s *subnet) verify.Principal { return s.ranges[0].from }
 
-// mayRead refuses paths that nobody, or not this sender, may read.
+// mayRead refuses paths that nobody, or not this sender, may read. It knows the
+// paths of the interface specification, section "Paths", and answers others as
+// replicas do.
 func (s *subnet) mayRead(rt route, req *request) *answer {
-	invalid := textAnswer(http.StatusNotFound, "", "Invalid path requested.")
 	var asked *[32]byte // a certificate tells of one request at most
 	for _, path := range req.paths {
-		if len(path) == 0 {
-			return invalid
+		if denied := s.mayReadPath(rt, path); denied != nil {
+			return denied
 		}
-		switch string(path[0]) {
-		case "time":
-			if len(path) != 1 {
-				return invalid
-			}
-		case "subnet", "canister_ranges":
-		case "canister":
-			if rt.subnet || len(path) < 3 || string(path[1]) != string(rt.canister.AppendBytes(nil)) ||
-				string(path[2]) != "module_hash" && string(path[2]) != "controllers" && string(path[2]) != "metadata" {
-				return invalid
-			}
-		case "request_status":
-			if rt.subnet || len(path) < 2 || len(path[1]) != 32 {
-				return invalid
-			}
-			id := [32]byte(path[1])
-			if asked != nil && *asked != id {
-				return textAnswer(http.StatusBadRequest, "", "Can only request a single request ID in request_status paths.")
-			}
-			asked = &id
-			if denied := s.maySee(id, rt, req.sender); denied != nil {
-				return denied
-			}
-		default:
-			return invalid
+		if string(path[0]) != "request_status" {
+			continue
+		}
+		if len(path[1]) != 32 {
+			return textAnswer(http.StatusBadRequest, "", "Invalid request id in paths. Maybe the request ID is not of 32 bytes in length?!")
+		}
+		id := [32]byte(path[1])
+		if asked != nil && *asked != id {
+			return textAnswer(http.StatusBadRequest, "", fmt.Sprintf("More than one non-unique request ID exists in request_status paths: 0x%x and 0x%x.", *asked, id))
+		}
+		asked = &id
+		if denied := s.maySee(id, rt, req); denied != nil {
+			return denied
 		}
 	}
 	return nil
 }
 
-// maySee tells whether sender may learn about a request: only who sent it may.
-func (s *subnet) maySee(id [32]byte, rt route, sender verify.Principal) *answer {
+// mayReadPath refuses a path that nobody may read at this endpoint.
+func (s *subnet) mayReadPath(rt route, path [][]byte) *answer {
+	invalid := textAnswer(http.StatusNotFound, "", "Invalid path requested.")
+	part := func(i int) string { // no label of the specification is empty
+		if i >= len(path) {
+			return ""
+		}
+		return string(path[i])
+	}
+	known := false
+	switch part(0) {
+	case "time":
+		known = len(path) == 1
+	case "subnet":
+		switch part(2) {
+		case "":
+			known = len(path) <= 2
+		case "public_key", "type":
+			known = len(path) == 3
+		case "node":
+			known = len(path) <= 4 || len(path) == 5 && part(4) == "public_key"
+		case "canister_ranges": // the flat layout is on its way out
+			known = len(path) == 3 && (rt.version == "v2" || part(1) == string(s.net.root.id.Bytes()))
+		}
+	case "canister_ranges":
+		known = rt.subnet && len(path) == 2
+	case "canister":
+		switch part(2) {
+		case "controllers", "module_hash":
+			known = !rt.subnet && len(path) == 3
+		case "metadata":
+			known = !rt.subnet && len(path) == 4
+		}
+		if known && part(1) != string(rt.canister.Bytes()) {
+			return textAnswer(http.StatusBadRequest, "", fmt.Sprintf("Effective principal id in URL %s does not match requested principal id: 0x%x.", rt.canister, path[1]))
+		}
+	case "request_status":
+		switch part(2) {
+		case "":
+			known = !rt.subnet && len(path) == 2
+		case "status", "reply", "reject_code", "reject_message", "error_code":
+			known = !rt.subnet && len(path) == 3
+		}
+	}
+	if !known {
+		return invalid
+	}
+	return nil
+}
+
+// maySee tells whether the sender may learn about a request: only who sent it
+// may, by delegations that reach as far as the request went.
+func (s *subnet) maySee(id [32]byte, rt route, req *request) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	in := s.requests[id]
 	switch {
 	case in == nil:
 		return nil
-	case in.caller != sender:
+	case in.caller != req.sender:
 		return textAnswer(http.StatusForbidden, "", "The user tries to access Request ID not signed by the caller.")
+	case !req.targets(in.slot.id):
+		return textAnswer(http.StatusForbidden, "", "The user tries to access request IDs for canisters not belonging to sender delegation targets.")
 	case in.slot.id != rt.canister:
 		return textAnswer(http.StatusForbidden, "", "The user tries to access Request ID not belonging to the effective canister id.")
 	}

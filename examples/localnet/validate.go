@@ -72,9 +72,6 @@ func (n *Network) followChain(r *request, now time.Time) ([]byte, error) {
 			return nil, refuse("Invalid delegation expiry: Specified sender delegation has expired:\nProvided expiry:    %s\nLocal replica time: %s",
 				time.Unix(0, int64(d.expiration)).UTC(), now.UTC())
 		}
-		if d.hasTargets && r.kind != "read_state" && !slices.Contains(d.targets, r.canister) {
-			return nil, refuse("Canister %s is not one of the delegation targets.", r.canister)
-		}
 		switch d.permissions {
 		case "", "all":
 		case "queries":
@@ -89,5 +86,15 @@ func (n *Network) followChain(r *request, now time.Time) ([]byte, error) {
 		}
 		key = d.pubkey
 	}
+	if r.kind != "read_state" && !r.targets(r.canister) { // read_state: see maySee
+		return nil, refuse("Canister %s is not one of the delegation targets.", r.canister)
+	}
 	return key, nil
+}
+
+// targets tells whether all delegations of the request allow for a canister.
+func (r *request) targets(canister verify.Principal) bool {
+	return !slices.ContainsFunc(r.chain, func(d signedDelegation) bool {
+		return d.hasTargets && !slices.Contains(d.targets, canister)
+	})
 }

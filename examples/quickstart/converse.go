@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
+	"crypto/tls"
 	"fmt"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -14,17 +13,16 @@ import (
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
-// converse opens a session and talks, and opens another when it ends, until the process ends. Caddy obtains its first
-// certificate while it already listens, so failures of the first seconds are not worth a word.
-func (s *site) converse(interval time.Duration) {
-	started := time.Now()
+// converse opens a session and talks, and opens another when it ends, until the process ends. It returns an error only
+// where trying again cannot help.
+func (d *demo) converse(interval time.Duration) error {
+	config, err := d.tls()
+	if err != nil {
+		return err
+	}
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		began := time.Now()
-		err := s.session(interval)
-		var refused net.Error
-		if !errors.As(err, &refused) || time.Since(started) > 10*time.Second {
-			fmt.Printf("-- %v\n", err)
-		}
+		fmt.Printf("-- %v\n", d.session(config, interval))
 		if caddy.Exiting() {
 			select {} // the exit functions end the process
 		}
@@ -36,16 +34,12 @@ func (s *site) converse(interval time.Duration) {
 }
 
 // session opens one session and talks until it ends.
-func (s *site) session(interval time.Duration) error {
-	config, err := s.tls()
-	if err != nil {
-		return err
-	}
+func (d *demo) session(config *tls.Config, interval time.Duration) error {
 	ctx := context.Background()
 	began := time.Now()
-	c, err := client.Dial(ctx, s.url(), client.Options{
-		Canister: s.canister,
-		RootKey:  s.rootKey,
+	c, err := client.Dial(ctx, d.url(), client.Options{
+		Canister: d.canister,
+		RootKey:  d.rootKey,
 		TLS:      config,
 	})
 	if err != nil {

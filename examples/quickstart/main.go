@@ -5,13 +5,12 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
 
@@ -19,6 +18,9 @@ func main() {
 	err := run(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return
+	}
+	if caddy.Exiting() {
+		select {} // interrupted while it started: Caddy ends the process
 	}
 	fmt.Fprintln(os.Stderr, "quickstart:", err)
 	os.Exit(1)
@@ -39,22 +41,14 @@ func run(args []string) (err error) {
 	if *interval <= 0 {
 		return fmt.Errorf("-interval %s: must be more than 0", *interval)
 	}
-	listen, err := claimPort(*port)
+	listen, err := site.ClaimPort(*port)
 	if err != nil {
 		return err
 	}
 
-	dir, err := os.MkdirTemp("", "icws-quickstart-")
-	if err != nil {
-		return fmt.Errorf("making a directory for Caddy's storage: %w", err)
-	}
-	clean := func() { os.RemoveAll(dir) }
-	defer func() {
-		if err != nil {
-			clean()
-		}
-	}()
-
+	// From here on a signal ends the process as it ends Caddy: sessions are drained, then what OnExit was given runs, last
+	// what was registered last; caddymodule was first.
+	caddy.TrapSignals()
 	network, err := localnet.New(localnet.Options{Latency: *latency})
 	if err != nil {
 		return err
@@ -64,30 +58,41 @@ func run(args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("starting the local network: %w", err)
 	}
-
-	s := &site{dir: dir, port: listen, canister: canister, network: networkURL, rootKey: network.RootKey()}
-	if err := s.start(); err != nil {
-		return err
+	dir, err := os.MkdirTemp("", "icws-quickstart-")
+	if err != nil {
+		return fmt.Errorf("making a directory for Caddy's storage: %w", err)
 	}
-	// What follows runs on exit after the gateway has drained: caddymodule registered its part before.
+	ctx, cancel := context.WithCancel(context.Background())
+	started := make(chan struct{})
 	caddy.OnExit(func(context.Context) {
+		cancel()
+		<-started
+		site.Stop() // there is something to stop only if this came in while it started
 		network.Close()
-		clean()
+		remove(dir)
 		fmt.Println("drained, bye")
 	})
-	caddy.TrapSignals()
-	s.explain()
-	s.converse(*interval)
-	return nil
+	defer func() {
+		if err != nil {
+			remove(dir)
+		}
+	}()
+
+	d := &demo{port: listen, canister: canister, network: networkURL, rootKey: network.RootKey()}
+	err = d.start(ctx, dir)
+	close(started)
+	if err != nil {
+		return err
+	}
+	d.explain()
+	return d.converse(*interval)
 }
 
-// claimPort checks that the port is free, because Caddy shares ports with other processes where the system lets it, and
-// two quickstarts would then answer each other's clients.
-func claimPort(port int) (int, error) {
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-	if err != nil {
-		return 0, fmt.Errorf("port %d is taken (%w): stop what listens there, or choose another with -port", port, err)
+// remove removes the directory of Caddy's storage. Where the process is interrupted while Caddy obtains its certificate,
+// that is still being written, so it looks again.
+func remove(dir string) {
+	for range 5 {
+		os.RemoveAll(dir)
+		time.Sleep(20 * time.Millisecond)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -85,18 +86,61 @@ func TestQuickstart(t *testing.T) {
 	if err != nil || !open || !greeting || pongs < 3 || !told || !drained {
 		t.Errorf("%v; opened %v, greeted %v, %d pongs, told to go %v, drained %v\n%s\n%s", err, open, greeting, pongs, told, drained, &output, &stderr)
 	}
+	nothingLeft(t, cmd)
+}
+
+// nothingLeft looks into what the child took for its home and its temporary directory.
+func nothingLeft(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	left, err := os.ReadDir(home(cmd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range left {
+		t.Errorf("left behind: %s", e.Name())
+	}
+}
+
+// home is the directory that child gave to cmd.
+func home(cmd *exec.Cmd) string {
 	for _, v := range cmd.Env {
 		if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
-			left, err := os.ReadDir(dir)
-			if err != nil {
+			return dir
+		}
+	}
+	return ""
+}
+
+// Interrupted while it starts, the program ends with exit code 0 too, with nothing left.
+func TestInterruptedStart(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("interrupts cannot be sent to a child process on Windows")
+		return
+	}
+	for _, stage := range []string{"pki", "certificates"} { // of the storage, as Caddy makes them
+		t.Run(stage, func(t *testing.T) {
+			cmd := child(t, "-port", "0")
+			var output strings.Builder
+			cmd.Stdout, cmd.Stderr = &output, &output
+			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			for _, e := range left {
-				if strings.HasPrefix(e.Name(), "icws-quickstart-") {
-					t.Errorf("left behind: %s", e.Name())
+			watchdog := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+			defer watchdog.Stop()
+			for range 30_000 {
+				if found, _ := filepath.Glob(filepath.Join(home(cmd), "icws-quickstart-*", stage)); len(found) > 0 {
+					break
 				}
+				time.Sleep(time.Millisecond)
 			}
-		}
+			if err := cmd.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil || !strings.HasSuffix(output.String(), "drained, bye\n") {
+				t.Errorf("ended with %v\n%s", err, &output)
+			}
+			nothingLeft(t, cmd)
+		})
 	}
 }
 

@@ -521,15 +521,20 @@ func TestFullBuffer(t *testing.T) {
 
 func TestOnMessageAndTrace(t *testing.T) {
 	f := newForger(t)
+	ctx := timeout(t)
+	sent := make(chan struct{}) // the event of sending is not to be overtaken by that of the answer
 	url := f.serve(t, func(t *testing.T, f *forger, ws *websocket.Conn) {
 		key := f.open(t, ws)
 		if _, err := f.message(ws); err != nil {
 			t.Error(err)
 		}
+		select {
+		case <-sent:
+		case <-ctx.Done():
+		}
 		f.send(ws, message{key: key, nonce: 8, sequence: 2, content: bytes.Repeat([]byte("y"), 100_000)})
 		wait(ws)
 	})
-	ctx := timeout(t)
 	events := make(chan client.Event, 32)
 	messages := make(chan client.Message, 1)
 	o := f.options()
@@ -539,7 +544,9 @@ func TestOnMessageAndTrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Send(ctx, []byte("x")); err != nil {
+	err = c.Send(ctx, []byte("x"))
+	close(sent)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if m := <-messages; len(m.Payload) != 100_000 {

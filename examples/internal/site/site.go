@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 	"github.com/caddyserver/caddy/v2/caddyconfig"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules of an ordinary Caddy
 
-	_ "github.com/icws-gateway/caddy-icws/caddymodule" // and ours
+	"github.com/icws-gateway/caddy-icws/caddymodule"
 )
 
 // options are what every site here wants: an admin endpoint only where asked
@@ -40,7 +41,7 @@ const options = `{
 
 // Options of a site.
 type Options struct {
-	// Dir keeps the keys and certificates. It is created when missing.
+	// Dir keeps the keys and certificates, and the id of this instance of Caddy. It is created when missing.
 	Dir string
 	// Caddyfile is the configuration without global options. Its first site must
 	// serve https://localhost at Port.
@@ -56,13 +57,18 @@ type Options struct {
 // Run loads the configuration in place of what ran before in this process, and
 // waits until the site answers with a certificate that the returned root
 // certificate, a PEM file, vouches for. Caddy's state is global: one site runs
-// at a time. Stop ends it.
+// at a time, and XDG_DATA_HOME is set for the whole process. Stop ends it.
 func Run(ctx context.Context, o Options) (rootCert string, err error) {
 	if o.Admin == "" {
 		o.Admin = "off"
 	}
 	if o.LogLevel == "" {
 		o.LogLevel = "ERROR"
+	}
+	// Caddy keeps the id of the instance, which is part of the gateway's identity, in the data directory of the user
+	// whatever the storage is.
+	if err := os.Setenv("XDG_DATA_HOME", o.Dir); err != nil {
+		return "", err
 	}
 	adapter := caddyconfig.GetAdapter("caddyfile")
 	config, warnings, err := adapter.Adapt([]byte(fmt.Sprintf(options, o.Admin, o.Dir, o.LogLevel)+o.Caddyfile), nil)
@@ -85,10 +91,22 @@ func Run(ctx context.Context, o Options) (rootCert string, err error) {
 }
 
 // Stop drains the sessions and ends the site.
-func Stop() error { return caddy.Stop() }
+func Stop() error {
+	if err := caddy.Stop(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if err := caddymodule.WaitDrained(ctx); err != nil {
+		return fmt.Errorf("draining the sessions: %w", err)
+	}
+	return nil
+}
 
-// answers waits until a TLS handshake with the site succeeds. Caddy obtains
-// certificates in the background, its own included.
+// answers waits until TLS handshakes with the site succeed, several in a row.
+// Caddy obtains certificates in the background, its own included. Another
+// process that came to listen on the same port at the same moment, unseen by
+// ClaimPort, shows by a certificate of another authority.
 func answers(ctx context.Context, rootCert string, port int) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
@@ -101,10 +119,15 @@ func answers(ctx context.Context, rootCert string, port int) error {
 		return fmt.Errorf("%s holds no certificate", rootCert)
 	}
 	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: "localhost"}}
-	for {
+	for row := 0; row < 20; { // the system chooses for each: one in a million looks well by chance
 		conn, err := dialer.DialContext(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
-			return conn.Close()
+			conn.Close()
+			row++
+			continue
+		}
+		if stranger := new(x509.UnknownAuthorityError); errors.As(err, stranger) {
+			return fmt.Errorf("port %d is shared with another process (%w): stop that, or choose another port with -port", port, err)
 		}
 		select {
 		case <-ctx.Done():
@@ -112,14 +135,27 @@ func answers(ctx context.Context, rootCert string, port int) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+	return nil
 }
 
-// FreePort is a port of loopback that was free a moment ago.
-func FreePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
+// ClaimPort returns port if nothing listens there on loopback, and a free port
+// for 0. Caddy shares ports with other processes where the system lets it, and
+// two sites on one port would answer each other's clients at random. The error
+// says what to do with the flag -port.
+func ClaimPort(port int) (int, error) {
+	if port < 0 || port > 65535 {
+		return 0, fmt.Errorf("there is no port %d: choose one up to 65535 with -port, or 0 for one that is free", port)
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return 0, fmt.Errorf("port %d may not be used (%w): choose one from 1024 with -port", port, err)
+	case err != nil:
+		return 0, fmt.Errorf("port %d is taken (%w): stop what listens there, or choose another with -port", port, err)
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port, nil
 }
+
+// FreePort is a port of loopback that was free a moment ago.
+func FreePort() (int, error) { return ClaimPort(0) }
