@@ -40,9 +40,12 @@ func (s *session) checkFrame(frame []byte) (*envelope, *closing) {
 		return nil, because(OutOfProtocol, "envelope is not a call")
 	}
 	s.mu.Lock()
-	opening := s.state == stateConnected
+	st, ended := s.state, s.closing
 	s.mu.Unlock()
-	if opening {
+	switch {
+	case ended != nil:
+		return nil, ended // a moment ago, perhaps before there was a canister
+	case st == stateConnected:
 		return s.admit(env)
 	}
 	return s.checkMessage(env)
