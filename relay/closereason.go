@@ -141,6 +141,16 @@ func (r CloseReason) Label() string { return closeReasons[r].label }
 // Text returns what a client is told when nothing more precise is known. At most 123 bytes.
 func (r CloseReason) Text() string { return closeReasons[r].text }
 
+// keepsSent reports whether what a client had sent is still submitted after an end for r: the ends that are about the
+// connection alone. After others the canister does not have the session any more, or would get a message out of order.
+func (r CloseReason) keepsSent() bool {
+	switch r {
+	case ClientClosed, ClientGone, PongTimeout, WriteTimeout, SlowConsumer, Stale, Draining, Reconfigured:
+		return true
+	}
+	return false
+}
+
 // level is the log level of a session's end. How clients end is news, not a worry; our own faults are errors.
 func (r CloseReason) level() zapcore.Level {
 	switch r {

@@ -50,11 +50,11 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 	g.Close()
 }
 
-// waitGone waits until no session is left, or ctx ends.
+// waitGone waits until no session is left and what they sent has its outcome, or ctx ends.
 func (g *Gateway) waitGone(ctx context.Context) {
 	for {
 		g.mu.Lock()
-		left := len(g.sessions)
+		left := max(len(g.sessions), g.places)
 		g.mu.Unlock()
 		if left == 0 || sleep(ctx, 10*time.Millisecond) != nil {
 			return

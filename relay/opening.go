@@ -17,13 +17,17 @@ type openState struct {
 	told      bool      // ws_close was handed to the closer
 }
 
-// openSubmitted notes that ws_open goes out.
-func (s *session) openSubmitted() {
+// openSubmitted notes that ws_open goes out, and reports whether it may: not if the session has ended.
+func (s *session) openSubmitted() bool {
 	nonce := s.canister.position()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closing != nil {
+		return false
+	}
 	s.opened.submitted = true
 	s.opened.rewind = nonce
+	return true
 }
 
 // openSettled notes the outcome of ws_open; c is nil if the canister accepted it.
@@ -34,10 +38,7 @@ func (s *session) openSettled(e *envelope, c *closing) {
 	s.opened.at = time.Now()
 	rewind, ended := s.opened.rewind, s.closing != nil
 	s.mu.Unlock()
-	switch {
-	case ended:
-		s.leaveCanister()
-	case c == nil:
+	if c == nil && !ended {
 		if e.late {
 			s.canister.route(s, rewind)
 		}
@@ -45,17 +46,30 @@ func (s *session) openSettled(e *envelope, c *closing) {
 	}
 }
 
-// leaveCanister tells the canister, once, that the client has gone, if the canister has the session. While the outcome
-// of ws_open is not known it does nothing: a ws_close that overtakes its ws_open leaves a ghost.
-func (s *session) leaveCanister() {
+// leave does what is left to do for a session that has ended, once nothing that its client sent waits or is under way:
+// it tells the canister, once, that the client has gone, if the canister has the session, and gives back the session's
+// place. A ws_close that overtakes its ws_open leaves a ghost, and one that overtakes a ws_message loses it.
+func (s *session) leave() {
 	s.mu.Lock()
+	if s.closing == nil || !s.in.idle() {
+		s.mu.Unlock()
+		return
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
 	o := &s.opened
 	tell := o.submitted && o.settled && o.there && !o.gone && !o.told
 	o.told = o.told || tell
+	vacate := s.cleaned && !s.vacated
+	s.vacated = s.vacated || vacate
 	home, key := s.canister, s.key
 	s.mu.Unlock()
 	if tell {
 		s.g.closer.add(home.id, key)
+	}
+	if vacate {
+		s.g.vacate(s.ip)
 	}
 }
 

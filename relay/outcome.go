@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -146,15 +145,4 @@ func failedAttempt(e *envelope, err error) attempt {
 		c = because(BadExpiry, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
 	}
 	return attempt{failed: true, denial: ue.host, outcome: ue.outcome, closing: c, last: c, err: err}
-}
-
-// expiredBecause is the closing of an envelope that expired before the network took it.
-func expiredBecause(r attempt) *closing {
-	if r.last != nil {
-		return r.last
-	}
-	if errors.Is(r.err, context.Canceled) {
-		return because(Draining, "")
-	}
-	return because(Outage, "")
 }

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -50,6 +51,7 @@ func (s *session) relay() {
 // submitOne sees one envelope through to its outcome, and ends the session if that is not good.
 func (s *session) submitOne(e *envelope, sent func()) {
 	defer sent()
+	defer s.settled()
 	defer e.held.release()
 	ctx, done := s.submission(e)
 	defer done()
@@ -60,55 +62,89 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	ctx, endSpan := s.g.cfg.Tracer.Start(ctx, name, "canister_id", s.canister.id.String())
 	var outcome Outcome
 	var c *closing
-	if e.open && !s.canister.ready(ctx, e.expiry) {
-		outcome, c = OutcomeExpired, s.canister.unreadyBecause()
+	if e.open {
+		outcome, c = s.submitOpen(ctx, e, sent)
+		s.openSettled(e, c)
 	} else {
-		if e.open {
-			s.openSubmitted()
-		}
 		outcome, c = s.submitUntilOutcome(ctx, e, sent)
 	}
-	switch {
-	case c != nil:
-		endSpan(errors.New(c.text))
-	default:
+	if outcome != outcomeNone {
+		s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
+	}
+	if c == nil {
 		endSpan(nil)
-	}
-	if e.open {
-		s.openSettled(e, c)
-	}
-	if s.ended() && !e.open {
+		s.canister.nudge()
 		return
 	}
-	s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
-	if c != nil {
-		if c.reason == Forgotten {
-			s.dropped()
-			s.canister.doubt() // others may be forgotten, too
-		}
-		s.end(c.without(s.key))
-		return
+	endSpan(errors.New(c.text))
+	switch c.reason {
+	case Forgotten:
+		s.dropped()
+		s.canister.doubt() // others may be forgotten, too
+	case Superseded:
+		s.dropped()
 	}
-	s.canister.nudge()
+	s.end(c.without(s.key))
+	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
+}
+
+// outcomeNone is the outcome of an envelope that was given up before anything was known of it.
+const outcomeNone Outcome = ""
+
+// submitOpen submits a ws_open as soon as its canister's poller is ready for it.
+func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
+	if !s.canister.ready(s.lifetime(), e.expiry) && !s.ended() {
+		return OutcomeExpired, s.canister.unreadyBecause()
+	}
+	if !s.openSubmitted() {
+		return outcomeNone, because(ClientGone, "")
+	}
+	return s.submitUntilOutcome(ctx, e, sent)
+}
+
+// dropSent gives up what the client sent and what has no outcome yet.
+func (s *session) dropSent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in.drop()
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// settled notes that one envelope is not under way any more.
+func (s *session) settled() {
+	s.mu.Lock()
+	s.in.underway--
+	s.mu.Unlock()
+	s.leave()
 }
 
 // submission makes the context of one submission: it carries the session's trace and ends with the session, except
-// for a ws_open, whose outcome must be known before the canister can be told that the client has gone.
+// for a ws_open that has gone out: its outcome must be known before the canister can be told that the client has left.
 func (s *session) submission(e *envelope) (context.Context, func()) {
 	if e.open {
 		ctx, cancel := context.WithCancel(s.trace)
 		stop := context.AfterFunc(s.g.ctx, cancel)
 		return ctx, func() { stop(); cancel() }
 	}
+	return s.lifetime(), func() {}
+}
+
+// lifetime returns the context of what the session submits. It ends with the gateway, and with the session unless the
+// end lets what waits be submitted.
+func (s *session) lifetime() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life == nil {
-		s.life, s.cancel = context.WithCancel(s.trace)
+		life, cancel := context.WithCancel(s.trace)
+		stop := context.AfterFunc(s.g.ctx, cancel)
+		s.life, s.cancel = life, func() { stop(); cancel() }
 		if s.closing != nil {
 			s.cancel()
 		}
 	}
-	return s.life, func() {}
+	return s.life
 }
 
 // submitUntilOutcome posts e until its outcome is known or it has expired. The same bytes are posted each time: to the
@@ -118,8 +154,13 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	defer cancel()
 	var avoid *host
 	var denied denials
+	var last *closing      // why it is not accepted, as far as is known
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
 	for failures := 0; ; {
+		if e.open && failures > 0 && !maybeExecuted && s.ended() {
+			// To the canister, this would be a newer session than one that the same person has opened since.
+			return outcomeNone, because(ClientGone, "")
+		}
 		r := s.submitOnce(ctx, e, avoid, sent)
 		if r.denial != nil {
 			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
@@ -128,6 +169,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			return r.outcome, r.closing
 		}
 		maybeExecuted = maybeExecuted || r.taken
+		last = cmp.Or(r.last, last)
 		avoid = r.avoid
 		pause := repostPause
 		if r.failed {
@@ -137,11 +179,16 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 				ce.Write(zap.Stringer("canister_id", s.canister.id), zap.Uint64("session", s.id), zap.Int("failures", failures), zap.Error(r.err))
 			}
 		}
-		if err := sleep(ctx, pause); err != nil {
-			if maybeExecuted {
-				return OutcomeExpired, because(OutcomeUnknown, "")
-			}
-			return OutcomeExpired, expiredBecause(r)
+		switch err := sleep(ctx, pause); {
+		case err == nil:
+		case errors.Is(err, context.Canceled):
+			return outcomeNone, because(Draining, "")
+		case maybeExecuted:
+			return OutcomeExpired, because(OutcomeUnknown, "")
+		case last != nil:
+			return OutcomeExpired, last
+		default:
+			return OutcomeExpired, because(Outage, "")
 		}
 	}
 }

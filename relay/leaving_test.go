@@ -1,0 +1,131 @@
+package relay_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// notebook is an application that only remembers what arrives.
+type notebook struct {
+	localnet.NoCallbacks
+	mu    sync.Mutex
+	lines []string
+}
+
+func (n *notebook) OnMessage(_ *localnet.AppContext, _ verify.Principal, payload []byte) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, string(payload))
+	return nil
+}
+
+func (n *notebook) read() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]string(nil), n.lines...)
+}
+
+// What a client sent before it closed, or before its connection broke, still reaches the canister, in order, and the
+// canister is told of the end after that.
+func TestMessagesSentBeforeTheEndArrive(t *testing.T) {
+	for _, latency := range []time.Duration{0, 2 * time.Second} {
+		for _, broken := range []bool{false, true} {
+			t.Run(fmt.Sprintf("latency=%s,broken=%v", latency, broken), func(t *testing.T) {
+				app := &notebook{}
+				inBubble(t, rigOptions{network: localnet.Options{Latency: latency}, cdk: localnet.CDKOptions{App: app}}, func(t *testing.T, r *rig) {
+					c := r.open()
+					const n = 5
+					for i := range n {
+						if err := c.Send(t.Context(), fmt.Append(nil, i)); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if broken {
+						synctest.Wait() // the last frame has left the pipe
+						c.Abort()
+					} else {
+						c.Close()
+					}
+					time.Sleep(time.Minute)
+					if got := app.read(); fmt.Sprint(got) != "[0 1 2 3 4]" {
+						t.Errorf("the canister got %v, want all 5 messages in order", got)
+					}
+					if n := len(r.cdk.Clients()); n != 0 {
+						t.Errorf("the canister still has %d clients", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A drain waits for the outcome of a ws_open that is under way, so that its client can be closed at the canister.
+func TestDrainWhileOpening(t *testing.T) {
+	inBubble(t, rigOptions{network: localnet.Options{Latency: 2 * time.Second}}, func(t *testing.T, r *rig) {
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		go raw.Read(context.Background())
+		time.Sleep(time.Second) // the network has it, and has not executed it
+		began := time.Now()
+		r.gateway.Drain(t.Context(), relay.Draining)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("the drain took %s, longer than drain_timeout", took)
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the drain left %d clients at the canister", n)
+		}
+	})
+}
+
+// The ws_open of a client that has gone in the meantime is not submitted any more: the canister would take it for the
+// newer session, and drop the one that the same person has by then.
+func TestOpenOfAClientThatHasGone(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		var opens atomic.Int64
+		var down atomic.Bool
+		down.Store(true)
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			if down.Load() {
+				return localnet.Fault{Status: 429}
+			}
+			if q.Method == "ws_open" {
+				opens.Add(1)
+			}
+			return localnet.Fault{}
+		})
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		raw.Close()
+		time.Sleep(5 * time.Second)
+		down.Store(false)
+		time.Sleep(4 * time.Minute)
+		if n := opens.Load(); n != 0 {
+			t.Errorf("ws_open was submitted %d times for a client that had gone", n)
+		}
+	})
+}
