@@ -169,6 +169,7 @@ func (r CloseReason) String() string { return r.Label() }
 type closing struct {
 	reason CloseReason
 	text   string
+	unsure bool // of a ws_open: the canister may have the session all the same
 }
 
 // because returns the closing for r; an empty text means the usual one.
@@ -198,5 +199,17 @@ func (c *closing) without(key verify.ClientKey) *closing {
 	if !strings.Contains(c.text, nonce) {
 		return c
 	}
-	return because(c.reason, strings.ReplaceAll(c.text, nonce, ""))
+	plain := *c
+	plain.text = strings.ReplaceAll(c.text, nonce, "")
+	return &plain
+}
+
+// orUnsure returns c, marked if doubt holds.
+func (c *closing) orUnsure(doubt bool) *closing {
+	if c == nil || !doubt {
+		return c
+	}
+	marked := *c
+	marked.unsure = true
+	return &marked
 }

@@ -2,7 +2,10 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,4 +131,64 @@ func TestOpenOfAClientThatHasGone(t *testing.T) {
 			t.Errorf("ws_open was submitted %d times for a client that had gone", n)
 		}
 	})
+}
+
+// Of the hosts that a request was tried on, one may have passed it on although the last one said no. Then the outcome is
+// unknown, and the canister may have the session.
+func TestRefusalAfterALostReply(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) {
+		c.Hosts = []*url.URL{{Scheme: "http", Host: "a.test"}, {Scheme: "http", Host: "b.test"}}
+	}}, func(t *testing.T, r *rig) {
+		var calls atomic.Int64
+		r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+			if q.Method == "ws_open" {
+				if calls.Add(1) == 1 {
+					f.DropReply = true
+				} else {
+					f.Status = 429
+				}
+			}
+			return f
+		})
+		c := r.open() // its OpenMessage comes, whatever becomes of the call
+		if ce := closeOf(t, c); ce.Code != 1012 || !strings.Contains(ce.Text, "outcome") {
+			t.Errorf("closed with %d %q, want 1012 and the unknown outcome", ce.Code, ce.Text)
+		}
+		time.Sleep(time.Minute)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the canister still has %d clients", n)
+		}
+	})
+}
+
+// stubborn is an application that traps as a client opens.
+type stubborn struct{ localnet.NoCallbacks }
+
+func (stubborn) OnOpen(*localnet.AppContext, verify.Principal) error {
+	return errors.New("no room for anybody")
+}
+
+// A Motoko canister has the client before its callback traps; the rejection of the call does not undo that.
+func TestTrapWhileOpening(t *testing.T) {
+	for _, motoko := range []bool{false, true} {
+		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
+			inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: stubborn{}, Motoko: motoko}}, func(t *testing.T, r *rig) {
+				raw := r.raw(r.options())
+				frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+					t.Fatal(err)
+				}
+				if ce := readClose(t, raw); ce.Code != 1011 || !strings.Contains(ce.Text, "trapped: no room for anybody") {
+					t.Errorf("closed with %d %q", ce.Code, ce.Text)
+				}
+				time.Sleep(10 * time.Second)
+				if n := len(r.cdk.Clients()); n != 0 {
+					t.Errorf("the canister still has %d clients", n)
+				}
+			})
+		})
+	}
 }

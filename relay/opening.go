@@ -34,7 +34,7 @@ func (s *session) openSubmitted() bool {
 func (s *session) openSettled(e *envelope, c *closing) {
 	s.mu.Lock()
 	s.opened.settled = true
-	s.opened.there = c == nil || c.reason == OutcomeUnknown
+	s.opened.there = c == nil || c.unsure
 	s.opened.at = time.Now()
 	rewind, ended := s.opened.rewind, s.closing != nil
 	s.mu.Unlock()

@@ -162,13 +162,14 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			return outcomeNone, because(ClientGone, "")
 		}
 		r := s.submitOnce(ctx, e, avoid, sent)
+		maybeExecuted = maybeExecuted || r.taken
 		if r.denial != nil {
 			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
 		}
 		if r.final {
-			return r.outcome, r.closing
+			// Who denies it does not know of an earlier attempt whose answer was lost.
+			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
 		}
-		maybeExecuted = maybeExecuted || r.taken
 		last = cmp.Or(r.last, last)
 		avoid = r.avoid
 		pause := repostPause
@@ -184,7 +185,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		case errors.Is(err, context.Canceled):
 			return outcomeNone, because(Draining, "")
 		case maybeExecuted:
-			return OutcomeExpired, because(OutcomeUnknown, "")
+			return OutcomeExpired, because(OutcomeUnknown, "").orUnsure(true)
 		case last != nil:
 			return OutcomeExpired, last
 		default:
@@ -244,7 +245,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	case verify.CallRejected:
 		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, outcome.RejectMessage, nil)
 	case verify.CallDone:
-		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "")}
+		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "").orUnsure(true)}
 	}
 	return attempt{taken: true} // received or processing
 }
