@@ -14,7 +14,11 @@ import (
 // withSent arranges for sent to be called as soon as the request has been written to its connection.
 func withSent(ctx context.Context, sent func()) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		WroteRequest: func(httptrace.WroteRequestInfo) { sent() },
+		WroteRequest: func(info httptrace.WroteRequestInfo) {
+			if info.Err == nil {
+				sent()
+			}
+		},
 	})
 }
 

@@ -23,7 +23,8 @@ const (
 
 // relay submits what waits in the inbox, in order, and ends when nothing waits. With relay_window 1 the next envelope
 // goes out when the outcome of the one before is certified: the IC orders nothing, and a canister that follows the CDK
-// drops a client on the first message out of order. With a larger window it goes out when the one before has been sent.
+// drops a client on the first message out of order. With a larger window it goes out when the one before has been written
+// to a host, so that the order of submission is kept as far as nothing fails after that.
 func (s *session) relay() {
 	for {
 		s.mu.Lock()
@@ -48,7 +49,8 @@ func (s *session) relay() {
 	}
 }
 
-// submitOne sees one envelope through to its outcome, and ends the session if that is not good.
+// submitOne sees one envelope through to its outcome, and ends the session if that is not good. sent is called once the
+// next may go out; it may be called more than once.
 func (s *session) submitOne(e *envelope, sent func()) {
 	defer sent()
 	defer s.settled()

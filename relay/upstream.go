@@ -141,7 +141,7 @@ type request struct {
 	path     func(h *host) string // may differ between hosts by version
 	body     []byte
 	timeout  time.Duration
-	sent     func() // called at the latest when the request has been written or given up; may be nil
+	sent     func() // called when the request has been written to a connection; may be nil
 	avoid    *host  // not this one, if there is another; may be nil
 }
 
@@ -167,9 +167,6 @@ var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // do sends r to the best host, and to the others in turn while they fail for reasons of their own. Each attempt takes
 // its own token from the budget. The error is an *upstreamError, or that of ctx where nothing was sent.
 func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
-	if r.sent != nil {
-		defer r.sent()
-	}
 	var tried []*host
 	if r.avoid != nil && len(u.hosts) > 1 {
 		tried = append(tried, r.avoid)
