@@ -101,7 +101,31 @@ func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Out
 	if !s.openSubmitted() {
 		return outcomeNone, because(ClientGone, "")
 	}
-	return s.submitUntilOutcome(ctx, e, sent)
+	outcome, c := s.submitUntilOutcome(ctx, e, sent)
+	if c == nil && outcome == OutcomePending && e.late {
+		c = s.checkLate(ctx, e)
+	}
+	return outcome, c
+}
+
+// checkLate checks the sender of a ws_open that could not be checked when it came, and whose acceptance is not certified:
+// one host's word does not let anybody in. What was missing then may have been the root key.
+func (s *session) checkLate(ctx context.Context, e *envelope) *closing {
+	env, err := verify.ParseEnvelope(e.body)
+	if err != nil {
+		return because(InternalError, "").orUnsure(true) // it was parsed before
+	}
+	authority, err := s.g.trust.get(ctx)
+	if err != nil {
+		return because(Outage, "").orUnsure(true)
+	}
+	switch _, err = verify.VerifySender(env, time.Now(), authority, nil); {
+	case err == nil:
+		return nil
+	case isUnknownScheme(err):
+		return because(BadSender, "ws_open: kind of key not known here, and this network certifies no outcomes").orUnsure(true)
+	}
+	return badSender(methodOpen, err).orUnsure(true)
 }
 
 // dropSent gives up what the client sent and what has no outcome yet.
