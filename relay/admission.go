@@ -119,6 +119,7 @@ func (s *session) register(id verify.Principal, key verify.ClientKey, late bool)
 			return s.closing
 		}
 		s.canister, s.key, s.state = home, key, stateOpening
+		s.opened.began = time.Now()
 		s.mu.Unlock()
 		c, retired := home.add(s, s.policy.MaxSessionsPerCanister, late)
 		if retired {

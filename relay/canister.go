@@ -44,6 +44,7 @@ type pollStatus struct {
 	certified   time.Time // time of the newest certificate
 	failures    int       // in a row
 	failedSince time.Time
+	recovered   time.Time // when the last failures ended
 	err         string
 	trouble     *closing // what clients are told if it stays like this
 }
@@ -217,6 +218,13 @@ func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// troubled returns why the canister cannot be polled, nil if it can, and since when it can again if it could not before.
+func (c *canister) troubled() (recovered time.Time, trouble *closing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.poll.recovered, c.poll.trouble
 }
 
 // unreadyBecause is what to tell a client whose canister could not be polled once.

@@ -204,6 +204,11 @@ func (c *closing) without(key verify.ClientKey) *closing {
 	return &plain
 }
 
+// refusal reports whether c is about a canister that the IC refuses for a reason of the canister's own; nil is not.
+func (c *closing) refusal() bool {
+	return c != nil && (c.reason == CanisterUnavailable || c.reason == CanisterUnusable || c.reason == CanisterRefused)
+}
+
 // orUnsure returns c, marked if doubt holds.
 func (c *closing) orUnsure(doubt bool) *closing {
 	if c == nil || !doubt {

@@ -8,6 +8,8 @@ import (
 
 // openState is what is known of a session at its canister.
 type openState struct {
+	began     time.Time // when ws_open came from the client
+	hitch     *closing  // why ws_open has not been accepted yet, as far as is known; nil = nothing is
 	submitted bool      // ws_open may have reached the network
 	settled   bool      // its outcome is known, or will never be
 	there     bool      // the canister has the session, or may have
@@ -15,6 +17,49 @@ type openState struct {
 	rewind    uint64    // the poller's nonce before ws_open was submitted, for a session that is routed late
 	gone      bool      // the canister dropped the session by itself
 	told      bool      // ws_close was handed to the closer
+}
+
+// The SDK waits 60 s for a session to open, and then closes without knowing why. The gateway says before that what it knows.
+const (
+	// openLimit is how long a session may be opening.
+	openLimit = 50 * time.Second
+	// refusalPatience is how long it may be when the IC says why it cannot open, without proof, and it may pass.
+	refusalPatience = 10 * time.Second
+)
+
+// overdue returns why a session is closed that has been opening for too long at now, nil if it has not.
+func (o *openState) overdue(home *canister, now time.Time) *closing {
+	since, trouble := home.troubled()
+	waited := now.Sub(o.began)
+	switch {
+	case o.there && trouble == nil && now.Sub(later(o.at, since)) >= openPatience:
+		return because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect")
+	case !o.there && o.hitch.refusal() && waited >= refusalPatience:
+		return o.hitch
+	case trouble.refusal() && waited >= refusalPatience:
+		return trouble
+	case waited < openLimit:
+		return nil
+	case trouble != nil:
+		return trouble
+	case o.hitch != nil && !o.there:
+		return o.hitch
+	}
+	return because(OutcomeUnknown, "ws_open: no outcome for "+openLimit.String()+", reconnect")
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// hindered notes why ws_open has not been accepted yet.
+func (s *session) hindered(why *closing) {
+	s.mu.Lock()
+	s.opened.hitch = why
+	s.mu.Unlock()
 }
 
 // openSubmitted notes that ws_open goes out, and reports whether it may: not if the session has ended.

@@ -119,7 +119,7 @@ func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncert
 		// It was executed up to where it failed, and a Motoko canister keeps what it did before its first await.
 		a.closing = a.closing.orUnsure(code == rejectCanisterError || code == rejectCanisterReject)
 	case t.passing:
-		a.failed = true
+		a.failed, a.avoid = true, uncertified
 	default:
 		a.failed, a.denial = true, uncertified
 	}

@@ -196,7 +196,9 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			// Who denies it does not know of an earlier attempt whose answer was lost.
 			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
 		}
-		last = cmp.Or(r.last, last)
+		if last = cmp.Or(r.last, last); e.open {
+			s.hindered(last)
+		}
 		avoid = r.avoid
 		pause := repostPause
 		if r.failed {
