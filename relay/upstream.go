@@ -172,12 +172,7 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		tried = append(tried, r.avoid)
 	}
 	var failure *upstreamError
-	for {
-		h := u.hosts.pick(tried)
-		if h == nil {
-			return nil, failure
-		}
-		tried = append(tried, h)
+	for len(tried) < len(u.hosts) {
 		waited, err := u.budget.wait(ctx, r.canister, r.class)
 		u.metrics.BudgetWait(waited)
 		switch {
@@ -186,6 +181,8 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		case err != nil:
 			return nil, err
 		}
+		h := u.hosts.pick(tried) // now: the hosts may have changed while the request waited
+		tried = append(tried, h)
 		a, ue := u.try(ctx, h, r)
 		if ue == nil {
 			return a, nil
@@ -196,6 +193,7 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		}
 		failure = ue
 	}
+	return nil, failure
 }
 
 // try sends r to h once and keeps the books of h.
@@ -206,16 +204,18 @@ func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, *upst
 	took := time.Since(began)
 	outcome := OutcomeOK
 	switch {
+	case ue == nil && r.endpoint == EndpointCall:
+		h.succeeded(0) // a synchronous call takes as long as its canister does
 	case ue == nil:
 		h.succeeded(took)
 	case ctx.Err() != nil:
 		h.abandoned()
 		return nil, ue // given up by the caller: no outcome to count
 	case !ue.transient():
-		h.succeeded(took) // the host works, it is the request that it does not like
+		h.succeeded(0) // the host works, it is the request that it does not like
 		outcome = ue.outcome
 	default:
-		h.failed(ue.Error(), ue.retryAfter)
+		h.failed(ue.Error(), began, ue.retryAfter)
 		outcome = ue.outcome
 	}
 	u.metrics.Upstream(h.name, r.endpoint, outcome, took)
