@@ -203,7 +203,10 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		pause := repostPause
 		if r.failed {
 			failures++
-			pause = max(backoff(failures, submitBackoffMin, submitBackoffMax), r.pause)
+			pause = backoff(failures, submitBackoffMin, submitBackoffMax)
+			if len(s.g.up.hosts) == 1 { // where there are others, the host's health sees to it
+				pause = max(pause, min(r.pause, hostBackoffMax))
+			}
 			if ce := s.g.log().Check(zap.DebugLevel, "relaying failed, trying again"); ce != nil {
 				ce.Write(zap.Stringer("canister_id", s.canister.id), zap.Uint64("session", s.id), zap.Int("failures", failures), zap.Error(r.err))
 			}
@@ -228,11 +231,11 @@ type attempt struct {
 	outcome Outcome
 	closing *closing // for a final outcome that ends the session
 
-	denial *host // one host's word for closing, without proof
-	taken  bool  // the network has the envelope, or may have
-	failed bool  // the attempt failed, as opposed to: no outcome yet
-	avoid  *host // the next attempt should go elsewhere
-	pause  time.Duration
+	denial *host         // one host's word for closing, without proof
+	taken  bool          // the network has the envelope, or may have
+	failed bool          // the attempt failed, as opposed to: no outcome yet
+	avoid  *host         // the next attempt should go elsewhere
+	pause  time.Duration // what the host asked for
 	err    error
 	last   *closing // what to tell the client if it stays like this until the expiry
 }
