@@ -25,6 +25,7 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 	g.refusing = bye
 	all := g.snapshotSessions()
 	g.mu.Unlock()
+	g.closer.hurry()
 
 	if len(all) > 0 {
 		g.log().Info("draining", zap.String("reason", reason.Label()), zap.Int("sessions", len(all)), zap.Duration("over", g.cfg.DrainTimeout))

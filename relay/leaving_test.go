@@ -192,3 +192,48 @@ func TestTrapWhileOpening(t *testing.T) {
 		})
 	}
 }
+
+// A canister that cannot take ws_close for a moment is told when it can.
+func TestCloseIsToldLater(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		c := r.open()
+		r.network.OutOfCycles(r.canister, true)
+		c.Close()
+		time.Sleep(time.Second)
+		r.network.OutOfCycles(r.canister, false)
+		time.Sleep(30 * time.Second)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the canister still has %d clients", n)
+		}
+	})
+}
+
+// At 2 s an update, a drain tells the canister of hundreds of sessions within drain_timeout.
+func TestDrainOfManyOnASlowNetwork(t *testing.T) {
+	const n = 500
+	inBubble(t, rigOptions{
+		network: localnet.Options{Latency: 2 * time.Second},
+		config: func(c *relay.Config) {
+			c.DrainTimeout, c.UpstreamRate = relay.DefaultDrainTimeout, relay.DefaultUpstreamRate
+		},
+	}, func(t *testing.T, r *rig) {
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				c := r.openRaw()
+				go c.Read(context.Background())
+			})
+		}
+		wg.Wait()
+		began := time.Now()
+		r.gateway.Drain(t.Context(), relay.Draining)
+		took := time.Since(began)
+		time.Sleep(10 * time.Second)
+		if took > 15*time.Second {
+			t.Errorf("the drain took %s", took)
+		}
+		if left := len(r.cdk.Clients()); left > 0 {
+			t.Errorf("the canister was not told of %d of %d", left, n)
+		}
+	})
+}
