@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -107,6 +108,8 @@ func (s *session) readFailed(err error) {
 		s.drainReads()
 	case errors.As(err, &ce):
 		s.clientClosed(ce)
+	case strings.HasPrefix(err.Error(), "websocket: "): // gorilla's words; it has sent the close frame, with 1002
+		s.end(because(OutOfProtocol, "WebSocket protocol violated ("+err.Error()+")"))
 	default:
 		s.end(because(ClientGone, ""))
 	}
