@@ -109,9 +109,9 @@ func (s *session) submit(e *envelope) {
 	}
 }
 
-// stalled reports whether the reader waits for the inbox.
+// stalled reports whether the reader waits for the inbox, or for memory.
 func (s *session) stalled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.in.space != nil
+	return s.in.space != nil || s.starved.Load()
 }

@@ -51,6 +51,7 @@ type session struct {
 
 	lastSeen atomic.Int64 // unix nanoseconds of the last bytes from the client
 	pinged   atomic.Int64 // unix nanoseconds of the unanswered ping, 0 = none
+	starved  atomic.Bool  // the reader waits for memory
 
 	framesIn, bytesIn, framesOut, bytesOut atomic.Int64
 
