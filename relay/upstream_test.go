@@ -98,7 +98,9 @@ func TestWaitingRequestsDoNotRunIntoOneHost(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		before := n.count("down")
+		u.budget.mu.Lock()
 		u.budget.tokens, u.budget.filled = 0, time.Now()
+		u.budget.mu.Unlock()
 		var wg sync.WaitGroup
 		for range 200 {
 			wg.Go(func() { _ = u.testQuery(t.Context()) })
