@@ -16,6 +16,7 @@ import (
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -235,5 +236,83 @@ func TestDrainOfManyOnASlowNetwork(t *testing.T) {
 		if left := len(r.cdk.Clients()); left > 0 {
 			t.Errorf("the canister was not told of %d of %d", left, n)
 		}
+	})
+}
+
+// ws_close goes out once for a session that the canister has, and not at all for one that it has dropped by itself or
+// never had.
+func TestCloseIsToldOnce(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		end  func(t *testing.T, r *rig, c *client.Client)
+		want int
+	}{
+		{"client closes", func(_ *testing.T, _ *rig, c *client.Client) { c.Close() }, 1},
+		{"client vanishes", func(_ *testing.T, _ *rig, c *client.Client) { c.Abort() }, 1},
+		{"client sends and closes", func(t *testing.T, _ *rig, c *client.Client) {
+			c.Send(t.Context(), []byte("last words"))
+			c.Close()
+		}, 1},
+		{"client misbehaves", func(t *testing.T, _ *rig, c *client.Client) {
+			c.Raw().Write(t.Context(), websocket.TextMessage, []byte("text"))
+		}, 1},
+		{"operator closes", func(_ *testing.T, r *rig, _ *client.Client) { r.gateway.CloseSession(r.gateway.Sessions()[0].ID) }, 1},
+		{"drain", func(t *testing.T, r *rig, _ *client.Client) { r.gateway.Drain(t.Context(), relay.Draining) }, 1},
+		{"canister closes", func(_ *testing.T, r *rig, c *client.Client) {
+			r.cdk.Do(func(ctx *localnet.AppContext) { ctx.Close(c.Key().Principal) })
+		}, 0},
+		{"canister forgets", func(t *testing.T, r *rig, c *client.Client) {
+			r.network.Upgrade(r.canister)
+			c.Send(t.Context(), []byte("still there?"))
+		}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, rigOptions{network: localnet.Options{Latency: time.Second}}, func(t *testing.T, r *rig) {
+				c := r.open()
+				var mu sync.Mutex
+				calls := make(map[[32]byte]bool)
+				r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+					if q.Method == "ws_close" {
+						mu.Lock()
+						calls[q.ID] = true
+						mu.Unlock()
+					}
+					return localnet.Fault{}
+				})
+				tc.end(t, r, c)
+				time.Sleep(2 * time.Minute)
+				mu.Lock()
+				defer mu.Unlock()
+				if len(calls) != tc.want {
+					t.Errorf("ws_close was called %d times, want %d", len(calls), tc.want)
+				}
+				if n := len(r.cdk.Clients()); n != 0 {
+					t.Errorf("the canister still has %d clients", n)
+				}
+			})
+		})
+	}
+}
+
+// A session keeps its place until what it sent is settled, so that the limits bound what waits for canisters, too.
+func TestPlaceIsKeptUntilMessagesAreSettled(t *testing.T) {
+	inBubble(t, rigOptions{
+		network: localnet.Options{Latency: 2 * time.Second},
+		policy:  func(p *relay.Policy) { p.MaxSessionsPerIP = 1 },
+	}, func(t *testing.T, r *rig) {
+		c := r.open()
+		for range 3 {
+			if err := c.Send(t.Context(), []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close()
+		time.Sleep(3 * time.Second)
+		var ue *client.UpgradeError
+		if _, err := client.DialRaw(t.Context(), r.url, r.options()); !errors.As(err, &ue) || ue.Status != 429 {
+			t.Errorf("while messages wait: %v, want 429", err)
+		}
+		time.Sleep(10 * time.Second)
+		r.raw(r.options())
 	})
 }
