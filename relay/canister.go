@@ -31,7 +31,7 @@ type canister struct {
 	active   time.Time // last traffic either way
 	emptied  time.Time // when the last session left
 	poll     pollStatus
-	ackHint  bool // the missing acks have been logged
+	ackHint  bool // acks are missing, which has been logged
 
 	orphans  map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
 	departed map[verify.ClientKey]time.Time // were here, or were closed; when
@@ -258,8 +258,10 @@ func (c *canister) receive(page *verify.Page, i int) {
 	if first {
 		c.opened(s)
 	}
-	if m.Service {
-		s.noteService(m.Payload)
+	if m.Service && s.noteService(m.Payload) == verify.ServiceAck {
+		c.mu.Lock()
+		c.ackHint = false
+		c.mu.Unlock()
 	}
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
@@ -311,11 +313,11 @@ func (s *session) expect(sequence uint64) (first, ok bool) {
 	return first, true
 }
 
-// noteService notes what the canister's service messages say of the session.
-func (s *session) noteService(payload []byte) {
+// noteService notes what the canister's service messages say of the session, and returns the kind.
+func (s *session) noteService(payload []byte) verify.ServiceKind {
 	m, err := verify.DecodeServiceMessage(payload)
 	if err != nil {
-		return // the client judges it
+		return "" // the client judges it
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,6 +328,7 @@ func (s *session) noteService(payload []byte) {
 		s.canisterClosed = time.Now()
 		s.opened.gone = true
 	}
+	return m.Kind
 }
 
 // hasOpened reports whether the first message of s has come.
