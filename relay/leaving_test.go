@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -315,4 +316,30 @@ func TestPlaceIsKeptUntilMessagesAreSettled(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.raw(r.options())
 	})
+}
+
+// tattler is an application whose errors name its client's key, late enough to be cut in the middle.
+type tattler struct{ localnet.NoCallbacks }
+
+func (tattler) OnMessage(_ *localnet.AppContext, p verify.Principal, payload []byte) error {
+	return fmt.Errorf("%s_%s", payload, strings.Repeat("7", 19))
+}
+
+// Client nonces appear in no text, wherever a text is cut.
+func TestNonceIsNotTold(t *testing.T) {
+	for _, n := range []int{10, 70, 80, 85, 90, 95} {
+		inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: tattler{}}}, func(t *testing.T, r *rig) {
+			nonce := uint64(7777777777777777777)
+			o := r.options()
+			o.Nonce = &nonce
+			c, err := client.Dial(t.Context(), r.url, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Send(t.Context(), bytes.Repeat([]byte("x"), n))
+			if ce := closeOf(t, c); ce.Code != 1011 || strings.Contains(ce.Text, "777") {
+				t.Errorf("closed with %d %q", ce.Code, ce.Text)
+			}
+		})
+	}
 }

@@ -80,8 +80,8 @@ func (e *envelope) method() string {
 	return methodMessage
 }
 
-// repliedAttempt reads what the canister answered.
-func repliedAttempt(e *envelope, reply []byte) attempt {
+// repliedAttempt reads what the canister answered; discreet makes its texts fit to be told.
+func repliedAttempt(e *envelope, reply []byte, discreet func(string) string) attempt {
 	text, ok, err := verify.DecodeResult(reply)
 	switch {
 	case err != nil:
@@ -90,7 +90,7 @@ func repliedAttempt(e *envelope, reply []byte) attempt {
 	case ok:
 		return attempt{final: true, outcome: OutcomeOK}
 	}
-	return attempt{final: true, outcome: OutcomeRefused, closing: refused(e, text)}
+	return attempt{final: true, outcome: OutcomeRefused, closing: refused(e, discreet(text))}
 }
 
 // refused turns the Err text of a CDK into a closing. The texts are those of PROTOCOL section 3.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,7 +88,7 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	case Superseded:
 		s.dropped()
 	}
-	s.end(c.without(s.key))
+	s.end(c)
 	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
 }
 
@@ -260,7 +262,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	}
 	if reply.Rejected {
 		// One replica's word before consensus; not certified, and not executed.
-		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, reply.RejectMessage, a.host)
+		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, s.discreet(reply.RejectMessage), a.host)
 	}
 	authority, err := s.g.trust.get(ctx)
 	if err != nil {
@@ -272,13 +274,19 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	}
 	switch outcome.Status {
 	case verify.CallReplied:
-		return repliedAttempt(e, outcome.Reply)
+		return repliedAttempt(e, outcome.Reply, s.discreet)
 	case verify.CallRejected:
-		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, outcome.RejectMessage, nil)
+		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, s.discreet(outcome.RejectMessage), nil)
 	case verify.CallDone:
 		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "").orUnsure(true)}
 	}
 	return attempt{taken: true} // received or processing
+}
+
+// discreet takes the session's client nonce out of a canister's text: such texts name client keys, and they are logged. It
+// comes before any cut, which could leave a part of it.
+func (s *session) discreet(text string) string {
+	return strings.ReplaceAll(text, "_"+strconv.FormatUint(s.key.Nonce, 10), "")
 }
 
 // badAnswer handles an answer that is not what the IC would say: the host gave it, another may do better.
