@@ -141,6 +141,8 @@ func failedAttempt(e *envelope, err error) attempt {
 		c = because(CanisterUnusable, e.method()+": canister does not exist, check its id")
 	case ue.status == http.StatusRequestEntityTooLarge:
 		c = because(TooLarge, "")
+	case strings.Contains(ue.text, "delegation") && strings.Contains(ue.text, "expire"):
+		c = because(BadSender, e.method()+": the sender's delegation has expired, log in again")
 	case strings.Contains(ue.text, "expiry"):
 		c = because(BadExpiry, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
 	}
