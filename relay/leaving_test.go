@@ -163,6 +163,17 @@ func TestRefusalAfterALostReply(t *testing.T) {
 	})
 }
 
+// One that never got its turn is told that it is not the canister's fault.
+func TestOpeningThatNeverGetsItsTurn(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 0.01 }}, func(t *testing.T, r *rig) {
+		_, err := client.Dial(t.Context(), r.url, r.options()) // the first poll takes what there is for now
+		var ce *client.CloseError
+		if !errors.As(err, &ce) || ce.Code != 1013 || !strings.Contains(ce.Text, "more requests than it may") {
+			t.Errorf("%v, want 1013 and the limit", err)
+		}
+	})
+}
+
 // stubborn is an application that traps as a client opens.
 type stubborn struct{ localnet.NoCallbacks }
 
@@ -342,4 +353,50 @@ func TestNonceIsNotTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Clients that gave up while their ws_open waited for upstream_rate cost no requests any more. Otherwise, after a restart
+// with many clients, all requests would be spent on those who have left, and those who come back would give up as well.
+func TestOpeningsThatWaitForTheBudget(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 2 }}, func(t *testing.T, r *rig) {
+		var opens, closes atomic.Int64
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			switch q.Method {
+			case "ws_open":
+				opens.Add(1)
+			case "ws_close":
+				closes.Add(1)
+			}
+			return localnet.Fault{}
+		})
+		const n = 40
+		var all []*client.Raw
+		for range n {
+			raw := r.raw(r.options())
+			frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, raw)
+		}
+		time.Sleep(8 * time.Second)
+		for _, raw := range all {
+			raw.Close()
+		}
+		time.Sleep(time.Second)
+		before := opens.Load()
+		time.Sleep(time.Minute)
+		if before == 0 || before > n/2 {
+			t.Fatalf("%d of %d were submitted before the clients left: this shows nothing", before, n)
+		}
+		if more := opens.Load() - before; more > 0 {
+			t.Errorf("%d more were submitted after all clients had left", more)
+		}
+		if got := closes.Load(); got != before {
+			t.Errorf("%d sessions were opened, and ws_close was called %d times", before, got)
+		}
+	})
 }

@@ -154,6 +154,9 @@ func (s *session) submission(e *envelope) (context.Context, func()) {
 	if e.open {
 		ctx, cancel := context.WithCancel(s.trace)
 		stop := context.AfterFunc(s.g.ctx, cancel)
+		s.mu.Lock()
+		s.opened.abandon = cancel
+		s.mu.Unlock()
 		return ctx, func() { stop(); cancel() }
 	}
 	return s.lifetime(), func() {}
@@ -184,12 +187,12 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	var denied denials
 	var last *closing      // why it is not accepted, as far as is known
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
+	st := stages{sent: sent}
+	if e.open {
+		st.going = s.openGoing
+	}
 	for failures := 0; ; {
-		if e.open && failures > 0 && !maybeExecuted && s.ended() {
-			// To the canister, this would be a newer session than one that the same person has opened since.
-			return outcomeNone, because(ClientGone, "")
-		}
-		r := s.submitOnce(ctx, e, avoid, sent)
+		r := s.submitOnce(ctx, e, avoid, st)
 		maybeExecuted = maybeExecuted || r.taken
 		if r.denial != nil {
 			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
@@ -198,8 +201,9 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			// Who denies it does not know of an earlier attempt whose answer was lost.
 			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
 		}
-		if last = cmp.Or(r.last, last); e.open {
-			s.hindered(last)
+		last = cmp.Or(r.last, last)
+		if e.open && !s.openHindered(last, maybeExecuted) {
+			return outcomeNone, because(ClientGone, "")
 		}
 		avoid = r.avoid
 		pause := repostPause
@@ -242,9 +246,9 @@ type attempt struct {
 	last   *closing // what to tell the client if it stays like this until the expiry
 }
 
-func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent func()) attempt {
+func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st stages) attempt {
 	id := s.canister.id
-	a, err := s.g.up.call(ctx, id, e.body, avoid, sent)
+	a, err := s.g.up.call(ctx, id, e.body, avoid, st)
 	if err != nil {
 		return failedAttempt(e, err)
 	}

@@ -125,7 +125,7 @@ func TestCallsDoNotMakeAHostLookSlow(t *testing.T) {
 		for range 20 {
 			_ = u.testQuery(t.Context())
 		}
-		a, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, nil)
+		a, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +185,7 @@ func TestHostThatServesNothing(t *testing.T) {
 		status := 404
 		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) { return after(r, 0, status) }}
 		u := testUpstream(n, 1e6, "a")
-		if _, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, nil); err == nil {
+		if _, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{}); err == nil {
 			t.Fatal("a call to a host that serves nothing went well")
 		}
 		if v := u.hosts[0].callVersion(time.Now()); v != newestCall {
