@@ -144,6 +144,10 @@ func (s *session) dropSent() {
 func (s *session) settled() {
 	s.mu.Lock()
 	s.in.underway--
+	if s.cancel != nil && s.in.idle() && !s.starved.Load() {
+		s.cancel() // an idle session keeps no context
+		s.life, s.cancel = nil, nil
+	}
 	s.mu.Unlock()
 	s.leave()
 }
@@ -162,8 +166,8 @@ func (s *session) submission(e *envelope) (context.Context, func()) {
 	return s.lifetime(), func() {}
 }
 
-// lifetime returns the context of what the session submits. It ends with the gateway, and with the session unless the
-// end lets what waits be submitted.
+// lifetime returns the context of what the session submits, and of the memory that it waits for. It ends with the gateway,
+// and with the session unless the end lets what waits be submitted.
 func (s *session) lifetime() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
