@@ -331,6 +331,13 @@ func (s *session) noteService(payload []byte) verify.ServiceKind {
 	return m.Kind
 }
 
+// hasHeard reports whether a message of the canister has come for s, which proves that the canister has the session.
+func (s *session) hasHeard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nextSeq > 1
+}
+
 // hasOpened reports whether the first message of s has come.
 func (s *session) hasOpened() bool {
 	s.mu.Lock()

@@ -135,30 +135,70 @@ func TestOpenOfAClientThatHasGone(t *testing.T) {
 	})
 }
 
-// Of the hosts that a request was tried on, one may have passed it on although the last one said no. Then the outcome is
-// unknown, and the canister may have the session.
-func TestRefusalAfterALostReply(t *testing.T) {
-	inBubble(t, rigOptions{config: func(c *relay.Config) {
-		c.Hosts = []*url.URL{{Scheme: "http", Host: "a.test"}, {Scheme: "http", Host: "b.test"}}
-	}}, func(t *testing.T, r *rig) {
-		var calls atomic.Int64
-		r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
-			if q.Method == "ws_open" {
-				if calls.Add(1) == 1 {
-					f.DropReply = true
-				} else {
-					f.Status = 429
-				}
+// loseOneReply makes the network execute the first call of method, lose the reply, and refuse it from then on.
+func (r *rig) loseOneReply(method string) {
+	var calls atomic.Int64
+	r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+		if q.Method == method {
+			if calls.Add(1) == 1 {
+				f.DropReply = true
+			} else {
+				f.Status = 429
 			}
-			return f
-		})
-		c := r.open() // its OpenMessage comes, whatever becomes of the call
+		}
+		return f
+	})
+}
+
+func twoHosts(c *relay.Config) {
+	c.Hosts = []*url.URL{{Scheme: "http", Host: "a.test"}, {Scheme: "http", Host: "b.test"}}
+}
+
+// Of the hosts that a request was tried on, one may have passed it on although the last one said no. Then the outcome is
+// unknown, and nothing may follow.
+func TestRefusalAfterALostReply(t *testing.T) {
+	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+		c := r.open()
+		r.loseOneReply("ws_message")
+		if err := c.Send(t.Context(), []byte("hi")); err != nil {
+			t.Fatal(err)
+		}
 		if ce := closeOf(t, c); ce.Code != 1012 || !strings.Contains(ce.Text, "outcome") {
 			t.Errorf("closed with %d %q, want 1012 and the unknown outcome", ce.Code, ce.Text)
 		}
+	})
+}
+
+// A ws_open whose outcome nobody reports has succeeded when the canister's first message comes. Where none can come, the
+// canister is told of the end all the same: it may have the session.
+func TestOpenWithoutOutcome(t *testing.T) {
+	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+		r.loseOneReply("ws_open")
+		c := r.open()
+		r.echo(c, "hi")
+		time.Sleep(10 * time.Minute)
+		r.echo(c, "still here")
+		c.Close()
 		time.Sleep(time.Minute)
 		if n := len(r.cdk.Clients()); n != 0 {
 			t.Errorf("the canister still has %d clients", n)
+		}
+	})
+	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+		r.open() // there is a poller
+		r.loseOneReply("ws_open")
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		raw.Close() // before its first message
+		time.Sleep(6 * time.Minute)
+		if n := len(r.cdk.Clients()); n != 1 {
+			t.Errorf("the canister has %d clients, want the one that is here", n)
 		}
 	})
 }

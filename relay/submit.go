@@ -205,6 +205,9 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			// Who denies it does not know of an earlier attempt whose answer was lost.
 			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
 		}
+		if e.open && s.hasHeard() {
+			return OutcomeOK, nil // the canister's own message says so
+		}
 		last = cmp.Or(r.last, last)
 		if e.open && !s.openHindered(last, maybeExecuted) {
 			return outcomeNone, because(ClientGone, "")
@@ -222,6 +225,8 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			}
 		}
 		switch err := sleep(ctx, pause); {
+		case e.open && s.hasHeard():
+			return OutcomeOK, nil
 		case err == nil:
 		case errors.Is(err, context.Canceled):
 			return outcomeNone, because(Draining, "")
