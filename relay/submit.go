@@ -201,12 +201,13 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		if r.denial != nil {
 			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
 		}
+		certain := r.final && r.denial == nil
+		if e.open && !certain && s.hasHeard() {
+			return OutcomeOK, nil // the canister's own message says so
+		}
 		if r.final {
 			// Who denies it does not know of an earlier attempt whose answer was lost.
 			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
-		}
-		if e.open && s.hasHeard() {
-			return OutcomeOK, nil // the canister's own message says so
 		}
 		last = cmp.Or(r.last, last)
 		if e.open && !s.openHindered(last, maybeExecuted) {
