@@ -68,10 +68,12 @@ type session struct {
 	opened   openState
 	life     context.Context    // of what the session submits; made when first needed, see lifetime
 	cancel   context.CancelFunc // ends life
-	cleaned  bool               // the connection is closed
-	vacated  bool               // the session's place has been given back
-	nextSeq  uint64             // of the next canister message
-	lastAck  time.Time          // when the canister's last ack was queued for the client
+	// finishing is set when the session has ended and what its client sent is still submitted.
+	finishing bool
+	cleaned   bool      // the connection is closed
+	vacated   bool      // the session's place has been given back
+	nextSeq   uint64    // of the next canister message
+	lastAck   time.Time // when the canister's last ack was queued for the client
 	// canisterClosed is when the canister's CloseMessage was queued for the client.
 	canisterClosed time.Time
 }
@@ -139,6 +141,7 @@ func (s *session) end(c *closing) {
 	}
 	if c.reason.keepsSent() && s.opened.submitted {
 		s.in.finish()
+		s.finishing = true
 	} else {
 		s.in.drop()
 		if s.cancel != nil {

@@ -135,6 +135,7 @@ func (s *session) dropSent() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.in.drop()
+	s.finishing = false
 	if s.cancel != nil {
 		s.cancel()
 	}
@@ -175,7 +176,7 @@ func (s *session) lifetime() context.Context {
 		life, cancel := context.WithCancel(s.trace)
 		stop := context.AfterFunc(s.g.ctx, cancel)
 		s.life, s.cancel = life, func() { stop(); cancel() }
-		if s.closing != nil {
+		if s.closing != nil && !s.finishing {
 			s.cancel()
 		}
 	}
