@@ -31,7 +31,7 @@ type canister struct {
 	active   time.Time // last traffic either way
 	emptied  time.Time // when the last session left
 	poll     pollStatus
-	ackHint  bool // the missing acks have been logged
+	ackHint  bool // acks are missing, which has been logged
 
 	orphans  map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
 	departed map[verify.ClientKey]time.Time // were here, or were closed; when
@@ -44,6 +44,7 @@ type pollStatus struct {
 	certified   time.Time // time of the newest certificate
 	failures    int       // in a row
 	failedSince time.Time
+	recovered   time.Time // when the last failures ended
 	err         string
 	trouble     *closing // what clients are told if it stays like this
 }
@@ -219,6 +220,13 @@ func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
 	}
 }
 
+// troubled returns why the canister cannot be polled, nil if it can, and since when it can again if it could not before.
+func (c *canister) troubled() (recovered time.Time, trouble *closing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.poll.recovered, c.poll.trouble
+}
+
 // unreadyBecause is what to tell a client whose canister could not be polled once.
 func (c *canister) unreadyBecause() *closing {
 	c.mu.Lock()
@@ -250,8 +258,10 @@ func (c *canister) receive(page *verify.Page, i int) {
 	if first {
 		c.opened(s)
 	}
-	if m.Service {
-		s.noteService(m.Payload)
+	if m.Service && s.noteService(m.Payload) == verify.ServiceAck {
+		c.mu.Lock()
+		c.ackHint = false
+		c.mu.Unlock()
 	}
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
@@ -303,11 +313,11 @@ func (s *session) expect(sequence uint64) (first, ok bool) {
 	return first, true
 }
 
-// noteService notes what the canister's service messages say of the session.
-func (s *session) noteService(payload []byte) {
+// noteService notes what the canister's service messages say of the session, and returns the kind.
+func (s *session) noteService(payload []byte) verify.ServiceKind {
 	m, err := verify.DecodeServiceMessage(payload)
 	if err != nil {
-		return // the client judges it
+		return "" // the client judges it
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -318,6 +328,14 @@ func (s *session) noteService(payload []byte) {
 		s.canisterClosed = time.Now()
 		s.opened.gone = true
 	}
+	return m.Kind
+}
+
+// hasHeard reports whether a message of the canister has come for s, which proves that the canister has the session.
+func (s *session) hasHeard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nextSeq > 1
 }
 
 // hasOpened reports whether the first message of s has come.

@@ -371,6 +371,9 @@ func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified t
 	var lag time.Duration
 	p.mu.Lock()
 	recovered := p.poll.failures > 0
+	if recovered {
+		p.poll.recovered = now
+	}
 	p.poll.last, p.poll.failures, p.poll.failedSince, p.poll.err, p.poll.trouble = now, 0, time.Time{}, "", nil
 	if !certified.IsZero() {
 		lag = max(0, now.Sub(certified))

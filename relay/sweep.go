@@ -68,9 +68,11 @@ func (s *session) check(now time.Time, every time.Duration) {
 	case st == stateConnected && now.Add(every).Sub(s.started) >= cfg.OpenTimeout:
 		s.end(because(OpenTimeout, fmt.Sprintf("no valid ws_open within %s", cfg.OpenTimeout)))
 		return
-	case st == stateOpening && opened.there && now.Sub(opened.at) >= openPatience:
-		s.end(because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect"))
-		return
+	case st == stateOpening:
+		if c := opened.overdue(home, now.Add(every)); c != nil {
+			s.end(c)
+			return
+		}
 	case !closedAt.IsZero() && now.Sub(closedAt) >= canisterCloseGrace:
 		s.end(because(CanisterClosed, ""))
 		return

@@ -1,0 +1,442 @@
+package relay_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/relay/client"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// notebook is an application that only remembers what arrives.
+type notebook struct {
+	localnet.NoCallbacks
+	mu    sync.Mutex
+	lines []string
+}
+
+func (n *notebook) OnMessage(_ *localnet.AppContext, _ verify.Principal, payload []byte) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, string(payload))
+	return nil
+}
+
+func (n *notebook) read() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]string(nil), n.lines...)
+}
+
+// What a client sent before it closed, or before its connection broke, still reaches the canister, in order, and the
+// canister is told of the end after that.
+func TestMessagesSentBeforeTheEndArrive(t *testing.T) {
+	for _, latency := range []time.Duration{0, 2 * time.Second} {
+		for _, broken := range []bool{false, true} {
+			t.Run(fmt.Sprintf("latency=%s,broken=%v", latency, broken), func(t *testing.T) {
+				app := &notebook{}
+				inBubble(t, rigOptions{network: localnet.Options{Latency: latency}, cdk: localnet.CDKOptions{App: app}}, func(t *testing.T, r *rig) {
+					c := r.open()
+					const n = 5
+					for i := range n {
+						if err := c.Send(t.Context(), fmt.Append(nil, i)); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if broken {
+						synctest.Wait() // the last frame has left the pipe
+						c.Abort()
+					} else {
+						c.Close()
+					}
+					time.Sleep(time.Minute)
+					if got := app.read(); fmt.Sprint(got) != "[0 1 2 3 4]" {
+						t.Errorf("the canister got %v, want all 5 messages in order", got)
+					}
+					if n := len(r.cdk.Clients()); n != 0 {
+						t.Errorf("the canister still has %d clients", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A drain waits for the outcome of a ws_open that is under way, so that its client can be closed at the canister.
+func TestDrainWhileOpening(t *testing.T) {
+	inBubble(t, rigOptions{network: localnet.Options{Latency: 2 * time.Second}}, func(t *testing.T, r *rig) {
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		go raw.Read(context.Background())
+		time.Sleep(time.Second) // the network has it, and has not executed it
+		began := time.Now()
+		r.gateway.Drain(t.Context(), relay.Draining)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("the drain took %s, longer than drain_timeout", took)
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the drain left %d clients at the canister", n)
+		}
+	})
+}
+
+// The ws_open of a client that has gone in the meantime is not submitted any more: the canister would take it for the
+// newer session, and drop the one that the same person has by then.
+func TestOpenOfAClientThatHasGone(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		var opens atomic.Int64
+		var down atomic.Bool
+		down.Store(true)
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			if down.Load() {
+				return localnet.Fault{Status: 429}
+			}
+			if q.Method == "ws_open" {
+				opens.Add(1)
+			}
+			return localnet.Fault{}
+		})
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		raw.Close()
+		time.Sleep(5 * time.Second)
+		down.Store(false)
+		time.Sleep(4 * time.Minute)
+		if n := opens.Load(); n != 0 {
+			t.Errorf("ws_open was submitted %d times for a client that had gone", n)
+		}
+	})
+}
+
+// loseOneReply makes the network execute the first call of method, lose the reply, and refuse it from then on.
+func (r *rig) loseOneReply(method string) {
+	var calls atomic.Int64
+	r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+		if q.Method == method {
+			if calls.Add(1) == 1 {
+				f.DropReply = true
+			} else {
+				f.Status = 429
+			}
+		}
+		return f
+	})
+}
+
+func twoHosts(c *relay.Config) {
+	c.Hosts = []*url.URL{{Scheme: "http", Host: "a.test"}, {Scheme: "http", Host: "b.test"}}
+}
+
+// Of the hosts that a request was tried on, one may have passed it on although the last one said no. Then the outcome is
+// unknown, and nothing may follow.
+func TestRefusalAfterALostReply(t *testing.T) {
+	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+		c := r.open()
+		r.loseOneReply("ws_message")
+		if err := c.Send(t.Context(), []byte("hi")); err != nil {
+			t.Fatal(err)
+		}
+		if ce := closeOf(t, c); ce.Code != 1012 || !strings.Contains(ce.Text, "outcome") {
+			t.Errorf("closed with %d %q, want 1012 and the unknown outcome", ce.Code, ce.Text)
+		}
+	})
+}
+
+// A ws_open whose outcome nobody reports has succeeded when the canister's first message comes. Where none can come, the
+// canister is told of the end all the same: it may have the session.
+func TestOpenWithoutOutcome(t *testing.T) {
+	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+		r.loseOneReply("ws_open")
+		c := r.open()
+		r.echo(c, "hi")
+		time.Sleep(10 * time.Minute)
+		r.echo(c, "still here")
+		c.Close()
+		time.Sleep(time.Minute)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the canister still has %d clients", n)
+		}
+	})
+	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+		r.open() // there is a poller
+		r.loseOneReply("ws_open")
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		raw.Close() // before its first message
+		time.Sleep(6 * time.Minute)
+		if n := len(r.cdk.Clients()); n != 1 {
+			t.Errorf("the canister has %d clients, want the one that is here", n)
+		}
+	})
+}
+
+// One that never got its turn is told that it is not the canister's fault.
+func TestOpeningThatNeverGetsItsTurn(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 0.01 }}, func(t *testing.T, r *rig) {
+		_, err := client.Dial(t.Context(), r.url, r.options()) // the first poll takes what there is for now
+		var ce *client.CloseError
+		if !errors.As(err, &ce) || ce.Code != 1013 || !strings.Contains(ce.Text, "more requests than it may") {
+			t.Errorf("%v, want 1013 and the limit", err)
+		}
+	})
+}
+
+// stubborn is an application that traps as a client opens.
+type stubborn struct{ localnet.NoCallbacks }
+
+func (stubborn) OnOpen(*localnet.AppContext, verify.Principal) error {
+	return errors.New("no room for anybody")
+}
+
+// A Motoko canister has the client before its callback traps; the rejection of the call does not undo that.
+func TestTrapWhileOpening(t *testing.T) {
+	for _, motoko := range []bool{false, true} {
+		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
+			inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: stubborn{}, Motoko: motoko}}, func(t *testing.T, r *rig) {
+				raw := r.raw(r.options())
+				frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+					t.Fatal(err)
+				}
+				if ce := readClose(t, raw); ce.Code != 1011 || !strings.Contains(ce.Text, "trapped: no room for anybody") {
+					t.Errorf("closed with %d %q", ce.Code, ce.Text)
+				}
+				time.Sleep(10 * time.Second)
+				if n := len(r.cdk.Clients()); n != 0 {
+					t.Errorf("the canister still has %d clients", n)
+				}
+			})
+		})
+	}
+}
+
+// A canister that cannot take ws_close for a moment is told when it can.
+func TestCloseIsToldLater(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		c := r.open()
+		r.network.OutOfCycles(r.canister, true)
+		c.Close()
+		time.Sleep(time.Second)
+		r.network.OutOfCycles(r.canister, false)
+		time.Sleep(30 * time.Second)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the canister still has %d clients", n)
+		}
+	})
+}
+
+// At 2 s an update, a drain tells the canister of hundreds of sessions within drain_timeout.
+func TestDrainOfManyOnASlowNetwork(t *testing.T) {
+	const n = 500
+	inBubble(t, rigOptions{
+		network: localnet.Options{Latency: 2 * time.Second},
+		config: func(c *relay.Config) {
+			c.DrainTimeout, c.UpstreamRate = relay.DefaultDrainTimeout, relay.DefaultUpstreamRate
+		},
+	}, func(t *testing.T, r *rig) {
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				c := r.openRaw()
+				go c.Read(context.Background())
+			})
+		}
+		wg.Wait()
+		began := time.Now()
+		r.gateway.Drain(t.Context(), relay.Draining)
+		took := time.Since(began)
+		time.Sleep(10 * time.Second)
+		if took > 15*time.Second {
+			t.Errorf("the drain took %s", took)
+		}
+		if left := len(r.cdk.Clients()); left > 0 {
+			t.Errorf("the canister was not told of %d of %d", left, n)
+		}
+	})
+}
+
+// ws_close goes out once for a session that the canister has, and not at all for one that it has dropped by itself or
+// never had.
+func TestCloseIsToldOnce(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		end  func(t *testing.T, r *rig, c *client.Client)
+		want int
+	}{
+		{"client closes", func(_ *testing.T, _ *rig, c *client.Client) { c.Close() }, 1},
+		{"client vanishes", func(_ *testing.T, _ *rig, c *client.Client) { c.Abort() }, 1},
+		{"client sends and closes", func(t *testing.T, _ *rig, c *client.Client) {
+			c.Send(t.Context(), []byte("last words"))
+			c.Close()
+		}, 1},
+		{"client misbehaves", func(t *testing.T, _ *rig, c *client.Client) {
+			c.Raw().Write(t.Context(), websocket.TextMessage, []byte("text"))
+		}, 1},
+		{"operator closes", func(_ *testing.T, r *rig, _ *client.Client) { r.gateway.CloseSession(r.gateway.Sessions()[0].ID) }, 1},
+		{"drain", func(t *testing.T, r *rig, _ *client.Client) { r.gateway.Drain(t.Context(), relay.Draining) }, 1},
+		{"canister closes", func(_ *testing.T, r *rig, c *client.Client) {
+			r.cdk.Do(func(ctx *localnet.AppContext) { ctx.Close(c.Key().Principal) })
+		}, 0},
+		{"canister forgets", func(t *testing.T, r *rig, c *client.Client) {
+			r.network.Upgrade(r.canister)
+			c.Send(t.Context(), []byte("still there?"))
+		}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, rigOptions{network: localnet.Options{Latency: time.Second}}, func(t *testing.T, r *rig) {
+				c := r.open()
+				var mu sync.Mutex
+				calls := make(map[[32]byte]bool)
+				r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+					if q.Method == "ws_close" {
+						mu.Lock()
+						calls[q.ID] = true
+						mu.Unlock()
+					}
+					return localnet.Fault{}
+				})
+				tc.end(t, r, c)
+				time.Sleep(2 * time.Minute)
+				mu.Lock()
+				defer mu.Unlock()
+				if len(calls) != tc.want {
+					t.Errorf("ws_close was called %d times, want %d", len(calls), tc.want)
+				}
+				if n := len(r.cdk.Clients()); n != 0 {
+					t.Errorf("the canister still has %d clients", n)
+				}
+			})
+		})
+	}
+}
+
+// A session keeps its place until what it sent is settled, so that the limits bound what waits for canisters, too.
+func TestPlaceIsKeptUntilMessagesAreSettled(t *testing.T) {
+	inBubble(t, rigOptions{
+		network: localnet.Options{Latency: 2 * time.Second},
+		policy:  func(p *relay.Policy) { p.MaxSessionsPerIP = 1 },
+	}, func(t *testing.T, r *rig) {
+		c := r.open()
+		for range 3 {
+			if err := c.Send(t.Context(), []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close()
+		time.Sleep(3 * time.Second)
+		var ue *client.UpgradeError
+		if _, err := client.DialRaw(t.Context(), r.url, r.options()); !errors.As(err, &ue) || ue.Status != 429 {
+			t.Errorf("while messages wait: %v, want 429", err)
+		}
+		time.Sleep(10 * time.Second)
+		r.raw(r.options())
+	})
+}
+
+// tattler is an application whose errors name its client's key, late enough to be cut in the middle.
+type tattler struct{ localnet.NoCallbacks }
+
+func (tattler) OnMessage(_ *localnet.AppContext, p verify.Principal, payload []byte) error {
+	return fmt.Errorf("%s_%s", payload, strings.Repeat("7", 19))
+}
+
+// Client nonces appear in no text, wherever a text is cut.
+func TestNonceIsNotTold(t *testing.T) {
+	for _, n := range []int{10, 70, 80, 85, 90, 95} {
+		inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: tattler{}}}, func(t *testing.T, r *rig) {
+			nonce := uint64(7777777777777777777)
+			o := r.options()
+			o.Nonce = &nonce
+			c, err := client.Dial(t.Context(), r.url, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Send(t.Context(), bytes.Repeat([]byte("x"), n))
+			if ce := closeOf(t, c); ce.Code != 1011 || strings.Contains(ce.Text, "777") {
+				t.Errorf("closed with %d %q", ce.Code, ce.Text)
+			}
+		})
+	}
+}
+
+// Clients that gave up while their ws_open waited for upstream_rate cost no requests any more. Otherwise, after a restart
+// with many clients, all requests would be spent on those who have left, and those who come back would give up as well.
+func TestOpeningsThatWaitForTheBudget(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 2 }}, func(t *testing.T, r *rig) {
+		var opens, closes atomic.Int64
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			switch q.Method {
+			case "ws_open":
+				opens.Add(1)
+			case "ws_close":
+				closes.Add(1)
+			}
+			return localnet.Fault{}
+		})
+		const n = 40
+		var all []*client.Raw
+		for range n {
+			raw := r.raw(r.options())
+			frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, raw)
+		}
+		time.Sleep(8 * time.Second)
+		for _, raw := range all {
+			raw.Close()
+		}
+		time.Sleep(time.Second)
+		before := opens.Load()
+		time.Sleep(time.Minute)
+		if before == 0 || before > n/2 {
+			t.Fatalf("%d of %d were submitted before the clients left: this shows nothing", before, n)
+		}
+		if more := opens.Load() - before; more > 0 {
+			t.Errorf("%d more were submitted after all clients had left", more)
+		}
+		if got := closes.Load(); got != before {
+			t.Errorf("%d sessions were opened, and ws_close was called %d times", before, got)
+		}
+	})
+}
