@@ -153,7 +153,9 @@ type denials struct{ by []*host }
 
 // add counts the word of h and reports whether it is to be believed now.
 func (d *denials) add(h *host, hs hosts) bool {
-	d.by = append(d.by, h)
+	if len(d.by) < 2 || !slices.Contains(d.by, h) {
+		d.by = append(d.by, h)
+	}
 	if len(d.by) < 2 {
 		return false
 	}

@@ -2,8 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -19,12 +17,12 @@ const pollBackoffMax = 5 * time.Second
 type poller struct {
 	*canister
 	results chan *pollResult
-	flying  []time.Time // when the polls under way began
-	due     time.Time   // when the next poll starts
-	started time.Time   // when the last one did
-	avoid   *host       // gave the last bad answer
-	denied  denials     // who says that the canister can never be polled
-	gap     uint64      // first nonce after a gap that waits to be confirmed, 0 = none
+	flying  []*flight // the polls under way
+	due     time.Time // when the next poll starts
+	started time.Time // when the last one did
+	avoid   *host     // gave the last bad answer
+	denied  denials   // who says that the canister can never be polled
+	gap     uint64    // first nonce after a gap that waits to be confirmed, 0 = none
 	poison  poisonCount
 	probed  time.Time // when the queue was last probed for a reset
 	present presence
@@ -33,21 +31,22 @@ type poller struct {
 
 // pollResult is the answer to one poll. Its memory is the answer's: release it.
 type pollResult struct {
-	began  time.Time
-	nonce  uint64 // asked for
-	id     [32]byte
-	answer *answer
-	reply  verify.Reply
-	empty  *verify.QueryReply // for a reply without messages: its node signatures
-	err    error
-	took   time.Duration
+	flight  *flight // nil for one that was waited for
+	nonce   uint64  // asked for
+	id      [32]byte
+	answer  *answer
+	reply   verify.Reply
+	empty   *verify.QueryReply // for a reply without messages: its node signatures
+	nodeErr error              // why they do not hold, if that was to be checked
+	err     error
+	took    time.Duration
 }
 
 func (r *pollResult) release() { r.answer.release() }
 
 // run polls until the gateway ends, or until the canister has had no sessions for a while.
 func (c *canister) run() {
-	p := &poller{canister: c, results: make(chan *pollResult, maxFlying)}
+	p := newPoller(c)
 	for {
 		if !p.prime() {
 			if c.g.ctx.Err() != nil || c.g.forget(c) {
@@ -62,12 +61,16 @@ func (c *canister) run() {
 	}
 }
 
-// loop polls until there is nobody left to poll for.
+func newPoller(c *canister) *poller {
+	return &poller{canister: c, results: make(chan *pollResult, maxFlying)}
+}
+
+// loop polls until there is nobody left to poll for. It never waits for an answer: one node that hangs would hold up all
+// messages.
 func (p *poller) loop() {
 	p.due = time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	defer p.land()
 	for {
 		timer.Reset(max(0, time.Until(p.due)))
 		select {
@@ -85,35 +88,6 @@ func (p *poller) loop() {
 			p.tick()
 		}
 	}
-}
-
-// land waits for the polls under way, which end with their request.
-func (p *poller) land() {
-	for ; len(p.flying) > 0; p.flying = p.flying[1:] {
-		(<-p.results).release()
-	}
-}
-
-// landed strikes a poll off those under way.
-func (p *poller) landed(r *pollResult) {
-	if i := slices.Index(p.flying, r.began); i >= 0 {
-		p.flying = slices.Delete(p.flying, i, i+1)
-	}
-}
-
-// mayFly reports whether one more poll may start. A poll that hangs must not keep the others from flying: the answers
-// of a few slow nodes would hold up everybody's messages. It costs a connection though, so even those are bounded.
-func (p *poller) mayFly(now time.Time, failing bool) bool {
-	prompt := 0
-	for _, began := range p.flying {
-		if now.Sub(began) < hangs {
-			prompt++
-		}
-	}
-	if failing {
-		return prompt == 0 && len(p.flying) < maxOverlap
-	}
-	return prompt < maxOverlap && len(p.flying) < maxFlying
 }
 
 // deserted reports whether nobody has needed the poller for a while.
@@ -140,43 +114,30 @@ func (p *poller) hurry() {
 // tick starts the poll that is due.
 func (p *poller) tick() {
 	now := time.Now()
-	if p.probeDue(now) {
-		p.land()
-		p.probe()
-		return
-	}
-	if p.confirmDue(now) {
-		p.land()
-		p.confirm()
-		return
-	}
+	p.check(now)
 	p.mu.Lock()
 	silent := now.Sub(p.active)
 	failing := p.poll.failures > 0
-	nonce := p.at.next
 	p.mu.Unlock()
 	p.due = now.Add(pace(silent, p.g.cfg.PollInterval, p.g.cfg.PollIdleInterval))
 	if !p.mayFly(now, failing) {
 		return
 	}
 	p.started = now
-	p.flying = append(p.flying, now)
 	cl := classBusy
 	if silent >= busyFor {
 		cl = classIdle
 	}
-	avoid := p.avoid
-	p.g.spawn("poll", func() {
-		r := p.ask(p.g.ctx, nonce, cl, avoid)
-		r.began = now
-		p.results <- r
-	}, func() { p.results <- &pollResult{began: now, err: errPanic} })
+	p.fly(forNews, cl, p.avoid)
 }
 
-var errPanic = errors.New("fault in the gateway while polling")
-
-// ask polls once.
+// ask polls once and waits for the answer.
 func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host) *pollResult {
+	return c.fetch(ctx, nonce, cl, avoid, false)
+}
+
+// fetch polls once. With admitted, its turn in upstream_rate has come already.
+func (c *canister) fetch(ctx context.Context, nonce uint64, cl class, avoid *host, admitted bool) *pollResult {
 	began := time.Now()
 	r := &pollResult{nonce: nonce}
 	defer func() { r.took = time.Since(began) }()
@@ -191,7 +152,7 @@ func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host)
 	if r.err != nil {
 		return r
 	}
-	if r.answer, r.err = c.g.up.query(ctx, c.id, cl, body, avoid); r.err != nil {
+	if r.answer, r.err = c.g.up.query(ctx, c.id, cl, body, avoid, admitted); r.err != nil {
 		return r
 	}
 	if q, err := verify.ParseQueryReply(r.answer.body); err != nil {
@@ -202,6 +163,9 @@ func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host)
 		r.err = &badAnswer{host: r.answer.host, err: err}
 	} else if len(r.reply.Messages) == 0 {
 		r.empty = q
+		if c.g.cfg.VerifyEmpty {
+			r.nodeErr = c.checkNode(ctx, r)
+		}
 	}
 	return r
 }
@@ -238,10 +202,13 @@ func (p *poller) handle(r *pollResult) {
 			reason: CanisterRefused, final: true,
 			text: "canister's CDK is 0.3.0 or older and does not list this gateway, update it",
 		}}, r.took)
+	case len(r.reply.Messages) == 0 && p.g.cfg.VerifyEmpty && r.nodeErr != nil:
+		p.failed(r.nodeErr, r.took)
+	case r.flight != nil && r.flight.purpose == forProbe:
+		p.probeBack(r)
+	case r.flight != nil && r.flight.purpose == forProof:
+		p.proofBack(r)
 	case len(r.reply.Messages) == 0:
-		if p.g.cfg.VerifyEmpty && !p.verifyEmpty(r) {
-			return
-		}
 		p.works(r, OutcomeEmpty, 0, time.Time{})
 	default:
 		p.page(r)

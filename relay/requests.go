@@ -59,8 +59,8 @@ func missingEndpoint(err error) *host {
 }
 
 // query asks canister. Version 2 certifies the routing table in the layout that deployed clients understand; see
-// DESIGN, decision 4.
-func (u *upstream) query(ctx context.Context, canister verify.Principal, cl class, envelope []byte, avoid *host) (*answer, error) {
+// DESIGN, decision 4. With admitted, the caller has taken the first attempt's token from the budget.
+func (u *upstream) query(ctx context.Context, canister verify.Principal, cl class, envelope []byte, avoid *host, admitted bool) (*answer, error) {
 	return u.do(ctx, &request{
 		endpoint: EndpointQuery,
 		canister: canister,
@@ -70,6 +70,7 @@ func (u *upstream) query(ctx context.Context, canister verify.Principal, cl clas
 		body:     envelope,
 		timeout:  u.timeout,
 		avoid:    avoid,
+		admitted: admitted,
 	})
 }
 

@@ -33,7 +33,28 @@ type presence struct {
 	times   int                           // answers in a row that lack it
 	nodes   map[verify.Principal]struct{} // that signed them
 	hosts   denials                       // that passed them on
+	last    *host                         // that passed on the last of them
 	lacking time.Time                     // when the newest of them was signed
+}
+
+// check starts a look at the queue if one is due and none is under way.
+func (p *poller) check(now time.Time) {
+	switch {
+	case !p.mayCheck():
+	case p.probeDue(now):
+		p.probed = now
+		p.mu.Lock()
+		p.suspect = false
+		p.mu.Unlock()
+		p.fly(forProbe, classBusy, p.avoid)
+	case p.confirmDue(now):
+		p.present.checked, p.present.again = now, true
+		avoid := p.avoid
+		if p.present.last != nil {
+			avoid = p.present.last
+		}
+		p.fly(forProof, classIdle, avoid)
+	}
 }
 
 // probeDue reports whether there is a reason to look for a reset from nonce 0.
@@ -54,16 +75,10 @@ func (p *poller) probeDue(now time.Time) bool {
 	return false
 }
 
-// probe asks for the beginning of the queue.
-func (p *poller) probe() {
-	p.probed = time.Now()
-	p.mu.Lock()
-	p.suspect = false
-	p.mu.Unlock()
-	r := p.ask(p.g.ctx, 0, classBusy, p.avoid)
-	defer r.release()
-	if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
-		p.handle(r)
+// probeBack deals with the beginning of the queue.
+func (p *poller) probeBack(r *pollResult) {
+	if len(r.reply.Messages) == 0 {
+		p.works(r, OutcomeEmpty, 0, time.Time{})
 		return
 	}
 	page, err := p.verify(r)
@@ -147,20 +162,8 @@ func (p *poller) confirmDue(now time.Time) bool {
 	return now.Sub(last) >= pause
 }
 
-// confirm asks for the newest message again.
-func (p *poller) confirm() {
-	p.present.checked, p.present.again = time.Now(), true
-	at := p.here()
-	avoid := p.avoid
-	if n := len(p.present.hosts.by); n > 0 {
-		avoid = p.present.hosts.by[n-1]
-	}
-	r := p.ask(p.g.ctx, at.next-1, classIdle, avoid)
-	defer r.release()
-	if r.err != nil || r.reply.Failed {
-		p.handle(r)
-		return
-	}
+// proofBack deals with an answer that should hold the newest message seen.
+func (p *poller) proofBack(r *pollResult) {
 	if len(r.reply.Messages) > 0 {
 		if page, err := p.verify(r); err == nil && page.Time.After(p.present.lacking) {
 			p.present = presence{checked: p.present.checked} // else it comes from a node that lags
@@ -168,7 +171,11 @@ func (p *poller) confirm() {
 		p.page(r)
 		return
 	}
-	node, when, ok := p.signedEmpty(r)
+	p.works(r, OutcomeEmpty, 0, time.Time{})
+	if p.here().next != r.nonce+1 {
+		return // it is not the newest any more
+	}
+	node, when, ok := p.signedBy(r)
 	p.mu.Lock()
 	newer := when.After(p.poll.certified)
 	p.mu.Unlock()
@@ -178,7 +185,7 @@ func (p *poller) confirm() {
 	if p.present.nodes == nil {
 		p.present.nodes = make(map[verify.Principal]struct{})
 	}
-	p.present.nodes[node], p.present.again = struct{}{}, false
+	p.present.nodes[node], p.present.again, p.present.last = struct{}{}, false, r.answer.host
 	p.present.times++
 	p.present.lacking = when
 	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts)

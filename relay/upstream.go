@@ -146,6 +146,7 @@ type request struct {
 	timeout  time.Duration
 	sent     func() // called at the latest when the request has been written or given up; may be nil
 	avoid    *host  // not this one, if there is another; may be nil
+	admitted bool   // the token of the first attempt has been taken, see admit
 }
 
 // answer is the response to a request. Its body comes from a pool: release it when nothing refers to it any more.
@@ -178,16 +179,16 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		tried = append(tried, r.avoid)
 	}
 	var failure error
-	for {
+	for admitted := r.admitted; ; admitted = false {
 		h := u.hosts.pick(tried)
 		if h == nil {
 			return nil, failure
 		}
 		tried = append(tried, h)
-		waited, err := u.budget.wait(ctx, r.canister, r.class)
-		u.metrics.BudgetWait(waited)
-		if err != nil {
-			return nil, err
+		if !admitted {
+			if err := u.admit(ctx, r.canister, r.class); err != nil {
+				return nil, err
+			}
 		}
 		a, err := u.try(ctx, h, r)
 		if err == nil {
@@ -199,6 +200,13 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		}
 		failure = err
 	}
+}
+
+// admit takes a token from the budget for one request, and waits until there is one. The error is that of ctx.
+func (u *upstream) admit(ctx context.Context, canister verify.Principal, cl class) error {
+	waited, err := u.budget.wait(ctx, canister, cl)
+	u.metrics.BudgetWait(waited)
+	return err
 }
 
 // try sends r to h once and keeps the books of h.
