@@ -44,6 +44,7 @@ type pollStatus struct {
 	certified   time.Time // time of the newest certificate
 	failures    int       // in a row
 	failedSince time.Time
+	recovered   time.Time // when polling last worked again
 	err         string
 	trouble     *closing // what clients are told if it stays like this
 }
@@ -105,7 +106,7 @@ func (c *canister) route(s *session, rewind uint64) {
 	c.mu.Lock()
 	if c.sessions[s.key] == s {
 		c.routes[s.key] = s
-		c.at.next = min(c.at.next, rewind) // what others have had already is told by its sequence number
+		c.at.rewind(rewind) // what others have had already is told by its sequence number
 	}
 	c.mu.Unlock()
 	c.nudge()
@@ -181,7 +182,18 @@ func (c *canister) nudge() {
 func (c *canister) accepted(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sessions[s.key] == s && !s.hasOpened() {
+	if _, waits := c.awaiting[s]; !waits && c.sessions[s.key] == s && !s.hasOpened() {
+		c.awaiting[s] = time.Now()
+	}
+}
+
+// missedFirst notes that a later message of s came and its first did not. Most likely the queue began anew and has grown
+// past the position, so that the first is behind it.
+func (c *canister) missedFirst(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.suspect = true
+	if _, waits := c.awaiting[s]; !waits && c.sessions[s.key] == s {
 		c.awaiting[s] = time.Now()
 	}
 }
@@ -243,7 +255,7 @@ func (c *canister) receive(page *verify.Page, i int) {
 		s.end(because(MessageLost, "a message of the canister cannot be decoded"))
 		return
 	}
-	first, ok := s.expect(m.Sequence)
+	first, ok := s.expect(m.Sequence, m.Timestamp)
 	if !ok {
 		return
 	}
@@ -256,10 +268,13 @@ func (c *canister) receive(page *verify.Page, i int) {
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
 		data: frame,
-		made: time.Unix(0, int64(min(m.Timestamp, 1<<63-1))),
+		made: stampTime(m.Timestamp),
 		stop: page.Time.Add(maxFrameAge),
 	})
 }
+
+// stampTime is a canister's timestamp as a time.
+func stampTime(stamp uint64) time.Time { return time.Unix(0, int64(min(stamp, 1<<63-1))) }
 
 // maxFrameAge is how old the certificate of a frame may be when it is sent. Clients refuse one that is older than 5
 // minutes when it arrives.
@@ -280,27 +295,45 @@ func (c *canister) opened(s *session) {
 	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
 }
 
-// expect takes the sequence number of the next message of s, and reports whether the message is to be sent, and
-// whether it is the first.
-func (s *session) expect(sequence uint64) (first, ok bool) {
+// expect takes the sequence number of the next message of s and when it was made, and reports whether the message is to
+// be sent, and whether it is the first.
+func (s *session) expect(sequence, stamp uint64) (first, ok bool) {
 	s.mu.Lock()
 	switch {
 	case s.closing != nil || sequence < s.nextSeq:
 		s.mu.Unlock() // over, or sent before
 		return false, false
-	case sequence > s.nextSeq:
-		missing := s.nextSeq
+	case sequence > s.nextSeq && s.state == stateOpening:
+		s.beheaded = true
 		s.mu.Unlock()
-		s.end(because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", missing)))
+		s.canister.missedFirst(s)
+		return false, false
+	case sequence > s.nextSeq:
+		lost := s.nextSeq
+		s.mu.Unlock()
+		s.end(missing(lost))
 		return false, false
 	}
 	s.nextSeq++
 	first = s.state == stateOpening
 	if first {
-		s.state = stateOpen
+		s.state, s.born = stateOpen, stamp
 	}
 	s.mu.Unlock()
 	return first, true
+}
+
+// missing is the closing for a message that the client can no longer get in order.
+func missing(sequence uint64) *closing {
+	return because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
+}
+
+// pollable reports whether polls have brought answers for as long as a new session waits for its first message. While
+// they do not, outage_timeout decides.
+func (c *canister) pollable(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.poll.failures == 0 && now.Sub(c.poll.recovered) >= openPatience
 }
 
 // noteService notes what the canister's service messages say of the session.
@@ -318,6 +351,13 @@ func (s *session) noteService(payload []byte) {
 		s.canisterClosed = time.Now()
 		s.opened.gone = true
 	}
+}
+
+// openedBy reports whether the first message of s has come and was made at stamp or earlier.
+func (s *session) openedBy(stamp uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state >= stateOpen && s.born <= stamp
 }
 
 // hasOpened reports whether the first message of s has come.

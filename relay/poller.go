@@ -25,6 +25,7 @@ type poller struct {
 	gap     uint64    // first nonce after a gap that waits to be confirmed, 0 = none
 	poison  poisonCount
 	probed  time.Time // when the queue was last probed for a reset
+	haunted time.Time // until then nodes that lag may show a queue that has ended
 	present presence
 	donor   donor
 }
@@ -231,8 +232,12 @@ func (p *poller) page(r *pollResult) {
 	at := p.here()
 	v, skip := at.place(page.Messages[0].Nonce, page.Messages[n-1].Nonce)
 	switch {
-	case v == verdictOld:
+	case v == verdictOld, r.nonce > at.next: // or the position has moved back since this was asked for
 		p.works(r, OutcomeOK, 0, page.Time)
+		return
+	case time.Now().Before(p.haunted) && at.outlived(page, skip):
+		p.works(r, OutcomeOK, 0, page.Time)
+		p.avoid = r.answer.host
 		return
 	case v == verdictGap && !p.acceptGap(page, at, r.answer.host):
 		return
@@ -240,7 +245,7 @@ func (p *poller) page(r *pollResult) {
 		return
 	}
 	p.gap = 0
-	p.deliver(page, skip)
+	p.deliver(page, skip, at)
 	p.works(r, OutcomeOK, n-skip, page.Time)
 	if !r.reply.EndOfQueue {
 		p.due = time.Now() // the canister has more
@@ -265,13 +270,16 @@ func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	return page, nil
 }
 
-// deliver hands out the messages of page from index skip on and moves the position behind them.
-func (p *poller) deliver(page *verify.Page, skip int) {
+// deliver hands out the messages of page from index skip on and moves the position behind them. It stays where it is if
+// somebody has moved it back from at meanwhile.
+func (p *poller) deliver(page *verify.Page, skip int, at position) {
 	for i := skip; i < len(page.Messages); i++ {
 		p.receive(page, i)
 	}
 	p.mu.Lock()
-	p.at.advance(page)
+	if p.at.next >= at.next {
+		p.at.advance(page)
+	}
 	p.active = time.Now()
 	p.mu.Unlock()
 }
@@ -338,6 +346,9 @@ func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified t
 	var lag time.Duration
 	p.mu.Lock()
 	recovered := p.poll.failures > 0
+	if recovered {
+		p.poll.recovered = now
+	}
 	p.poll.last, p.poll.failures, p.poll.failedSince, p.poll.err, p.poll.trouble = now, 0, time.Time{}, "", nil
 	if !certified.IsZero() {
 		lag = max(0, now.Sub(certified))

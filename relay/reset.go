@@ -18,10 +18,12 @@ const (
 	// openPatience is how long such a client waits before it is closed.
 	openPatience = 30 * time.Second
 	// confirmEvery is the pause between polls that ask again for the newest message seen. A queue keeps it until a
-	// newer one is sent, so it is there unless the queue began anew.
+	// newer one is sent, so it is there unless the queue began anew, or the node lags: hence lagLimit.
 	confirmEvery = 20 * time.Second
 	// confirmAgain is the pause until an answer that lacks it is confirmed.
 	confirmAgain = time.Second
+	// lagLimit is how far behind a node may be that boundary nodes still ask: 50 blocks, at one a second.
+	lagLimit = 50 * time.Second
 	// absences is how many answers in a row must lack it, from two nodes where the subnet has two.
 	absences = 3
 )
@@ -88,52 +90,56 @@ func (p *poller) probeBack(r *pollResult) {
 	}
 	p.works(r, OutcomeOK, 0, page.Time)
 	at := p.here()
-	switch {
-	case at.restarted(page):
-		p.restart("a message with an earlier nonce is younger than the newest one seen")
-	case p.missed(page):
-		p.logger().Warn("the first message of a session was missed, reading the queue again")
-		p.rewind()
+	if floor, restarted := at.restarted(page); restarted {
+		p.restart("a message is younger than one that came after it", floor)
+		return
+	}
+	if nonce, missed := p.missed(page); missed {
+		p.logger().Warn("the first message of a session was missed, reading the queue again from there")
+		p.rewind(nonce)
 	}
 }
 
-// missed reports whether page holds the first message of a session that waits for it.
-func (p *poller) missed(page *verify.Page) bool {
+// missed returns the nonce of the first message in page that a session waits for and that has been passed, if there is
+// one.
+func (p *poller) missed(page *verify.Page) (nonce uint64, missed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range page.Messages {
 		m := &page.Messages[i]
 		if s := p.routes[m.Client]; s != nil && m.Nonce < p.at.next && m.Poison == nil {
 			if _, waits := p.awaiting[s]; waits {
-				return true
+				return m.Nonce, true
 			}
 		}
 	}
-	return false
+	return 0, false
 }
 
-// rewind polls from the beginning. What clients have had already is told by its sequence number.
-func (p *poller) rewind() {
+// rewind polls again from nonce on. What clients have had already is told by its sequence number.
+func (p *poller) rewind(nonce uint64) {
 	p.mu.Lock()
-	p.at.next = 0
+	p.at.rewind(nonce)
 	p.mu.Unlock()
 	p.gap = 0
 	p.due = time.Now()
 }
 
-// restart follows the queue to its new beginning. Sessions that had messages from the old one are not known to the
-// canister any more; those that wait for their first message may be.
-func (p *poller) restart(why string) {
+// restart follows the queue to its new beginning, all of which is younger than floor. Sessions that were opened in the
+// old one are not known to the canister any more; those that wait for their first message may be. Nodes that lag go on
+// showing the old queue for a while.
+func (p *poller) restart(why string, floor uint64) {
 	p.g.cfg.Metrics.QueueReset(p.id)
 	var forgotten []*session
 	p.mu.Lock()
 	for _, s := range p.sessions {
-		if s.hasOpened() {
+		if s.openedBy(floor) {
 			forgotten = append(forgotten, s)
 		}
 	}
-	p.at = position{}
+	p.at = position{floor: floor, passed: floor}
 	p.mu.Unlock()
+	p.haunted = time.Now().Add(lagLimit)
 	p.gap, p.present = 0, presence{}
 	p.due = time.Now()
 	p.logger().Warn("the canister's queue began anew, usually after an upgrade; its earlier sessions are closed",
@@ -149,7 +155,8 @@ func (p *poller) restart(why string) {
 func (p *poller) confirmDue(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil {
+	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil ||
+		now.Sub(stampTime(p.at.newest.stamp)) < lagLimit {
 		return false
 	}
 	pause := confirmEvery
@@ -172,14 +179,15 @@ func (p *poller) proofBack(r *pollResult) {
 		return
 	}
 	p.works(r, OutcomeEmpty, 0, time.Time{})
-	if p.here().next != r.nonce+1 {
+	at := p.here()
+	if at.next != r.nonce+1 {
 		return // it is not the newest any more
 	}
 	node, when, ok := p.signedBy(r)
 	p.mu.Lock()
-	newer := when.After(p.poll.certified)
+	newer := when.After(p.poll.certified) && when.Sub(stampTime(at.newest.stamp)) >= lagLimit
 	p.mu.Unlock()
-	if !ok || !newer { // unsigned, or of a node that lags: proves nothing
+	if !ok || !newer { // unsigned, or perhaps of a node that lags: proves nothing
 		return
 	}
 	if p.present.nodes == nil {
@@ -190,6 +198,6 @@ func (p *poller) proofBack(r *pollResult) {
 	p.present.lacking = when
 	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts)
 	if believed && p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
-		p.restart("nodes of the subnet sign that the newest message is gone")
+		p.restart("nodes of the subnet sign that the newest message is gone", at.newest.stamp)
 	}
 }

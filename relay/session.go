@@ -68,6 +68,8 @@ type session struct {
 	life     context.Context    // of what the session submits after ws_open; made when first needed
 	cancel   context.CancelFunc // ends life
 	nextSeq  uint64             // of the next canister message
+	born     uint64             // when the first one was made, by the canister's clock
+	beheaded bool               // a later one came before the first
 	lastAck  time.Time          // when the canister's last ack was queued for the client
 	// canisterClosed is when the canister's CloseMessage was queued for the client.
 	canisterClosed time.Time
