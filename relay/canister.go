@@ -252,7 +252,7 @@ func (c *canister) receive(page *verify.Page, i int) {
 		return
 	}
 	if m.Poison != nil {
-		s.end(because(MessageLost, "a message of the canister cannot be decoded"))
+		s.end(because(MessageLost, "a message of the canister names two recipients, reconnect"))
 		return
 	}
 	first, ok := s.expect(m.Sequence, m.Timestamp)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -22,10 +20,10 @@ type poller struct {
 	started time.Time // when the last one did
 	avoid   *host     // gave the last bad answer
 	denied  denials   // who says that the canister can never be polled
-	gap     uint64    // first nonce after a gap that waits to be confirmed, 0 = none
-	poison  poisonCount
-	probed  time.Time // when the queue was last probed for a reset
-	haunted time.Time // until then nodes that lag may show a queue that has ended
+	gap     gapDoubt
+	poison  map[uint64]*poisonDoubt // by nonce
+	probed  time.Time               // when the queue was last probed for a reset
+	haunted time.Time               // until then nodes that lag may show a queue that has ended
 	present presence
 	donor   donor
 }
@@ -63,7 +61,7 @@ func (c *canister) run() {
 }
 
 func newPoller(c *canister) *poller {
-	return &poller{canister: c, results: make(chan *pollResult, maxFlying)}
+	return &poller{canister: c, results: make(chan *pollResult, maxFlying), poison: make(map[uint64]*poisonDoubt)}
 }
 
 // loop polls until there is nobody left to poll for. It never waits for an answer: one node that hangs would hold up all
@@ -244,7 +242,7 @@ func (p *poller) page(r *pollResult) {
 	case !p.acceptPoison(page, skip, r.answer.host):
 		return
 	}
-	p.gap = 0
+	p.settled()
 	p.deliver(page, skip, at)
 	p.works(r, OutcomeOK, n-skip, page.Time)
 	if !r.reply.EndOfQueue {
@@ -289,55 +287,6 @@ func (p *poller) here() position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.at
-}
-
-// acceptGap decides on a page that begins after the position. The canister deletes what is older than its retention
-// time; but a node can leave messages out as well, and then another shows them. So it takes two answers.
-func (p *poller) acceptGap(page *verify.Page, at position, h *host) bool {
-	first := page.Messages[0].Nonce
-	if at.next == 0 || p.gap != 0 && first >= p.gap {
-		return true
-	}
-	p.gap = first
-	p.avoid = h
-	p.due = time.Now()
-	p.logger().Warn("messages are missing before those of a page, asking again",
-		zap.String("host", h.name), zap.Uint64("missing", first-at.next))
-	return false
-}
-
-// poisonCount counts the answers in which the message of one nonce was unusable.
-type poisonCount struct {
-	nonce uint64
-	times int
-}
-
-// poisonTries is how often a page with an unusable message is asked for elsewhere before the message is blamed.
-const poisonTries = 3
-
-// acceptPoison decides on certified messages that cannot be used. What is certified stays as it is however often it is
-// asked for; the routing key beside it is not certified, and may have been swapped on the way.
-func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
-	for i := skip; i < len(page.Messages); i++ {
-		m := &page.Messages[i]
-		if m.Poison == nil {
-			continue
-		}
-		cause := verify.CauseOf(m.Poison)
-		if p.poison.nonce != m.Nonce {
-			p.poison = poisonCount{nonce: m.Nonce}
-			p.g.cfg.Metrics.VerificationFailed(p.id, cause)
-			p.logger().Warn("message of the canister cannot be used", zap.String("host", h.name),
-				zap.String("cause", string(cause)), zap.Error(m.Poison))
-		}
-		p.poison.times++
-		if cause == verify.CauseClientKey && p.poison.times < poisonTries {
-			p.avoid = h
-			p.due = time.Now().Add(p.g.cfg.PollInterval)
-			return false
-		}
-	}
-	return true
 }
 
 // works notes a good answer.

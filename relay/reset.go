@@ -121,7 +121,7 @@ func (p *poller) rewind(nonce uint64) {
 	p.mu.Lock()
 	p.at.rewind(nonce)
 	p.mu.Unlock()
-	p.gap = 0
+	p.settled()
 	p.due = time.Now()
 }
 
@@ -140,7 +140,8 @@ func (p *poller) restart(why string, floor uint64) {
 	p.at = position{floor: floor, passed: floor}
 	p.mu.Unlock()
 	p.haunted = time.Now().Add(lagLimit)
-	p.gap, p.present = 0, presence{}
+	p.settled()
+	p.present = presence{}
 	p.due = time.Now()
 	p.logger().Warn("the canister's queue began anew, usually after an upgrade; its earlier sessions are closed",
 		zap.String("because", why), zap.Int("sessions", len(forgotten)))
