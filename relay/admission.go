@@ -40,9 +40,12 @@ func (s *session) checkFrame(frame []byte) (*envelope, *closing) {
 		return nil, because(OutOfProtocol, "envelope is not a call")
 	}
 	s.mu.Lock()
-	opening := s.state == stateConnected
+	st, ended := s.state, s.closing
 	s.mu.Unlock()
-	if opening {
+	switch {
+	case ended != nil:
+		return nil, ended // a moment ago, perhaps before there was a canister
+	case st == stateConnected:
 		return s.admit(env)
 	}
 	return s.checkMessage(env)
@@ -116,6 +119,7 @@ func (s *session) register(id verify.Principal, key verify.ClientKey, late bool)
 			return s.closing
 		}
 		s.canister, s.key, s.state = home, key, stateOpening
+		s.opened.began = time.Now()
 		s.mu.Unlock()
 		c, retired := home.add(s, s.policy.MaxSessionsPerCanister, late)
 		if retired {

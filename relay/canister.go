@@ -44,7 +44,7 @@ type pollStatus struct {
 	certified   time.Time // time of the newest certificate
 	failures    int       // in a row
 	failedSince time.Time
-	recovered   time.Time // when polling last worked again
+	recovered   time.Time // when the last failures ended
 	err         string
 	trouble     *closing // what clients are told if it stays like this
 }
@@ -231,6 +231,13 @@ func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
 	}
 }
 
+// troubled returns why the canister cannot be polled, nil if it can, and since when it can again if it could not before.
+func (c *canister) troubled() (recovered time.Time, trouble *closing) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.poll.recovered, c.poll.trouble
+}
+
 // unreadyBecause is what to tell a client whose canister could not be polled once.
 func (c *canister) unreadyBecause() *closing {
 	c.mu.Lock()
@@ -304,7 +311,7 @@ func (s *session) expect(sequence, stamp uint64) (first, ok bool) {
 		s.mu.Unlock() // over, or sent before
 		return false, false
 	case sequence > s.nextSeq && s.state == stateOpening:
-		s.beheaded = true
+		s.opened.beheaded = true
 		s.mu.Unlock()
 		s.canister.missedFirst(s)
 		return false, false
@@ -326,14 +333,6 @@ func (s *session) expect(sequence, stamp uint64) (first, ok bool) {
 // missing is the closing for a message that the client can no longer get in order.
 func missing(sequence uint64) *closing {
 	return because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
-}
-
-// pollable reports whether polls have brought answers for as long as a new session waits for its first message. While
-// they do not, outage_timeout decides.
-func (c *canister) pollable(now time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.poll.failures == 0 && now.Sub(c.poll.recovered) >= openPatience
 }
 
 // noteService notes what the canister's service messages say of the session.

@@ -15,10 +15,15 @@ const (
 	methodClose = "ws_close"
 	methodPoll  = "ws_get_messages"
 
-	// closeWorkers bounds the ws_close calls under way.
+	// closeWorkers bounds the ws_close calls under way, so that clients that leave do not hold up those that stay.
 	closeWorkers = 32
+	// drainWorkers does so while the gateway drains. A call takes about 2 s, and the time for all of them is short.
+	drainWorkers = 256
 	// closeEffort is how long one ws_close is tried. After that the canister finds out by its keep-alive check.
 	closeEffort = 45 * time.Second
+	// closeRefusals is how many refusals that may pass one ws_close is tried for: a canister that is stopped for good must
+	// not keep the workers from the others.
+	closeRefusals = 4
 	// maxCloses bounds the queue of the closer, some 60 bytes an entry.
 	maxCloses = 100_000
 	// ownExpiry is the ingress expiry of the gateway's own calls: less than the 5 minutes that the IC takes, to leave
@@ -33,6 +38,7 @@ type closer struct {
 	mu      sync.Mutex
 	waiting []goodbye
 	workers int
+	limit   int           // of workers
 	idle    chan struct{} // closed when nothing waits and no worker is left; nil if nobody asked
 }
 
@@ -41,7 +47,14 @@ type goodbye struct {
 	key      verify.ClientKey
 }
 
-func newCloser(g *Gateway) *closer { return &closer{g: g} }
+func newCloser(g *Gateway) *closer { return &closer{g: g, limit: closeWorkers} }
+
+// hurry lets more calls be under way from now on.
+func (c *closer) hurry() {
+	c.mu.Lock()
+	c.limit = drainWorkers
+	c.mu.Unlock()
+}
 
 // add queues a ws_close. It never blocks.
 func (c *closer) add(canister verify.Principal, key verify.ClientKey) {
@@ -51,24 +64,18 @@ func (c *closer) add(canister verify.Principal, key verify.ClientKey) {
 		return
 	}
 	c.waiting = append(c.waiting, goodbye{canister, key})
-	if c.workers < closeWorkers {
+	if c.workers < c.limit {
 		c.workers++
-		c.g.spawn("closer", c.work, c.workerDone)
+		c.g.spawn("closer", c.work, c.crashed)
 	}
 }
 
 func (c *closer) work() {
 	for {
-		c.mu.Lock()
-		if len(c.waiting) == 0 || c.g.ctx.Err() != nil {
-			c.waiting = nil
-			c.mu.Unlock()
-			c.workerDone()
+		next, more := c.next()
+		if !more {
 			return
 		}
-		next := c.waiting[0]
-		c.waiting = c.waiting[1:]
-		c.mu.Unlock()
 		if err := c.g.sendClose(c.g.ctx, next); err != nil {
 			c.g.log().Debug("ws_close failed, the canister will notice by itself",
 				zap.Stringer("canister_id", next.canister), zap.Error(err))
@@ -76,9 +83,30 @@ func (c *closer) work() {
 	}
 }
 
-func (c *closer) workerDone() {
+// next takes the next goodbye. If there is none the worker is done: nothing may come between finding that out and
+// counting it out, or a goodbye could be left with nobody to see to it.
+func (c *closer) next() (next goodbye, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.waiting) == 0 || c.g.ctx.Err() != nil {
+		c.waiting = nil
+		c.done()
+		return goodbye{}, false
+	}
+	next = c.waiting[0]
+	c.waiting = c.waiting[1:]
+	return next, true
+}
+
+// crashed counts out a worker that has panicked.
+func (c *closer) crashed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done()
+}
+
+// done counts out a worker. The caller holds mu.
+func (c *closer) done() {
 	c.workers--
 	if c.workers == 0 && len(c.waiting) == 0 && c.idle != nil {
 		close(c.idle)
@@ -122,19 +150,21 @@ func (g *Gateway) sendClose(ctx context.Context, b goodbye) error {
 	if err != nil {
 		return err
 	}
-	for failures := 0; ; {
+	for failures, refusals := 0, 0; ; {
 		a, err := g.up.call(ctx, b.canister, body, nil, nil)
+		pending, again := a != nil && a.status == 202, a.refusedForNow()
+		a.release()
+		if again {
+			refusals++
+		}
 		pause := repostPause
 		switch {
-		case err == nil && (a == nil || a.status != 202):
-			// Whether it was accepted or refused, there is nothing more to do.
-			a.release()
-			return nil
-		case err == nil:
-			a.release()
+		case err == nil && !pending && (!again || refusals >= closeRefusals):
+			return nil // whether it was accepted or refused, there is nothing more to do
+		case err == nil && pending:
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !isTransient(err):
+		case err != nil && !isTransient(err):
 			return err
 		default:
 			failures++
@@ -144,6 +174,16 @@ func (g *Gateway) sendClose(ctx context.Context, b goodbye) error {
 			return err
 		}
 	}
+}
+
+// refusedForNow reports whether a is a refusal of a call, without proof, that may pass: the canister is stopped for an
+// upgrade, say.
+func (a *answer) refusedForNow() bool {
+	if a == nil || a.status == 202 {
+		return false
+	}
+	reply, err := verify.ParseCallReply(a.body)
+	return err == nil && reply.Rejected && diagnose(reply.RejectCode, reply.ErrorCode, reply.RejectMessage).passing
 }
 
 // sign completes r as the gateway's own request.

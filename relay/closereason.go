@@ -141,6 +141,16 @@ func (r CloseReason) Label() string { return closeReasons[r].label }
 // Text returns what a client is told when nothing more precise is known. At most 123 bytes.
 func (r CloseReason) Text() string { return closeReasons[r].text }
 
+// keepsSent reports whether what a client had sent is still submitted after an end for r: the ends that are about the
+// connection alone. After others the canister does not have the session any more, or would get a message out of order.
+func (r CloseReason) keepsSent() bool {
+	switch r {
+	case ClientClosed, ClientGone, PongTimeout, WriteTimeout, SlowConsumer, Stale, Draining, Reconfigured:
+		return true
+	}
+	return false
+}
+
 // level is the log level of a session's end. How clients end is news, not a worry; our own faults are errors.
 func (r CloseReason) level() zapcore.Level {
 	switch r {
@@ -159,6 +169,7 @@ func (r CloseReason) String() string { return r.Label() }
 type closing struct {
 	reason CloseReason
 	text   string
+	unsure bool // of a ws_open: the canister may have the session all the same
 }
 
 // because returns the closing for r; an empty text means the usual one.
@@ -188,5 +199,22 @@ func (c *closing) without(key verify.ClientKey) *closing {
 	if !strings.Contains(c.text, nonce) {
 		return c
 	}
-	return because(c.reason, strings.ReplaceAll(c.text, nonce, ""))
+	plain := *c
+	plain.text = strings.ReplaceAll(c.text, nonce, "")
+	return &plain
+}
+
+// refusal reports whether c is about a canister that the IC refuses for a reason of the canister's own; nil is not.
+func (c *closing) refusal() bool {
+	return c != nil && (c.reason == CanisterUnavailable || c.reason == CanisterUnusable || c.reason == CanisterRefused)
+}
+
+// orUnsure returns c, marked if doubt holds.
+func (c *closing) orUnsure(doubt bool) *closing {
+	if c == nil || !doubt {
+		return c
+	}
+	marked := *c
+	marked.unsure = true
+	return &marked
 }

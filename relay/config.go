@@ -88,7 +88,8 @@ type Config struct {
 	// DrainTimeout bounds [Gateway.Drain]; closes are spread over it.
 	DrainTimeout time.Duration
 
-	// Transport carries the requests to the network; nil means an own one, tuned for few hosts and many requests.
+	// Transport carries the requests to the network; nil means an own one, tuned for few hosts and many requests. A
+	// RelayWindow above 1 has its effect only with one that reports written requests to [net/http/httptrace].
 	Transport http.RoundTripper
 	// Logger receives the log; nil means none. See [Gateway.SetLogger].
 	Logger *zap.Logger

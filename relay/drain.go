@@ -25,6 +25,7 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 	g.refusing = bye
 	all := g.snapshotSessions()
 	g.mu.Unlock()
+	g.closer.hurry()
 
 	if len(all) > 0 {
 		g.log().Info("draining", zap.String("reason", reason.Label()), zap.Int("sessions", len(all)), zap.Duration("over", g.cfg.DrainTimeout))
@@ -50,11 +51,11 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 	g.Close()
 }
 
-// waitGone waits until no session is left, or ctx ends.
+// waitGone waits until no session is left and what they sent has its outcome, or ctx ends.
 func (g *Gateway) waitGone(ctx context.Context) {
 	for {
 		g.mu.Lock()
-		left := len(g.sessions)
+		left := max(len(g.sessions), g.places)
 		g.mu.Unlock()
 		if left == 0 || sleep(ctx, 10*time.Millisecond) != nil {
 			return

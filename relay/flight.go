@@ -47,7 +47,7 @@ func (c *canister) travel(ctx context.Context, f *flight, cl class, avoid *host)
 	case forProof:
 		nonce = max(nonce, 1) - 1
 	}
-	r := c.fetch(ctx, nonce, cl, avoid, true)
+	r := c.fetch(ctx, nonce, cl, avoid, c.g.up.queryAdmitted)
 	r.flight = f
 	if f.purpose == forProof && r.empty != nil {
 		r.nodeErr = c.checkNode(ctx, r)

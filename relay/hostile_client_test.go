@@ -142,6 +142,34 @@ func TestHostileClients(t *testing.T) {
 	}
 }
 
+// What violates RFC 6455 is the client's fault, and is counted as such.
+func TestWebSocketViolations(t *testing.T) {
+	r := newRig(t, rigOptions{})
+	for name, frame := range map[string][]byte{
+		"reserved bits":       {0xf2, 0x80, 0, 0, 0, 0},
+		"unknown opcode":      {0x83, 0x80, 0, 0, 0, 0},
+		"frame without mask":  {0x82, 0x00},
+		"fragmented ping":     {0x09, 0x80, 0, 0, 0, 0},
+		"close with 1005":     {0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed},
+		"continuation of air": {0x80, 0x80, 0, 0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.logs.TakeAll()
+			c := r.raw(r.options())
+			if _, err := c.Conn().NetConn().Write(frame); err != nil {
+				t.Fatal(err)
+			}
+			if ce := readClose(t, c); ce.Code != 1002 {
+				t.Errorf("closed with %d %q, want 1002", ce.Code, ce.Text)
+			}
+			r.waitFor("the end is logged", func() bool { return r.logged("session closed") })
+			if !r.logged("out_of_protocol") {
+				t.Errorf("logged %v", r.logs.All())
+			}
+		})
+	}
+}
+
 // A port scanner's connection, gone before the handshake is read.
 func TestConnectionGoneBeforeOpen(t *testing.T) {
 	r := newRig(t, rigOptions{})

@@ -15,6 +15,10 @@ const (
 	hostBackoffMax = 30 * time.Second
 )
 
+// measureAge is how long the latency of a host is good to go by; then one request finds it out again, so that a host that
+// was slow once is not left out for good.
+const measureAge = 30 * time.Second
+
 // host is one boundary node: where it is and how it does.
 type host struct {
 	name string // host and port, for logs and metrics
@@ -22,9 +26,11 @@ type host struct {
 
 	mu       sync.Mutex
 	latency  time.Duration // moving average of successful requests; 0 = none yet
+	measured time.Time     // when the last one of them ended
 	failures int           // in a row
+	failedAt time.Time     // when the last one was noted
 	retryAt  time.Time     // while failures > 0: when it may be tried again
-	probing  bool          // one request is finding out whether it recovered
+	trying   bool          // one request is finding out whether it recovered, or how fast it is
 	lastErr  string
 	call     int       // call endpoint version that works here: 4, 3 or 2
 	callAt   time.Time // when that was found out
@@ -35,50 +41,78 @@ func newHost(u *url.URL) *host {
 	return &host{name: u.Host, base: base.String(), call: newestCall}
 }
 
-// score says how h stands at now: ready (and how fast), or when it may be tried.
-func (h *host) score(now time.Time) (ready bool, latency time.Duration, retryAt time.Time) {
+// standing is what may be asked of a host.
+type standing int
+
+const (
+	up      standing = iota // any request
+	onTrial                 // one request: nothing is known of it, or nothing recent
+	unknown                 // that request is under way, and it never answered one before
+	down                    // nothing that another host could answer
+)
+
+// stands says how h stands at now, how fast it is as far as is known, and while it is down when it may be tried.
+func (h *host) stands(now time.Time) (s standing, latency time.Duration, retryAt time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.failures == 0 {
-		return true, h.latency, time.Time{}
+	fresh := now.Sub(h.measured) < measureAge
+	switch {
+	case h.failures > 0 && (h.trying || now.Before(h.retryAt)):
+		s = down
+	case !h.trying && (h.failures > 0 || !fresh):
+		s = onTrial
+	case h.latency == 0:
+		s = unknown
 	}
-	return !h.probing && !now.Before(h.retryAt), h.latency, h.retryAt
+	return s, h.latency, h.retryAt
 }
 
-// begin marks that a request goes to h. Of a host that failed, one request at a time finds out whether it recovered.
+// begin marks that a request goes to h. If h is on trial, this is the one request.
 func (h *host) begin() {
 	h.mu.Lock()
-	h.probing = h.failures > 0
+	h.trying = h.trying || h.failures > 0 || time.Since(h.measured) >= measureAge
 	h.mu.Unlock()
 }
 
-// succeeded notes a good answer that took d.
+// succeeded notes a good answer that took d; 0 if the time depended on others than the host.
 func (h *host) succeeded(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.failures, h.probing, h.lastErr = 0, false, ""
-	if h.latency == 0 {
+	h.failures, h.trying, h.lastErr = 0, false, ""
+	if d == 0 {
+		return
+	}
+	now := time.Now()
+	if h.latency == 0 || now.Sub(h.measured) >= measureAge {
 		h.latency = d
 	} else {
 		h.latency += (d - h.latency) / 8
 	}
+	h.measured = now
 }
 
-// failed notes a failure; retryAfter is what the host asked for, if it did.
-func (h *host) failed(text string, retryAfter time.Duration) {
+// failed notes a failure of a request that began at that time; retryAfter is what the host asked for, if it did. Requests
+// that were under way together fail together: that is one failure.
+func (h *host) failed(text string, began time.Time, retryAfter time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.failures++
-	h.probing = false
+	h.trying = false
 	h.lastErr = text
-	pause := max(backoff(h.failures, hostBackoffMin, hostBackoffMax), min(retryAfter, hostBackoffMax))
-	h.retryAt = time.Now().Add(pause)
+	now := time.Now()
+	if h.failures == 0 || !began.Before(h.failedAt) {
+		h.failures++
+		h.failedAt = now
+		h.retryAt = now.Add(backoff(h.failures, hostBackoffMin, hostBackoffMax))
+	}
+	if asked := now.Add(min(retryAfter, hostBackoffMax)); asked.After(h.retryAt) {
+		h.retryAt = asked
+	}
 }
 
 // abandoned notes that a request was given up by its caller, which says nothing about h.
 func (h *host) abandoned() {
 	h.mu.Lock()
-	h.probing = false
+	h.trying = false
 	h.mu.Unlock()
 }
 
@@ -86,11 +120,12 @@ func (h *host) abandoned() {
 type hosts []*host
 
 // pick chooses the host for the next attempt of a request that has already tried those in tried; nil when all have
-// been tried. Healthy hosts that are not much slower than the fastest share the load at random. A host that failed is
-// chosen again when its time has come, and before that only if nothing else is left.
+// been tried. Healthy hosts that are not much slower than the fastest share the load at random. A host of which nothing
+// is known, because it failed and its time has come or because it was not measured lately, gets one request to find out.
+// Others are chosen only if nothing else is left.
 func (hs hosts) pick(tried []*host) *host {
 	now := time.Now()
-	var ready []*host
+	var ready, fallback []*host
 	var latencies []time.Duration
 	var last *host
 	var lastAt time.Time
@@ -99,25 +134,35 @@ func (hs hosts) pick(tried []*host) *host {
 		if slices.Contains(tried, h) {
 			continue
 		}
-		ok, latency, retryAt := h.score(now)
-		if !ok {
+		s, latency, retryAt := h.stands(now)
+		switch s {
+		case down:
 			if last == nil || retryAt.Before(lastAt) {
 				last, lastAt = h, retryAt
 			}
 			continue
+		case unknown:
+			fallback = append(fallback, h)
+			continue
+		case onTrial:
+			latency = 0 // not left out for being slow
+		case up:
+			if fastest < 0 || latency < fastest {
+				fastest = latency
+			}
 		}
 		ready = append(ready, h)
 		latencies = append(latencies, latency)
-		if fastest < 0 || latency < fastest {
-			fastest = latency
-		}
 	}
-	if len(ready) == 0 {
+	switch {
+	case len(ready) == 0 && len(fallback) > 0:
+		return fallback[rand.N(len(fallback))]
+	case len(ready) == 0:
 		return last
 	}
 	n := 0
 	for i, h := range ready {
-		if latencies[i] <= 2*fastest+10*time.Millisecond {
+		if latencies[i] <= 2*max(0, fastest)+10*time.Millisecond {
 			ready[n] = h
 			n++
 		}
@@ -136,11 +181,13 @@ func (h *host) callVersion(now time.Time) int {
 	return h.call
 }
 
-// olderCall notes that the host does not have version v, and returns the next older one, 0 if there is none.
+// olderCall notes that the host does not have version v, and returns the next older one, 0 if there is none: then nothing
+// is served there for now, which says nothing about versions.
 func (h *host) olderCall(v int, now time.Time) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if v <= oldestCall {
+		h.call = newestCall
 		return 0
 	}
 	h.call, h.callAt = v-1, now

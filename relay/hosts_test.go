@@ -38,7 +38,7 @@ func TestHostsShareTheLoad(t *testing.T) {
 func TestHostsFailOverAndRecover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hs := testHosts("a", "b")
-		hs[0].failed("boom", 0)
+		hs[0].failed("boom", time.Now(), 0)
 		if got := picks(hs, 50); got["a"] != 0 {
 			t.Errorf("a host that just failed was chosen: %v", got)
 		}
@@ -66,13 +66,13 @@ func TestHostsFailOverAndRecover(t *testing.T) {
 func TestHostHonoursRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := testHosts("a")[0]
-		h.failed("HTTP 429", 8*time.Second)
+		h.failed("HTTP 429", time.Now(), 8*time.Second)
 		time.Sleep(7 * time.Second)
-		if ready, _, _ := h.score(time.Now()); ready {
+		if s, _, _ := h.stands(time.Now()); s != down {
 			t.Error("ready before the time it asked for")
 		}
 		time.Sleep(2 * time.Second)
-		if ready, _, _ := h.score(time.Now()); !ready {
+		if s, _, _ := h.stands(time.Now()); s != onTrial {
 			t.Error("not ready after the time it asked for")
 		}
 	})

@@ -26,6 +26,7 @@ type envelope struct {
 type inbox struct {
 	waiting  []*envelope
 	bytes    int
+	underway int           // taken out and not settled
 	relaying bool          // a relayer exists
 	closed   bool          // nothing more is taken
 	space    chan struct{} // closed when there is room again; set while the reader waits
@@ -40,7 +41,7 @@ func (i *inbox) push(e *envelope) {
 	i.bytes += len(e.body)
 }
 
-// pop takes the oldest envelope, nil if there is none.
+// pop takes the oldest envelope, nil if there is none. It is under way until settled is called.
 func (i *inbox) pop() *envelope {
 	if len(i.waiting) == 0 {
 		return nil
@@ -52,19 +53,29 @@ func (i *inbox) pop() *envelope {
 		i.waiting = nil
 	}
 	i.bytes -= len(e.body)
+	i.underway++
 	if !i.full() {
 		i.release()
 	}
 	return e
 }
 
-// close drops what waits and lets the reader go.
-func (i *inbox) close() {
+// idle reports whether nothing waits and nothing is under way.
+func (i *inbox) idle() bool { return len(i.waiting) == 0 && i.underway == 0 }
+
+// finish takes nothing more and lets the reader go. What waits is still submitted.
+func (i *inbox) finish() {
+	i.closed = true
+	i.release()
+}
+
+// drop is finish, and what waits goes as well.
+func (i *inbox) drop() {
 	for _, e := range i.waiting {
 		e.held.release()
 	}
-	i.closed, i.waiting, i.bytes = true, nil, 0
-	i.release()
+	i.waiting, i.bytes = nil, 0
+	i.finish()
 }
 
 func (i *inbox) release() {
@@ -98,9 +109,9 @@ func (s *session) submit(e *envelope) {
 	}
 }
 
-// stalled reports whether the reader waits for the inbox.
+// stalled reports whether the reader waits for the inbox, or for memory.
 func (s *session) stalled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.in.space != nil
+	return s.in.space != nil || s.starved.Load()
 }

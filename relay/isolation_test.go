@@ -300,3 +300,39 @@ func TestStartBehindAnOversizedPage(t *testing.T) {
 		r.echo(r.open(), "hi")
 	})
 }
+
+// A large message that waits for memory keeps its client from nothing else: it is we who do not read. And a session that
+// ends meanwhile does not wait on.
+func TestWaitingForMemory(t *testing.T) {
+	o := rigOptions{config: func(c *relay.Config) { c.PingInterval, c.PongTimeout = 2*time.Second, time.Second }}
+	inBubble(t, o, func(t *testing.T, r *rig) {
+		c := r.open()
+		giveBack := r.gateway.TakeMessageMemory()
+		var sending sync.WaitGroup
+		big := bytes.Repeat([]byte("x"), 100<<10)
+		sending.Go(func() {
+			if err := c.Send(t.Context(), big); err != nil {
+				t.Error(err)
+			}
+		})
+		time.Sleep(15 * time.Second)
+		giveBack()
+		sending.Wait()
+		if m, err := c.Receive(t.Context()); err != nil || !bytes.Equal(m.Payload, big) {
+			t.Errorf("got %d bytes and %v", len(m.Payload), err)
+		}
+
+		defer r.gateway.TakeMessageMemory()()
+		sending.Go(func() { c.Send(t.Context(), big) })
+		time.Sleep(time.Second)
+		began := time.Now()
+		r.gateway.CloseSession(r.gateway.Sessions()[0].ID)
+		for r.gateway.Snapshot().Sessions > 0 {
+			time.Sleep(100 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("a session that had ended waited for memory for %s", took)
+		}
+		sending.Wait()
+	})
+}

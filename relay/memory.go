@@ -33,9 +33,12 @@ type lease struct {
 	held int64
 }
 
+// covers reports whether the lease is good for size bytes.
+func (l *lease) covers(size int64) bool { return size <= freeMessage || size <= l.held }
+
 // grow makes the lease good for size bytes, waiting for a while if there is no room.
 func (l *lease) grow(ctx context.Context, m *memory, size int64) error {
-	if size <= freeMessage || size <= l.held {
+	if l.covers(size) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, memoryPatience)

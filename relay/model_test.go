@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -150,12 +151,19 @@ func (m *model) open() {
 		c.got = append(c.got, string(msg.Payload))
 		c.mu.Unlock()
 	}
-	var err error
-	if c.Client, err = client.Dial(context.Background(), m.r.url, o); err != nil {
-		m.t.Errorf("step %d: opening a session: %v", m.counter, err)
-		return
+	for {
+		var err error
+		if c.Client, err = client.Dial(context.Background(), m.r.url, o); err == nil {
+			m.clients = append(m.clients, c)
+			return
+		}
+		// While the network misbehaves, opening may take longer than clients wait; then they are told, and try again.
+		var ce *client.CloseError
+		if m.faulty.IsZero() || !errors.As(err, &ce) || ce.Local || ce.Code != 1012 {
+			m.t.Errorf("step %d: opening a session: %v; faults: %s", m.counter, err, m.fault)
+			return
+		}
 	}
-	m.clients = append(m.clients, c)
 }
 
 func (m *model) pick() *modelClient {

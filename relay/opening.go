@@ -8,36 +8,85 @@ import (
 
 // openState is what is known of a session at its canister.
 type openState struct {
+	began     time.Time // when ws_open came from the client
+	hitch     *closing  // why ws_open has not been accepted yet, as far as is known; nil = nothing is
 	submitted bool      // ws_open may have reached the network
 	settled   bool      // its outcome is known, or will never be
 	there     bool      // the canister has the session, or may have
 	at        time.Time // when that was learned
 	rewind    uint64    // the poller's nonce before ws_open was submitted, for a session that is routed late
+	beheaded  bool      // a later message came before the first
 	gone      bool      // the canister dropped the session by itself
 	told      bool      // ws_close was handed to the closer
 }
 
-// openSubmitted notes that ws_open goes out.
-func (s *session) openSubmitted() {
+// The SDK waits 60 s for a session to open, and then closes without knowing why. The gateway says before that what it knows.
+const (
+	// openLimit is how long a session may be opening.
+	openLimit = 50 * time.Second
+	// refusalPatience is how long it may be when the IC says why it cannot open, without proof, and it may pass.
+	refusalPatience = 10 * time.Second
+)
+
+// overdue returns why a session is closed that has been opening for too long at now, nil if it has not.
+func (o *openState) overdue(home *canister, now time.Time) *closing {
+	since, trouble := home.troubled()
+	waited := now.Sub(o.began)
+	switch {
+	case o.there && o.beheaded && trouble == nil && now.Sub(later(o.at, since)) >= openPatience:
+		return missing(1)
+	case o.there && trouble == nil && now.Sub(later(o.at, since)) >= openPatience:
+		return because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect")
+	case !o.there && o.hitch.refusal() && waited >= refusalPatience:
+		return o.hitch
+	case trouble.refusal() && waited >= refusalPatience:
+		return trouble
+	case waited < openLimit:
+		return nil
+	case trouble != nil:
+		return trouble
+	case o.hitch != nil && !o.there:
+		return o.hitch
+	}
+	return because(OutcomeUnknown, "ws_open: no outcome for "+openLimit.String()+", reconnect")
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// hindered notes why ws_open has not been accepted yet.
+func (s *session) hindered(why *closing) {
+	s.mu.Lock()
+	s.opened.hitch = why
+	s.mu.Unlock()
+}
+
+// openSubmitted notes that ws_open goes out, and reports whether it may: not if the session has ended.
+func (s *session) openSubmitted() bool {
 	nonce := s.canister.position()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closing != nil {
+		return false
+	}
 	s.opened.submitted = true
 	s.opened.rewind = nonce
+	return true
 }
 
 // openSettled notes the outcome of ws_open; c is nil if the canister accepted it.
 func (s *session) openSettled(e *envelope, c *closing) {
 	s.mu.Lock()
 	s.opened.settled = true
-	s.opened.there = c == nil || c.reason == OutcomeUnknown
+	s.opened.there = c == nil || c.unsure
 	s.opened.at = time.Now()
 	rewind, ended := s.opened.rewind, s.closing != nil
 	s.mu.Unlock()
-	switch {
-	case ended:
-		s.leaveCanister()
-	case c == nil:
+	if c == nil && !ended {
 		if e.late {
 			s.canister.route(s, rewind)
 		}
@@ -45,17 +94,30 @@ func (s *session) openSettled(e *envelope, c *closing) {
 	}
 }
 
-// leaveCanister tells the canister, once, that the client has gone, if the canister has the session. While the outcome
-// of ws_open is not known it does nothing: a ws_close that overtakes its ws_open leaves a ghost.
-func (s *session) leaveCanister() {
+// leave does what is left to do for a session that has ended, once nothing that its client sent waits or is under way:
+// it tells the canister, once, that the client has gone, if the canister has the session, and gives back the session's
+// place. A ws_close that overtakes its ws_open leaves a ghost, and one that overtakes a ws_message loses it.
+func (s *session) leave() {
 	s.mu.Lock()
+	if s.closing == nil || !s.in.idle() {
+		s.mu.Unlock()
+		return
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
 	o := &s.opened
 	tell := o.submitted && o.settled && o.there && !o.gone && !o.told
 	o.told = o.told || tell
+	vacate := s.cleaned && !s.vacated
+	s.vacated = s.vacated || vacate
 	home, key := s.canister, s.key
 	s.mu.Unlock()
 	if tell {
 		s.g.closer.add(home.id, key)
+	}
+	if vacate {
+		s.g.vacate(s.ip)
 	}
 }
 

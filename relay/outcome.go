@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -117,8 +116,10 @@ func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncert
 	switch {
 	case uncertified == nil:
 		a.final = true
+		// It was executed up to where it failed, and a Motoko canister keeps what it did before its first await.
+		a.closing = a.closing.orUnsure(code == rejectCanisterError || code == rejectCanisterReject)
 	case t.passing:
-		a.failed = true
+		a.failed, a.avoid = true, uncertified
 	default:
 		a.failed, a.denial = true, uncertified
 	}
@@ -132,9 +133,7 @@ func failedAttempt(e *envelope, err error) attempt {
 		return attempt{failed: true, err: err}
 	}
 	if ue.transient() {
-		// Whatever broke or timed out on the way may have passed the envelope on first.
-		taken := ue.outcome != OutcomeRateLimited
-		return attempt{failed: true, taken: taken, pause: ue.retryAfter, err: err, last: because(Outage, "")}
+		return attempt{failed: true, taken: ue.taken, pause: ue.retryAfter, err: err, last: because(Outage, "")}
 	}
 	c := because(BadSender, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
 	switch {
@@ -145,16 +144,5 @@ func failedAttempt(e *envelope, err error) attempt {
 	case strings.Contains(ue.text, "expiry"):
 		c = because(BadExpiry, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
 	}
-	return attempt{failed: true, denial: ue.host, outcome: ue.outcome, closing: c, last: c, err: err}
-}
-
-// expiredBecause is the closing of an envelope that expired before the network took it.
-func expiredBecause(r attempt) *closing {
-	if r.last != nil {
-		return r.last
-	}
-	if errors.Is(r.err, context.Canceled) {
-		return because(Draining, "")
-	}
-	return because(Outage, "")
+	return attempt{failed: true, taken: ue.taken, denial: ue.host, outcome: ue.outcome, closing: c, last: c, err: err}
 }

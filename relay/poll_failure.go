@@ -53,7 +53,7 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 	switch {
 	case errors.As(err, &bad):
 		p.avoid = bad.host
-		bad.host.failed(bad.err.Error(), 0)
+		bad.host.failed(bad.err.Error(), time.Now(), 0)
 		cause := verify.CauseOf(bad.err)
 		p.g.cfg.Metrics.VerificationFailed(p.id, cause)
 		p.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.host.name),

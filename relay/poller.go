@@ -132,11 +132,12 @@ func (p *poller) tick() {
 
 // ask polls once and waits for the answer.
 func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host) *pollResult {
-	return c.fetch(ctx, nonce, cl, avoid, false)
+	return c.fetch(ctx, nonce, cl, avoid, c.g.up.query)
 }
 
-// fetch polls once. With admitted, its turn in upstream_rate has come already.
-func (c *canister) fetch(ctx context.Context, nonce uint64, cl class, avoid *host, admitted bool) *pollResult {
+// fetch polls once by query, which is one of upstream's.
+func (c *canister) fetch(ctx context.Context, nonce uint64, cl class, avoid *host,
+	query func(context.Context, verify.Principal, class, []byte, *host) (*answer, error)) *pollResult {
 	began := time.Now()
 	r := &pollResult{nonce: nonce}
 	defer func() { r.took = time.Since(began) }()
@@ -151,7 +152,7 @@ func (c *canister) fetch(ctx context.Context, nonce uint64, cl class, avoid *hos
 	if r.err != nil {
 		return r
 	}
-	if r.answer, r.err = c.g.up.query(ctx, c.id, cl, body, avoid, admitted); r.err != nil {
+	if r.answer, r.err = query(ctx, c.id, cl, body, avoid); r.err != nil {
 		return r
 	}
 	if q, err := verify.ParseQueryReply(r.answer.body); err != nil {

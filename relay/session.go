@@ -51,6 +51,7 @@ type session struct {
 
 	lastSeen atomic.Int64 // unix nanoseconds of the last bytes from the client
 	pinged   atomic.Int64 // unix nanoseconds of the unanswered ping, 0 = none
+	starved  atomic.Bool  // the reader waits for memory
 
 	framesIn, bytesIn, framesOut, bytesOut atomic.Int64
 
@@ -65,11 +66,12 @@ type session struct {
 	out      outbox
 	in       inbox
 	opened   openState
-	life     context.Context    // of what the session submits after ws_open; made when first needed
+	life     context.Context    // of what the session submits; made when first needed, see lifetime
 	cancel   context.CancelFunc // ends life
+	cleaned  bool               // the connection is closed
+	vacated  bool               // the session's place has been given back
 	nextSeq  uint64             // of the next canister message
 	born     uint64             // when the first one was made, by the canister's clock
-	beheaded bool               // a later one came before the first
 	lastAck  time.Time          // when the canister's last ack was queued for the client
 	// canisterClosed is when the canister's CloseMessage was queued for the client.
 	canisterClosed time.Time
@@ -122,8 +124,8 @@ func (s *session) run() {
 	s.cleanup()
 }
 
-// end ends the session for c, unless it has ended before. Nothing more is relayed either way; the client gets a close
-// frame. It never blocks.
+// end ends the session for c, unless it has ended before. The client gets a close frame and nothing else; what it sent
+// before still goes to its canister, if that makes sense after c. It never blocks.
 func (s *session) end(c *closing) {
 	s.mu.Lock()
 	if s.closing != nil {
@@ -133,13 +135,17 @@ func (s *session) end(c *closing) {
 	s.closing = c
 	s.state = stateEnded
 	s.out.clear()
-	s.in.close()
-	s.wakeWriter()
-	home, cancel := s.canister, s.cancel
-	s.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if c.reason.keepsSent() && s.opened.submitted {
+		s.in.finish()
+	} else {
+		s.in.drop()
+		if s.cancel != nil {
+			s.cancel()
+		}
 	}
+	s.wakeWriter()
+	home := s.canister
+	s.mu.Unlock()
 	if home != nil {
 		home.remove(s)
 	}
@@ -158,6 +164,11 @@ func (s *session) cleanup() {
 	s.end(because(ClientGone, "")) // if nobody knows better
 	s.flushClose()
 	s.ws.Close()
+	s.mu.Lock()
+	s.cleaned = true
+	c, home, farewell := s.closing, s.canister, s.farewell
+	s.mu.Unlock()
+	s.leave()
 	g := s.g
 	g.mu.Lock()
 	_, mine := g.sessions[s]
@@ -166,12 +177,6 @@ func (s *session) cleanup() {
 	if !mine {
 		return
 	}
-	g.vacate(s.ip)
-
-	s.leaveCanister()
-	s.mu.Lock()
-	c, home, farewell := s.closing, s.canister, s.farewell
-	s.mu.Unlock()
 	lasted := time.Since(s.started)
 	g.cfg.Metrics.SessionClosed(home.principal(), c.reason, lasted)
 	if ce := g.log().Check(c.reason.level(), "session closed"); ce != nil {

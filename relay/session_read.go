@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -68,7 +69,7 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 	for {
 		if len(buf) == cap(buf) {
 			bigger := min(2*cap(buf), limit+1)
-			if err := held.grow(s.g.ctx, s.g.memory, int64(bigger)); err != nil {
+			if err := s.lend(&held, int64(bigger)); err != nil {
 				return 0, nil, held, err
 			}
 			buf = append(make([]byte, 0, bigger), buf...)
@@ -91,6 +92,19 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 	}
 }
 
+// lend makes held good for size bytes, for the reader. Should it have to wait, that is not held against the client's pongs.
+func (s *session) lend(held *lease, size int64) error {
+	if held.covers(size) {
+		return nil
+	}
+	s.starved.Store(true)
+	defer func() {
+		s.seen()
+		s.starved.Store(false)
+	}()
+	return held.grow(s.lifetime(), s.g.memory, size)
+}
+
 // readFailed ends the session for an error of reading.
 func (s *session) readFailed(err error) {
 	var ce *websocket.CloseError
@@ -107,6 +121,8 @@ func (s *session) readFailed(err error) {
 		s.drainReads()
 	case errors.As(err, &ce):
 		s.clientClosed(ce)
+	case strings.HasPrefix(err.Error(), "websocket: "): // gorilla's words; it has sent the close frame, with 1002
+		s.end(because(OutOfProtocol, "WebSocket protocol violated ("+err.Error()+")"))
 	default:
 		s.end(because(ClientGone, ""))
 	}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync"
@@ -22,7 +23,8 @@ const (
 
 // relay submits what waits in the inbox, in order, and ends when nothing waits. With relay_window 1 the next envelope
 // goes out when the outcome of the one before is certified: the IC orders nothing, and a canister that follows the CDK
-// drops a client on the first message out of order. With a larger window it goes out when the one before has been sent.
+// drops a client on the first message out of order. With a larger window it goes out when the one before has been written
+// to a host, so that the order of submission is kept as far as nothing fails after that.
 func (s *session) relay() {
 	for {
 		s.mu.Lock()
@@ -47,9 +49,11 @@ func (s *session) relay() {
 	}
 }
 
-// submitOne sees one envelope through to its outcome, and ends the session if that is not good.
+// submitOne sees one envelope through to its outcome, and ends the session if that is not good. sent is called once the
+// next may go out; it may be called more than once.
 func (s *session) submitOne(e *envelope, sent func()) {
 	defer sent()
+	defer s.settled()
 	defer e.held.release()
 	ctx, done := s.submission(e)
 	defer done()
@@ -60,55 +64,113 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	ctx, endSpan := s.g.cfg.Tracer.Start(ctx, name, "canister_id", s.canister.id.String())
 	var outcome Outcome
 	var c *closing
-	if e.open && !s.canister.ready(ctx, e.expiry) {
-		outcome, c = OutcomeExpired, s.canister.unreadyBecause()
+	if e.open {
+		outcome, c = s.submitOpen(ctx, e, sent)
+		s.openSettled(e, c)
 	} else {
-		if e.open {
-			s.openSubmitted()
-		}
 		outcome, c = s.submitUntilOutcome(ctx, e, sent)
 	}
-	switch {
-	case c != nil:
-		endSpan(errors.New(c.text))
-	default:
+	if outcome != outcomeNone {
+		s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
+	}
+	if c == nil {
 		endSpan(nil)
-	}
-	if e.open {
-		s.openSettled(e, c)
-	}
-	if s.ended() && !e.open {
+		s.canister.nudge()
 		return
 	}
-	s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
-	if c != nil {
-		if c.reason == Forgotten {
-			s.dropped()
-			s.canister.doubt() // others may be forgotten, too
-		}
-		s.end(c.without(s.key))
-		return
+	endSpan(errors.New(c.text))
+	switch c.reason {
+	case Forgotten:
+		s.dropped()
+		s.canister.doubt() // others may be forgotten, too
+	case Superseded:
+		s.dropped()
 	}
-	s.canister.nudge()
+	s.end(c.without(s.key))
+	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
+}
+
+// outcomeNone is the outcome of an envelope that was given up before anything was known of it.
+const outcomeNone Outcome = ""
+
+// submitOpen submits a ws_open as soon as its canister's poller is ready for it.
+func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
+	if !s.canister.ready(s.lifetime(), e.expiry) && !s.ended() {
+		return OutcomeExpired, s.canister.unreadyBecause()
+	}
+	if !s.openSubmitted() {
+		return outcomeNone, because(ClientGone, "")
+	}
+	outcome, c := s.submitUntilOutcome(ctx, e, sent)
+	if c == nil && outcome == OutcomePending && e.late {
+		c = s.checkLate(ctx, e)
+	}
+	return outcome, c
+}
+
+// checkLate checks the sender of a ws_open that could not be checked when it came, and whose acceptance is not certified:
+// one host's word does not let anybody in. What was missing then may have been the root key.
+func (s *session) checkLate(ctx context.Context, e *envelope) *closing {
+	env, err := verify.ParseEnvelope(e.body)
+	if err != nil {
+		return because(InternalError, "").orUnsure(true) // it was parsed before
+	}
+	authority, err := s.g.trust.get(ctx)
+	if err != nil {
+		return because(Outage, "").orUnsure(true)
+	}
+	switch _, err = verify.VerifySender(env, time.Now(), authority, nil); {
+	case err == nil:
+		return nil
+	case isUnknownScheme(err):
+		return because(BadSender, "ws_open: kind of key not known here, and this network certifies no outcomes").orUnsure(true)
+	}
+	return badSender(methodOpen, err).orUnsure(true)
+}
+
+// dropSent gives up what the client sent and what has no outcome yet.
+func (s *session) dropSent() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.in.drop()
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// settled notes that one envelope is not under way any more.
+func (s *session) settled() {
+	s.mu.Lock()
+	s.in.underway--
+	s.mu.Unlock()
+	s.leave()
 }
 
 // submission makes the context of one submission: it carries the session's trace and ends with the session, except
-// for a ws_open, whose outcome must be known before the canister can be told that the client has gone.
+// for a ws_open that has gone out: its outcome must be known before the canister can be told that the client has left.
 func (s *session) submission(e *envelope) (context.Context, func()) {
 	if e.open {
 		ctx, cancel := context.WithCancel(s.trace)
 		stop := context.AfterFunc(s.g.ctx, cancel)
 		return ctx, func() { stop(); cancel() }
 	}
+	return s.lifetime(), func() {}
+}
+
+// lifetime returns the context of what the session submits. It ends with the gateway, and with the session unless the
+// end lets what waits be submitted.
+func (s *session) lifetime() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life == nil {
-		s.life, s.cancel = context.WithCancel(s.trace)
+		life, cancel := context.WithCancel(s.trace)
+		stop := context.AfterFunc(s.g.ctx, cancel)
+		s.life, s.cancel = life, func() { stop(); cancel() }
 		if s.closing != nil {
 			s.cancel()
 		}
 	}
-	return s.life, func() {}
+	return s.life
 }
 
 // submitUntilOutcome posts e until its outcome is known or it has expired. The same bytes are posted each time: to the
@@ -118,30 +180,47 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	defer cancel()
 	var avoid *host
 	var denied denials
+	var last *closing      // why it is not accepted, as far as is known
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
 	for failures := 0; ; {
+		if e.open && failures > 0 && !maybeExecuted && s.ended() {
+			// To the canister, this would be a newer session than one that the same person has opened since.
+			return outcomeNone, because(ClientGone, "")
+		}
 		r := s.submitOnce(ctx, e, avoid, sent)
+		maybeExecuted = maybeExecuted || r.taken
 		if r.denial != nil {
 			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
 		}
 		if r.final {
-			return r.outcome, r.closing
+			// Who denies it does not know of an earlier attempt whose answer was lost.
+			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
 		}
-		maybeExecuted = maybeExecuted || r.taken
+		if last = cmp.Or(r.last, last); e.open {
+			s.hindered(last)
+		}
 		avoid = r.avoid
 		pause := repostPause
 		if r.failed {
 			failures++
-			pause = max(backoff(failures, submitBackoffMin, submitBackoffMax), r.pause)
+			pause = backoff(failures, submitBackoffMin, submitBackoffMax)
+			if len(s.g.up.hosts) == 1 { // where there are others, the host's health sees to it
+				pause = max(pause, min(r.pause, hostBackoffMax))
+			}
 			if ce := s.g.log().Check(zap.DebugLevel, "relaying failed, trying again"); ce != nil {
 				ce.Write(zap.Stringer("canister_id", s.canister.id), zap.Uint64("session", s.id), zap.Int("failures", failures), zap.Error(r.err))
 			}
 		}
-		if err := sleep(ctx, pause); err != nil {
-			if maybeExecuted {
-				return OutcomeExpired, because(OutcomeUnknown, "")
-			}
-			return OutcomeExpired, expiredBecause(r)
+		switch err := sleep(ctx, pause); {
+		case err == nil:
+		case errors.Is(err, context.Canceled):
+			return outcomeNone, because(Draining, "")
+		case maybeExecuted:
+			return OutcomeExpired, because(OutcomeUnknown, "").orUnsure(true)
+		case last != nil:
+			return OutcomeExpired, last
+		default:
+			return OutcomeExpired, because(Outage, "")
 		}
 	}
 }
@@ -152,11 +231,11 @@ type attempt struct {
 	outcome Outcome
 	closing *closing // for a final outcome that ends the session
 
-	denial *host // one host's word for closing, without proof
-	taken  bool  // the network has the envelope, or may have
-	failed bool  // the attempt failed, as opposed to: no outcome yet
-	avoid  *host // the next attempt should go elsewhere
-	pause  time.Duration
+	denial *host         // one host's word for closing, without proof
+	taken  bool          // the network has the envelope, or may have
+	failed bool          // the attempt failed, as opposed to: no outcome yet
+	avoid  *host         // the next attempt should go elsewhere
+	pause  time.Duration // what the host asked for
 	err    error
 	last   *closing // what to tell the client if it stays like this until the expiry
 }
@@ -197,14 +276,14 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	case verify.CallRejected:
 		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, outcome.RejectMessage, nil)
 	case verify.CallDone:
-		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "")}
+		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "").orUnsure(true)}
 	}
 	return attempt{taken: true} // received or processing
 }
 
 // badAnswer handles an answer that is not what the IC would say: the host gave it, another may do better.
 func (s *session) badAnswer(h *host, err error) attempt {
-	h.failed(err.Error(), 0)
+	h.failed(err.Error(), time.Now(), 0)
 	s.g.cfg.Metrics.VerificationFailed(s.canister.id, verify.CauseOf(err))
 	s.g.log().Warn("boundary node gave a bad answer", zap.String("host", h.name), zap.Stringer("canister_id", s.canister.id),
 		zap.String("endpoint", string(EndpointCall)), zap.String("cause", string(verify.CauseOf(err))), zap.Error(err))

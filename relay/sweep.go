@@ -59,7 +59,7 @@ func (s *session) check(now time.Time, every time.Duration) {
 	s.mu.Lock()
 	st, home := s.state, s.canister
 	over := s.closing != nil
-	opened, closedAt, lastAck, beheaded := s.opened, s.canisterClosed, s.lastAck, s.beheaded
+	opened, closedAt, lastAck := s.opened, s.canisterClosed, s.lastAck
 	s.mu.Unlock()
 	cfg := &s.g.cfg
 	switch {
@@ -68,13 +68,11 @@ func (s *session) check(now time.Time, every time.Duration) {
 	case st == stateConnected && now.Add(every).Sub(s.started) >= cfg.OpenTimeout:
 		s.end(because(OpenTimeout, fmt.Sprintf("no valid ws_open within %s", cfg.OpenTimeout)))
 		return
-	case st == stateOpening && opened.there && home.pollable(now) && now.Sub(opened.at) >= openPatience:
-		cl := because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect")
-		if beheaded {
-			cl = missing(1)
+	case st == stateOpening:
+		if c := opened.overdue(home, now.Add(every)); c != nil {
+			s.end(c)
+			return
 		}
-		s.end(cl)
-		return
 	case !closedAt.IsZero() && now.Sub(closedAt) >= canisterCloseGrace:
 		s.end(because(CanisterClosed, ""))
 		return

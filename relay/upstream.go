@@ -89,6 +89,7 @@ type upstreamError struct {
 	cause      string // x-ic-error-cause, if the boundary node gave one
 	text       string // what the answer said, printable and short
 	retryAfter time.Duration
+	taken      bool // one of the hosts that were tried may have passed the request on
 	err        error
 }
 
@@ -117,22 +118,18 @@ func (e *upstreamError) transient() bool {
 	return e.outcome != OutcomeBadRequest || e.status == http.StatusForbidden || e.status == http.StatusRequestTimeout
 }
 
+// mayBeTaken reports whether the host may have passed the request on before it failed. It has not where no connection
+// came about, or where the answer says so.
+func (e *upstreamError) mayBeTaken() bool {
+	var oe *net.OpError
+	dialing := errors.As(e.err, &oe) && oe.Op == "dial"
+	return !dialing && e.transient() && e.outcome != OutcomeRateLimited
+}
+
 // isTransient reports whether err, from upstream, may pass.
 func isTransient(err error) bool {
 	var ue *upstreamError
 	return !errors.As(err, &ue) || ue.transient()
-}
-
-// asOutcome returns the outcome to count for err, which is nil or came from upstream.
-func asOutcome(err error) Outcome {
-	var ue *upstreamError
-	switch {
-	case err == nil:
-		return OutcomeOK
-	case errors.As(err, &ue):
-		return ue.outcome
-	}
-	return OutcomeTimeout
 }
 
 // request is one request to the network; it may be tried on several hosts.
@@ -144,7 +141,7 @@ type request struct {
 	path     func(h *host) string // may differ between hosts by version
 	body     []byte
 	timeout  time.Duration
-	sent     func() // called at the latest when the request has been written or given up; may be nil
+	sent     func() // called when the request has been written to a connection; may be nil
 	avoid    *host  // not this one, if there is another; may be nil
 	admitted bool   // the token of the first attempt has been taken, see admit
 }
@@ -169,37 +166,36 @@ func (a *answer) release() {
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // do sends r to the best host, and to the others in turn while they fail for reasons of their own. Each attempt takes
-// its own token from the budget. The error is an *upstreamError, or that of ctx.
+// its own token from the budget. The error is an *upstreamError, or that of ctx where nothing was sent.
 func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
-	if r.sent != nil {
-		defer r.sent()
-	}
 	var tried []*host
 	if r.avoid != nil && len(u.hosts) > 1 {
 		tried = append(tried, r.avoid)
 	}
-	var failure error
-	for admitted := r.admitted; ; admitted = false {
-		h := u.hosts.pick(tried)
-		if h == nil {
-			return nil, failure
-		}
-		tried = append(tried, h)
+	var failure *upstreamError
+	for admitted := r.admitted; len(tried) < len(u.hosts); admitted = false {
 		if !admitted {
-			if err := u.admit(ctx, r.canister, r.class); err != nil {
+			err := u.admit(ctx, r.canister, r.class)
+			switch {
+			case err != nil && failure != nil:
+				return nil, failure
+			case err != nil:
 				return nil, err
 			}
 		}
-		a, err := u.try(ctx, h, r)
-		if err == nil {
+		h := u.hosts.pick(tried) // now: the hosts may have changed while the request waited
+		tried = append(tried, h)
+		a, ue := u.try(ctx, h, r)
+		if ue == nil {
 			return a, nil
 		}
-		var ue *upstreamError
-		if ctx.Err() != nil || !errors.As(err, &ue) || !ue.transient() {
-			return nil, err
+		ue.taken = ue.mayBeTaken() || failure != nil && failure.taken
+		if ctx.Err() != nil || !ue.transient() {
+			return nil, ue
 		}
-		failure = err
+		failure = ue
 	}
+	return nil, failure
 }
 
 // admit takes a token from the budget for one request, and waits until there is one. The error is that of ctx.
@@ -210,35 +206,39 @@ func (u *upstream) admit(ctx context.Context, canister verify.Principal, cl clas
 }
 
 // try sends r to h once and keeps the books of h.
-func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, error) {
+func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, *upstreamError) {
 	h.begin()
 	began := time.Now()
-	a, err := u.exchange(ctx, h, r)
+	a, ue := u.exchange(ctx, h, r)
 	took := time.Since(began)
-	var ue *upstreamError
+	outcome := OutcomeOK
 	switch {
-	case err == nil:
+	case ue == nil && r.endpoint == EndpointCall:
+		h.succeeded(0) // a synchronous call takes as long as its canister does
+	case ue == nil:
 		h.succeeded(took)
 	case ctx.Err() != nil:
 		h.abandoned()
-		return nil, err // given up by the caller: no outcome to count
-	case errors.As(err, &ue) && !ue.transient():
-		h.succeeded(took) // the host works, it is the request that it does not like
-	case errors.As(err, &ue):
-		h.failed(ue.Error(), ue.retryAfter)
+		return nil, ue // given up by the caller: no outcome to count
+	case !ue.transient():
+		h.succeeded(0) // the host works, it is the request that it does not like
+		outcome = ue.outcome
+	default:
+		h.failed(ue.Error(), began, ue.retryAfter)
+		outcome = ue.outcome
 	}
-	u.metrics.Upstream(h.name, r.endpoint, asOutcome(err), took)
-	return a, err
+	u.metrics.Upstream(h.name, r.endpoint, outcome, took)
+	return a, ue
 }
 
 // exchange is one HTTP exchange.
-func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, error) {
+func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, *upstreamError) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	if r.sent != nil {
 		ctx = withSent(ctx, r.sent)
 	}
-	fail := func(outcome Outcome, status int, err error) error {
+	fail := func(outcome Outcome, status int, err error) *upstreamError {
 		return &upstreamError{outcome: outcome, host: h, status: status, err: err}
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, h.base+r.path(h), bytes.NewReader(r.body))

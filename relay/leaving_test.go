@@ -1,0 +1,239 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// notebook is an application that only remembers what arrives.
+type notebook struct {
+	localnet.NoCallbacks
+	mu    sync.Mutex
+	lines []string
+}
+
+func (n *notebook) OnMessage(_ *localnet.AppContext, _ verify.Principal, payload []byte) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lines = append(n.lines, string(payload))
+	return nil
+}
+
+func (n *notebook) read() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]string(nil), n.lines...)
+}
+
+// What a client sent before it closed, or before its connection broke, still reaches the canister, in order, and the
+// canister is told of the end after that.
+func TestMessagesSentBeforeTheEndArrive(t *testing.T) {
+	for _, latency := range []time.Duration{0, 2 * time.Second} {
+		for _, broken := range []bool{false, true} {
+			t.Run(fmt.Sprintf("latency=%s,broken=%v", latency, broken), func(t *testing.T) {
+				app := &notebook{}
+				inBubble(t, rigOptions{network: localnet.Options{Latency: latency}, cdk: localnet.CDKOptions{App: app}}, func(t *testing.T, r *rig) {
+					c := r.open()
+					const n = 5
+					for i := range n {
+						if err := c.Send(t.Context(), fmt.Append(nil, i)); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if broken {
+						synctest.Wait() // the last frame has left the pipe
+						c.Abort()
+					} else {
+						c.Close()
+					}
+					time.Sleep(time.Minute)
+					if got := app.read(); fmt.Sprint(got) != "[0 1 2 3 4]" {
+						t.Errorf("the canister got %v, want all 5 messages in order", got)
+					}
+					if n := len(r.cdk.Clients()); n != 0 {
+						t.Errorf("the canister still has %d clients", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// A drain waits for the outcome of a ws_open that is under way, so that its client can be closed at the canister.
+func TestDrainWhileOpening(t *testing.T) {
+	inBubble(t, rigOptions{network: localnet.Options{Latency: 2 * time.Second}}, func(t *testing.T, r *rig) {
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		go raw.Read(context.Background())
+		time.Sleep(time.Second) // the network has it, and has not executed it
+		began := time.Now()
+		r.gateway.Drain(t.Context(), relay.Draining)
+		if took := time.Since(began); took > 5*time.Second {
+			t.Errorf("the drain took %s, longer than drain_timeout", took)
+		}
+		time.Sleep(10 * time.Second)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the drain left %d clients at the canister", n)
+		}
+	})
+}
+
+// The ws_open of a client that has gone in the meantime is not submitted any more: the canister would take it for the
+// newer session, and drop the one that the same person has by then.
+func TestOpenOfAClientThatHasGone(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		var opens atomic.Int64
+		var down atomic.Bool
+		down.Store(true)
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			if down.Load() {
+				return localnet.Fault{Status: 429}
+			}
+			if q.Method == "ws_open" {
+				opens.Add(1)
+			}
+			return localnet.Fault{}
+		})
+		raw := r.raw(r.options())
+		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Second)
+		raw.Close()
+		time.Sleep(5 * time.Second)
+		down.Store(false)
+		time.Sleep(4 * time.Minute)
+		if n := opens.Load(); n != 0 {
+			t.Errorf("ws_open was submitted %d times for a client that had gone", n)
+		}
+	})
+}
+
+// Of the hosts that a request was tried on, one may have passed it on although the last one said no. Then the outcome is
+// unknown, and the canister may have the session.
+func TestRefusalAfterALostReply(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) {
+		c.Hosts = []*url.URL{{Scheme: "http", Host: "a.test"}, {Scheme: "http", Host: "b.test"}}
+	}}, func(t *testing.T, r *rig) {
+		var calls atomic.Int64
+		r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+			if q.Method == "ws_open" {
+				if calls.Add(1) == 1 {
+					f.DropReply = true
+				} else {
+					f.Status = 429
+				}
+			}
+			return f
+		})
+		c := r.open() // its OpenMessage comes, whatever becomes of the call
+		if ce := closeOf(t, c); ce.Code != 1012 || !strings.Contains(ce.Text, "outcome") {
+			t.Errorf("closed with %d %q, want 1012 and the unknown outcome", ce.Code, ce.Text)
+		}
+		time.Sleep(time.Minute)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the canister still has %d clients", n)
+		}
+	})
+}
+
+// stubborn is an application that traps as a client opens.
+type stubborn struct{ localnet.NoCallbacks }
+
+func (stubborn) OnOpen(*localnet.AppContext, verify.Principal) error {
+	return errors.New("no room for anybody")
+}
+
+// A Motoko canister has the client before its callback traps; the rejection of the call does not undo that.
+func TestTrapWhileOpening(t *testing.T) {
+	for _, motoko := range []bool{false, true} {
+		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
+			inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: stubborn{}, Motoko: motoko}}, func(t *testing.T, r *rig) {
+				raw := r.raw(r.options())
+				frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+					t.Fatal(err)
+				}
+				if ce := readClose(t, raw); ce.Code != 1011 || !strings.Contains(ce.Text, "trapped: no room for anybody") {
+					t.Errorf("closed with %d %q", ce.Code, ce.Text)
+				}
+				time.Sleep(10 * time.Second)
+				if n := len(r.cdk.Clients()); n != 0 {
+					t.Errorf("the canister still has %d clients", n)
+				}
+			})
+		})
+	}
+}
+
+// A canister that cannot take ws_close for a moment is told when it can.
+func TestCloseIsToldLater(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		c := r.open()
+		r.network.OutOfCycles(r.canister, true)
+		c.Close()
+		time.Sleep(time.Second)
+		r.network.OutOfCycles(r.canister, false)
+		time.Sleep(30 * time.Second)
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("the canister still has %d clients", n)
+		}
+	})
+}
+
+// At 2 s an update, a drain tells the canister of hundreds of sessions within drain_timeout.
+func TestDrainOfManyOnASlowNetwork(t *testing.T) {
+	const n = 500
+	inBubble(t, rigOptions{
+		network: localnet.Options{Latency: 2 * time.Second},
+		config: func(c *relay.Config) {
+			c.DrainTimeout, c.UpstreamRate = relay.DefaultDrainTimeout, relay.DefaultUpstreamRate
+		},
+	}, func(t *testing.T, r *rig) {
+		var wg sync.WaitGroup
+		for range n {
+			wg.Go(func() {
+				c := r.openRaw()
+				go c.Read(context.Background())
+			})
+		}
+		wg.Wait()
+		began := time.Now()
+		r.gateway.Drain(t.Context(), relay.Draining)
+		took := time.Since(began)
+		time.Sleep(10 * time.Second)
+		if took > 15*time.Second {
+			t.Errorf("the drain took %s", took)
+		}
+		if left := len(r.cdk.Clients()); left > 0 {
+			t.Errorf("the canister was not told of %d of %d", left, n)
+		}
+	})
+}

@@ -1,0 +1,193 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// fakeNetwork answers requests by host.
+type fakeNetwork struct {
+	serve func(r *http.Request) (*http.Response, error)
+
+	mu    sync.Mutex
+	asked map[string]int
+}
+
+func (n *fakeNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
+	n.mu.Lock()
+	if n.asked == nil {
+		n.asked = make(map[string]int)
+	}
+	n.asked[r.URL.Host]++
+	n.mu.Unlock()
+	return n.serve(r)
+}
+
+func (n *fakeNetwork) count(host string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.asked[host]
+}
+
+// after answers with status once d is over.
+func after(r *http.Request, d time.Duration, status int) (*http.Response, error) {
+	if err := sleep(r.Context(), d); err != nil {
+		return nil, err
+	}
+	return &http.Response{StatusCode: status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("x"))}, nil
+}
+
+func testUpstream(n *fakeNetwork, rate float64, names ...string) *upstream {
+	c := Config{Transport: n, UpstreamRate: rate}
+	for _, name := range names {
+		c.Hosts = append(c.Hosts, &url.URL{Scheme: "https", Host: name})
+	}
+	c.SetDefaults()
+	return newUpstream(&c)
+}
+
+func (u *upstream) testQuery(ctx context.Context) error {
+	a, err := u.query(ctx, testPrincipal(1), classBusy, []byte("query"), nil)
+	a.release()
+	return err
+}
+
+// A host that hangs from the start gets one request to find that out, and not all of them because it has not been slow yet.
+func TestHostThatHangsFromTheStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "hangs" {
+				return after(r, time.Hour, 200)
+			}
+			return after(r, 100*time.Millisecond, 200)
+		}}
+		u := testUpstream(n, 1e6, "works", "hangs")
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { _ = u.testQuery(t.Context()) })
+			time.Sleep(50 * time.Millisecond)
+		}
+		wg.Wait()
+		if got := n.count("hangs"); got > 4 {
+			t.Errorf("of 100 requests within 5 s, %d went to the host that hangs", got)
+		}
+	})
+}
+
+// While requests wait for upstream_rate, things change: what comes due then must not all go to the host that looked ready
+// for a try before.
+func TestWaitingRequestsDoNotRunIntoOneHost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "down" {
+				return after(r, 20*time.Millisecond, 502)
+			}
+			return after(r, 20*time.Millisecond, 200)
+		}}
+		u := testUpstream(n, 10, "down", "up")
+		for range 4 { // both are known by now, and one is known to be down
+			_ = u.testQuery(t.Context())
+		}
+		time.Sleep(5 * time.Second)
+		before := n.count("down")
+		u.budget.tokens, u.budget.filled = 0, time.Now()
+		var wg sync.WaitGroup
+		for range 200 {
+			wg.Go(func() { _ = u.testQuery(t.Context()) })
+		}
+		wg.Wait()
+		if got := n.count("down") - before; got > 12 {
+			t.Errorf("of 200 requests that waited, %d went to a host that is down", got)
+		}
+	})
+}
+
+// A synchronous call takes as long as the canister does. That says nothing about the host.
+func TestCallsDoNotMakeAHostLookSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/call") {
+				return after(r, 9*time.Second, 200)
+			}
+			return after(r, 100*time.Millisecond, 200)
+		}}
+		u := testUpstream(n, 1e6, "a", "b")
+		for range 20 {
+			_ = u.testQuery(t.Context())
+		}
+		a, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.release()
+		if got := picks(u.hosts, 1000); got["a"] < 300 || got["b"] < 300 {
+			t.Errorf("after one call the hosts share as %v", got)
+		}
+	})
+}
+
+// A host that was slow once is asked again after a while.
+func TestSlowHostIsMeasuredAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow := true
+		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "a" && slow {
+				return after(r, 3*time.Second, 200)
+			}
+			return after(r, 100*time.Millisecond, 200)
+		}}
+		u := testUpstream(n, 1e6, "a", "b")
+		for range 20 {
+			_ = u.testQuery(t.Context())
+		}
+		slow = false
+		for range 6000 { // 10 minutes
+			_ = u.testQuery(t.Context())
+		}
+		if got := picks(u.hosts, 1000); got["a"] < 300 {
+			t.Errorf("10 minutes after it was slow the hosts share as %v", got)
+		}
+	})
+}
+
+// Requests that fail together are one failure of the host: it is tried again soon.
+func TestOneBreakIsOneFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Second)
+			return nil, errors.New("connection reset")
+		}}
+		u := testUpstream(n, 1e6, "a")
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() { _ = u.testQuery(t.Context()) })
+		}
+		wg.Wait()
+		if _, _, retryAt := u.hosts[0].stands(time.Now()); time.Until(retryAt) > time.Second {
+			t.Errorf("after 100 requests that broke together it is left alone for %s", time.Until(retryAt))
+		}
+	})
+}
+
+// Bare 404 for every version says nothing about versions: nothing is served there for now.
+func TestHostThatServesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		status := 404
+		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) { return after(r, 0, status) }}
+		u := testUpstream(n, 1e6, "a")
+		if _, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, nil); err == nil {
+			t.Fatal("a call to a host that serves nothing went well")
+		}
+		if v := u.hosts[0].callVersion(time.Now()); v != newestCall {
+			t.Errorf("afterwards calls go to version %d", v)
+		}
+	})
+}
