@@ -235,7 +235,34 @@ func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
 func (c *canister) troubled() (recovered time.Time, trouble *closing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.poll.trouble == nil || time.Since(c.poll.failedSince) < troubleAfter {
+		return c.poll.recovered, nil
+	}
 	return c.poll.recovered, c.poll.trouble
+}
+
+// troubleAfter is how long polls must fail before that is the canister's trouble: until then it may be the word of one
+// boundary node.
+const troubleAfter = 3 * time.Second
+
+// farewellPatience is how long a client that the canister does not know any more may still get what the canister sent it
+// before, which ends with a CloseMessage if the canister closed it.
+const farewellPatience = 2 * time.Second
+
+// awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or patience is over.
+func (s *session) awaitFarewell() {
+	for end := time.Now().Add(farewellPatience); !s.dismissed() && !s.ended() && time.Now().Before(end); {
+		if sleep(s.g.ctx, 20*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// dismissed reports whether the canister's CloseMessage for s has come. The client ends the session then.
+func (s *session) dismissed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.canisterClosed.IsZero()
 }
 
 // unreadyBecause is what to tell a client whose canister could not be polled once.

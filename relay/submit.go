@@ -83,10 +83,13 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	case Forgotten:
 		s.dropped()
 		s.canister.doubt() // others may be forgotten, too
+		s.awaitFarewell()
 	case Superseded:
 		s.dropped()
 	}
-	s.end(c.without(s.key))
+	if !s.dismissed() {
+		s.end(c.without(s.key))
+	}
 	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
 }
 
