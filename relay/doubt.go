@@ -75,8 +75,34 @@ func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
 	return accept
 }
 
+// quietTries is how many empty answers in a row are taken from one boundary node before another is asked. They prove
+// nothing: the node may hide the messages, and the fastest one would otherwise be asked for ever.
+const quietTries = 8
+
+// noteEmpty notes an empty answer of h.
+func (p *poller) noteEmpty(h *host) {
+	if h != p.quiet {
+		p.quiet, p.quietFor = h, 0
+	}
+	if p.quietFor++; p.quietFor >= quietTries && p.g.up.hosts.besides(h) {
+		p.quietFor = 0
+		p.avoid = h
+	}
+}
+
+// haunted reports whether to believe that a page is of a queue that has ended since: nodes that lag go on showing that for
+// a while. If it lasts longer, the canister is one in which times do not grow with nonces, and they tell nothing.
+func (p *poller) haunted() bool {
+	if p.ghosts.IsZero() {
+		p.ghosts = time.Now()
+	}
+	p.unordered = p.unordered || time.Since(p.ghosts) > lagLimit
+	return !p.unordered
+}
+
 // settled forgets the doubts about a page: one was accepted.
 func (p *poller) settled() {
+	p.ghosts = time.Time{}
 	p.gap = gapDoubt{}
 	clear(p.poison)
 }

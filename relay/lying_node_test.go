@@ -23,6 +23,7 @@ import (
 type skippingNode struct {
 	network http.RoundTripper
 	gateway verify.Signer
+	honest  atomic.Bool
 	skipped atomic.Int64
 }
 
@@ -31,7 +32,7 @@ func (n *skippingNode) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if env, err := verify.ParseEnvelope(bytes.TrimPrefix(body, []byte("\xd9\xd9\xf7"))); err == nil && r.URL.Host == "lying.test" && env.MethodName == "ws_get_messages" {
+	if env, err := verify.ParseEnvelope(bytes.TrimPrefix(body, []byte("\xd9\xd9\xf7"))); err == nil && r.URL.Host == "lying.test" && !n.honest.Load() && env.MethodName == "ws_get_messages" {
 		nonce, err := verify.DecodePollArg(env.Arg)
 		if err != nil {
 			return nil, err
@@ -173,6 +174,34 @@ func TestSeveralPoisonedMessages(t *testing.T) {
 			if ce := closeOf(t, c); ce.Code != 1011 {
 				t.Errorf("the client of a bad message was closed with %d %q", ce.Code, ce.Text)
 			}
+		}
+	})
+}
+
+// The fastest boundary node is asked most. If it hides the messages, others are asked in time.
+func TestHiddenMessagesAreFound(t *testing.T) {
+	inBubble(t, rigOptions{config: twoNodes}, func(t *testing.T, r *rig) {
+		a, ok := localnet.AttackNamed("every message hidden")
+		if !ok {
+			t.Fatal("no such attack")
+		}
+		defer a.Mount(r.network, r.canister, "http://lying.test").Stop()
+		r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+			f.ReplyDelay = 5 * time.Millisecond
+			if q.Boundary == "http://honest.test" {
+				f.ReplyDelay = 300 * time.Millisecond
+			}
+			return f
+		})
+		c := r.open()
+		time.Sleep(time.Minute) // by now it is known who is slow
+		for i := range 20 {
+			began := time.Now()
+			r.echo(c, fmt.Sprint(i))
+			if took := time.Since(began); took > 6*time.Second {
+				t.Errorf("echo %d took %s", i, took)
+			}
+			time.Sleep(20 * time.Second)
 		}
 	})
 }

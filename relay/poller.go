@@ -14,18 +14,22 @@ const pollBackoffMax = 5 * time.Second
 // handled one after the other, here.
 type poller struct {
 	*canister
-	results chan *pollResult
-	flying  []*flight // the polls under way
-	due     time.Time // when the next poll starts
-	started time.Time // when the last one did
-	avoid   *host     // gave the last bad answer
-	denied  denials   // who says that the canister can never be polled
-	gap     gapDoubt
-	poison  map[uint64]*poisonDoubt // by nonce
-	probed  time.Time               // when the queue was last probed for a reset
-	haunted time.Time               // until then nodes that lag may show a queue that has ended
-	present presence
-	donor   donor
+	results   chan *pollResult
+	flying    []*flight // the polls under way
+	due       time.Time // when the next poll starts
+	started   time.Time // when the last one did
+	avoid     *host     // gave the last bad answer
+	denied    denials   // who says that the canister can never be polled
+	gap       gapDoubt
+	poison    map[uint64]*poisonDoubt // by nonce
+	quiet     *host                   // gave the last empty answer
+	quietFor  int                     // and how many in a row
+	probed    time.Time               // when the queue was last probed for a reset
+	prober    *host                   // gave the answer
+	ghosts    time.Time               // since when all pages have been of a queue that has ended
+	unordered bool                    // times do not grow with nonces in this canister
+	present   presence
+	donor     donor
 }
 
 // pollResult is the answer to one poll. Its memory is the answer's: release it.
@@ -196,6 +200,9 @@ func (p *poller) handle(r *pollResult) {
 	}
 	switch {
 	case r.err != nil:
+		if r.flight != nil && r.flight.purpose == forProof {
+			p.present.last = nil // whoever was asked for a second word gives none
+		}
 		p.failed(r.err, r.took)
 	case r.reply.Failed:
 		p.failed(&rejectedPoll{host: r.answer.host, trouble: trouble{
@@ -210,6 +217,7 @@ func (p *poller) handle(r *pollResult) {
 		p.proofBack(r)
 	case len(r.reply.Messages) == 0:
 		p.works(r, OutcomeEmpty, 0, time.Time{})
+		p.noteEmpty(r.answer.host)
 	default:
 		p.page(r)
 	}
@@ -234,7 +242,7 @@ func (p *poller) page(r *pollResult) {
 	case v == verdictOld, r.nonce > at.next: // or the position has moved back since this was asked for
 		p.works(r, OutcomeOK, 0, page.Time)
 		return
-	case time.Now().Before(p.haunted) && at.outlived(page, skip):
+	case at.outlived(page, skip) && p.haunted():
 		p.works(r, OutcomeOK, 0, page.Time)
 		p.avoid = r.answer.host
 		return

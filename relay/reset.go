@@ -26,6 +26,8 @@ const (
 	lagLimit = 50 * time.Second
 	// absences is how many answers in a row must lack it, from two nodes where the subnet has two.
 	absences = 3
+	// loneAbsences is how many it must be when they come through one boundary node only.
+	loneAbsences = 12
 )
 
 // presence is what is known of the newest message seen.
@@ -35,7 +37,7 @@ type presence struct {
 	times   int                           // answers in a row that lack it
 	nodes   map[verify.Principal]struct{} // that signed them
 	hosts   denials                       // that passed them on
-	last    *host                         // that passed on the last of them
+	last    *host                         // that gave the last answer, whatever it was
 	lacking time.Time                     // when the newest of them was signed
 }
 
@@ -48,7 +50,11 @@ func (p *poller) check(now time.Time) {
 		p.mu.Lock()
 		p.suspect = false
 		p.mu.Unlock()
-		p.fly(forProbe, classBusy, p.avoid)
+		avoid := p.avoid
+		if avoid == nil && p.prober != nil && p.g.up.hosts.besides(p.prober) {
+			avoid = p.prober // it may lag, or hide what is there
+		}
+		p.fly(forProbe, classBusy, avoid)
 	case p.confirmDue(now):
 		p.present.checked, p.present.again = now, true
 		avoid := p.avoid
@@ -79,6 +85,7 @@ func (p *poller) probeDue(now time.Time) bool {
 
 // probeBack deals with the beginning of the queue.
 func (p *poller) probeBack(r *pollResult) {
+	p.prober = r.answer.host
 	if len(r.reply.Messages) == 0 {
 		p.works(r, OutcomeEmpty, 0, time.Time{})
 		return
@@ -139,7 +146,6 @@ func (p *poller) restart(why string, floor uint64) {
 	}
 	p.at = position{floor: floor, passed: floor}
 	p.mu.Unlock()
-	p.haunted = time.Now().Add(lagLimit)
 	p.settled()
 	p.present = presence{}
 	p.due = time.Now()
@@ -172,6 +178,7 @@ func (p *poller) confirmDue(now time.Time) bool {
 
 // proofBack deals with an answer that should hold the newest message seen.
 func (p *poller) proofBack(r *pollResult) {
+	p.present.last = r.answer.host
 	if len(r.reply.Messages) > 0 {
 		if page, err := p.verify(r); err == nil && page.Time.After(p.present.lacking) {
 			p.present = presence{checked: p.present.checked} // else it comes from a node that lags
@@ -194,10 +201,12 @@ func (p *poller) proofBack(r *pollResult) {
 	if p.present.nodes == nil {
 		p.present.nodes = make(map[verify.Principal]struct{})
 	}
-	p.present.nodes[node], p.present.again, p.present.last = struct{}{}, false, r.answer.host
+	p.present.nodes[node], p.present.again = struct{}{}, false
 	p.present.times++
 	p.present.lacking = when
-	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts)
+	// A boundary node cannot sign for the nodes behind it, it can only choose them. So in the end one will do, where the
+	// others give no answer.
+	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts) || p.present.times >= loneAbsences
 	if believed && p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
 		p.restart("nodes of the subnet sign that the newest message is gone", at.newest.stamp)
 	}
