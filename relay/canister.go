@@ -33,6 +33,8 @@ type canister struct {
 	poll     pollStatus
 	ackHint  bool // the missing acks have been logged
 
+	donor donor
+
 	orphans  map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
 	departed map[verify.ClientKey]time.Time // were here, or were closed; when
 	adopting bool                           // closeOrphans runs

@@ -29,7 +29,6 @@ type poller struct {
 	ghosts    time.Time               // since when all pages have been of a queue that has ended
 	unordered bool                    // times do not grow with nonces in this canister
 	present   presence
-	donor     donor
 }
 
 // pollResult is the answer to one poll. Its memory is the answer's: release it.
@@ -232,7 +231,7 @@ func (p *poller) page(r *pollResult) {
 	}
 	page, err := p.verify(r)
 	if err != nil {
-		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		p.failed(err, r.took)
 		return
 	}
 	n := len(page.Messages)
@@ -259,7 +258,8 @@ func (p *poller) page(r *pollResult) {
 	}
 }
 
-// verify checks the messages of an answer, and makes sure that clients can, too.
+// verify checks the messages of an answer, and makes sure that clients can, too. The error is a *badAnswer if the answer is
+// at fault; otherwise something could not be had that is needed for the check.
 func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	authority, err := p.g.trust.get(p.g.ctx)
 	if err != nil {
@@ -267,10 +267,10 @@ func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	}
 	page, err := authority.Page(&r.reply, verify.Want{Canister: p.id, Gateway: p.g.principal, Nonce: r.nonce}, time.Now())
 	if err != nil {
-		return nil, err
+		return nil, &badAnswer{host: r.answer.host, err: err}
 	}
 	if !page.Flat {
-		if err := p.flatten(page, r.reply.Cert); err != nil {
+		if err := p.flatten(page, r.reply.Cert, r.answer.host); err != nil {
 			return nil, err
 		}
 	}

@@ -50,7 +50,7 @@ func (p *poller) primeOnce() bool {
 	}
 	page, err := p.verify(r)
 	if err != nil {
-		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		p.failed(err, r.took)
 		return false
 	}
 	p.works(r, OutcomeOK, len(page.Messages), page.Time)

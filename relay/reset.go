@@ -92,7 +92,7 @@ func (p *poller) probeBack(r *pollResult) {
 	}
 	page, err := p.verify(r)
 	if err != nil {
-		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		p.failed(err, r.took)
 		return
 	}
 	p.works(r, OutcomeOK, 0, page.Time)
