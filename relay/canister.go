@@ -31,7 +31,7 @@ type canister struct {
 	active   time.Time // last traffic either way
 	emptied  time.Time // when the last session left
 	poll     pollStatus
-	ackHint  bool // the missing acks have been logged
+	ackHint  bool // acks are missing, which has been logged
 
 	donor donor
 
@@ -298,8 +298,10 @@ func (c *canister) receive(page *verify.Page, i int) {
 	if first {
 		c.opened(s)
 	}
-	if m.Service {
-		s.noteService(m.Payload)
+	if m.Service && s.noteService(m.Payload) == verify.ServiceAck {
+		c.mu.Lock()
+		c.ackHint = false
+		c.mu.Unlock()
 	}
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
@@ -364,11 +366,11 @@ func missing(sequence uint64) *closing {
 	return because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
 }
 
-// noteService notes what the canister's service messages say of the session.
-func (s *session) noteService(payload []byte) {
+// noteService notes what the canister's service messages say of the session, and returns the kind.
+func (s *session) noteService(payload []byte) verify.ServiceKind {
 	m, err := verify.DecodeServiceMessage(payload)
 	if err != nil {
-		return // the client judges it
+		return "" // the client judges it
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -379,6 +381,7 @@ func (s *session) noteService(payload []byte) {
 		s.canisterClosed = time.Now()
 		s.opened.gone = true
 	}
+	return m.Kind
 }
 
 // openedBy reports whether the first message of s has come and was made at stamp or earlier.

@@ -151,7 +151,7 @@ func (g *Gateway) sendClose(ctx context.Context, b goodbye) error {
 		return err
 	}
 	for failures, refusals := 0, 0; ; {
-		a, err := g.up.call(ctx, b.canister, body, nil, nil)
+		a, err := g.up.call(ctx, b.canister, body, nil, stages{})
 		pending, again := a != nil && a.status == 202, a.refusedForNow()
 		a.release()
 		if again {

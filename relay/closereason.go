@@ -1,13 +1,8 @@
 package relay
 
 import (
-	"strconv"
-	"strings"
-
 	"github.com/gorilla/websocket"
 	"go.uber.org/zap/zapcore"
-
-	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // CloseReason says why a session ended. There is one for every way a session can end; the WebSocket close code, the
@@ -190,18 +185,6 @@ func truncateText(s string) string {
 		cut--
 	}
 	return s[:cut] + "..."
-}
-
-// without returns c with the client nonce of key taken out of the text: texts of canisters name client keys, and texts
-// are logged.
-func (c *closing) without(key verify.ClientKey) *closing {
-	nonce := "_" + strconv.FormatUint(key.Nonce, 10)
-	if !strings.Contains(c.text, nonce) {
-		return c
-	}
-	plain := *c
-	plain.text = strings.ReplaceAll(c.text, nonce, "")
-	return &plain
 }
 
 // refusal reports whether c is about a canister that the IC refuses for a reason of the canister's own; nil is not.

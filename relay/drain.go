@@ -9,9 +9,9 @@ import (
 )
 
 // Drain ends the gateway politely: new sessions are refused, the present ones are closed with code 1001, spread over
-// two thirds of drain_timeout so that they do not reconnect all at once, and their canisters are told. It returns when
-// that is done, or at the end of drain_timeout or of ctx; then the rest is dropped. Afterwards the gateway is closed.
-// reason is Draining or Reconfigured.
+// two thirds of drain_timeout so that they do not reconnect all at once, what they sent before is submitted, and their
+// canisters are told. It returns when that is done, or at the end of drain_timeout or of ctx; then the rest is dropped.
+// Afterwards the gateway is closed. reason is Draining or Reconfigured.
 func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.DrainTimeout)
 	defer cancel()

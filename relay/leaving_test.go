@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -161,6 +163,17 @@ func TestRefusalAfterALostReply(t *testing.T) {
 	})
 }
 
+// One that never got its turn is told that it is not the canister's fault.
+func TestOpeningThatNeverGetsItsTurn(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 0.01 }}, func(t *testing.T, r *rig) {
+		_, err := client.Dial(t.Context(), r.url, r.options()) // the first poll takes what there is for now
+		var ce *client.CloseError
+		if !errors.As(err, &ce) || ce.Code != 1013 || !strings.Contains(ce.Text, "more requests than it may") {
+			t.Errorf("%v, want 1013 and the limit", err)
+		}
+	})
+}
+
 // stubborn is an application that traps as a client opens.
 type stubborn struct{ localnet.NoCallbacks }
 
@@ -234,6 +247,156 @@ func TestDrainOfManyOnASlowNetwork(t *testing.T) {
 		}
 		if left := len(r.cdk.Clients()); left > 0 {
 			t.Errorf("the canister was not told of %d of %d", left, n)
+		}
+	})
+}
+
+// ws_close goes out once for a session that the canister has, and not at all for one that it has dropped by itself or
+// never had.
+func TestCloseIsToldOnce(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		end  func(t *testing.T, r *rig, c *client.Client)
+		want int
+	}{
+		{"client closes", func(_ *testing.T, _ *rig, c *client.Client) { c.Close() }, 1},
+		{"client vanishes", func(_ *testing.T, _ *rig, c *client.Client) { c.Abort() }, 1},
+		{"client sends and closes", func(t *testing.T, _ *rig, c *client.Client) {
+			c.Send(t.Context(), []byte("last words"))
+			c.Close()
+		}, 1},
+		{"client misbehaves", func(t *testing.T, _ *rig, c *client.Client) {
+			c.Raw().Write(t.Context(), websocket.TextMessage, []byte("text"))
+		}, 1},
+		{"operator closes", func(_ *testing.T, r *rig, _ *client.Client) { r.gateway.CloseSession(r.gateway.Sessions()[0].ID) }, 1},
+		{"drain", func(t *testing.T, r *rig, _ *client.Client) { r.gateway.Drain(t.Context(), relay.Draining) }, 1},
+		{"canister closes", func(_ *testing.T, r *rig, c *client.Client) {
+			r.cdk.Do(func(ctx *localnet.AppContext) { ctx.Close(c.Key().Principal) })
+		}, 0},
+		{"canister forgets", func(t *testing.T, r *rig, c *client.Client) {
+			r.network.Upgrade(r.canister)
+			c.Send(t.Context(), []byte("still there?"))
+		}, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			inBubble(t, rigOptions{network: localnet.Options{Latency: time.Second}}, func(t *testing.T, r *rig) {
+				c := r.open()
+				var mu sync.Mutex
+				calls := make(map[[32]byte]bool)
+				r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+					if q.Method == "ws_close" {
+						mu.Lock()
+						calls[q.ID] = true
+						mu.Unlock()
+					}
+					return localnet.Fault{}
+				})
+				tc.end(t, r, c)
+				time.Sleep(2 * time.Minute)
+				mu.Lock()
+				defer mu.Unlock()
+				if len(calls) != tc.want {
+					t.Errorf("ws_close was called %d times, want %d", len(calls), tc.want)
+				}
+				if n := len(r.cdk.Clients()); n != 0 {
+					t.Errorf("the canister still has %d clients", n)
+				}
+			})
+		})
+	}
+}
+
+// A session keeps its place until what it sent is settled, so that the limits bound what waits for canisters, too.
+func TestPlaceIsKeptUntilMessagesAreSettled(t *testing.T) {
+	inBubble(t, rigOptions{
+		network: localnet.Options{Latency: 2 * time.Second},
+		policy:  func(p *relay.Policy) { p.MaxSessionsPerIP = 1 },
+	}, func(t *testing.T, r *rig) {
+		c := r.open()
+		for range 3 {
+			if err := c.Send(t.Context(), []byte("x")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.Close()
+		time.Sleep(3 * time.Second)
+		var ue *client.UpgradeError
+		if _, err := client.DialRaw(t.Context(), r.url, r.options()); !errors.As(err, &ue) || ue.Status != 429 {
+			t.Errorf("while messages wait: %v, want 429", err)
+		}
+		time.Sleep(10 * time.Second)
+		r.raw(r.options())
+	})
+}
+
+// tattler is an application whose errors name its client's key, late enough to be cut in the middle.
+type tattler struct{ localnet.NoCallbacks }
+
+func (tattler) OnMessage(_ *localnet.AppContext, p verify.Principal, payload []byte) error {
+	return fmt.Errorf("%s_%s", payload, strings.Repeat("7", 19))
+}
+
+// Client nonces appear in no text, wherever a text is cut.
+func TestNonceIsNotTold(t *testing.T) {
+	for _, n := range []int{10, 70, 80, 85, 90, 95} {
+		inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: tattler{}}}, func(t *testing.T, r *rig) {
+			nonce := uint64(7777777777777777777)
+			o := r.options()
+			o.Nonce = &nonce
+			c, err := client.Dial(t.Context(), r.url, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Send(t.Context(), bytes.Repeat([]byte("x"), n))
+			if ce := closeOf(t, c); ce.Code != 1011 || strings.Contains(ce.Text, "777") {
+				t.Errorf("closed with %d %q", ce.Code, ce.Text)
+			}
+		})
+	}
+}
+
+// Clients that gave up while their ws_open waited for upstream_rate cost no requests any more. Otherwise, after a restart
+// with many clients, all requests would be spent on those who have left, and those who come back would give up as well.
+func TestOpeningsThatWaitForTheBudget(t *testing.T) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 2 }}, func(t *testing.T, r *rig) {
+		var opens, closes atomic.Int64
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			switch q.Method {
+			case "ws_open":
+				opens.Add(1)
+			case "ws_close":
+				closes.Add(1)
+			}
+			return localnet.Fault{}
+		})
+		const n = 40
+		var all []*client.Raw
+		for range n {
+			raw := r.raw(r.options())
+			frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, raw)
+		}
+		time.Sleep(8 * time.Second)
+		for _, raw := range all {
+			raw.Close()
+		}
+		time.Sleep(time.Second)
+		before := opens.Load()
+		time.Sleep(time.Minute)
+		if before == 0 || before > n/2 {
+			t.Fatalf("%d of %d were submitted before the clients left: this shows nothing", before, n)
+		}
+		if more := opens.Load() - before; more > 0 {
+			t.Errorf("%d more were submitted after all clients had left", more)
+		}
+		if got := closes.Load(); got != before {
+			t.Errorf("%d sessions were opened, and ws_close was called %d times", before, got)
 		}
 	})
 }

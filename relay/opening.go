@@ -10,7 +10,9 @@ import (
 type openState struct {
 	began     time.Time // when ws_open came from the client
 	hitch     *closing  // why ws_open has not been accepted yet, as far as is known; nil = nothing is
-	submitted bool      // ws_open may have reached the network
+	submitted bool      // ws_open is being submitted, or was
+	going     bool      // it is on its way to a host, or may have been taken by one
+	abandon   func()    // ends its submission, which it must not while it is going
 	settled   bool      // its outcome is known, or will never be
 	there     bool      // the canister has the session, or may have
 	at        time.Time // when that was learned
@@ -33,9 +35,13 @@ func (o *openState) overdue(home *canister, now time.Time) *closing {
 	since, trouble := home.troubled()
 	waited := now.Sub(o.began)
 	switch {
-	case o.there && o.beheaded && trouble == nil && now.Sub(later(o.at, since)) >= openPatience:
-		return missing(1)
-	case o.there && trouble == nil && now.Sub(later(o.at, since)) >= openPatience:
+	case o.there && trouble == nil:
+		if now.Sub(later(o.at, since)) < openPatience {
+			return nil
+		}
+		if o.beheaded {
+			return missing(1)
+		}
 		return because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect")
 	case !o.there && o.hitch.refusal() && waited >= refusalPatience:
 		return o.hitch
@@ -47,6 +53,8 @@ func (o *openState) overdue(home *canister, now time.Time) *closing {
 		return trouble
 	case o.hitch != nil && !o.there:
 		return o.hitch
+	case !o.going && !o.there: // it, or the first poll of the canister, still waits for its turn
+		return because(OverCapacity, "ws_open: the gateway has more requests than it may make, try again later")
 	}
 	return because(OutcomeUnknown, "ws_open: no outcome for "+openLimit.String()+", reconnect")
 }
@@ -58,14 +66,25 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// hindered notes why ws_open has not been accepted yet.
-func (s *session) hindered(why *closing) {
+// openGoing notes that ws_open goes out to a host now, and reports whether it may. Once the client has left it may not: to
+// the canister it would be a newer session than one that the same person has opened since. But what may have been taken
+// goes on, for its outcome.
+func (s *session) openGoing() bool {
 	s.mu.Lock()
-	s.opened.hitch = why
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	s.opened.going = s.opened.going || s.closing == nil
+	return s.opened.going
 }
 
-// openSubmitted notes that ws_open goes out, and reports whether it may: not if the session has ended.
+// openHindered notes why an attempt to submit ws_open brought no outcome, and reports whether there may be another.
+func (s *session) openHindered(why *closing, taken bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opened.hitch, s.opened.going = why, taken
+	return taken || s.closing == nil
+}
+
+// openSubmitted notes that ws_open is submitted from now on, and reports whether it may: not if the session has ended.
 func (s *session) openSubmitted() bool {
 	nonce := s.canister.position()
 	s.mu.Lock()

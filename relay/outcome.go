@@ -80,8 +80,8 @@ func (e *envelope) method() string {
 	return methodMessage
 }
 
-// repliedAttempt reads what the canister answered.
-func repliedAttempt(e *envelope, reply []byte) attempt {
+// repliedAttempt reads what the canister answered; discreet makes its texts fit to be told.
+func repliedAttempt(e *envelope, reply []byte, discreet func(string) string) attempt {
 	text, ok, err := verify.DecodeResult(reply)
 	switch {
 	case err != nil:
@@ -90,7 +90,7 @@ func repliedAttempt(e *envelope, reply []byte) attempt {
 	case ok:
 		return attempt{final: true, outcome: OutcomeOK}
 	}
-	return attempt{final: true, outcome: OutcomeRefused, closing: refused(e, text)}
+	return attempt{final: true, outcome: OutcomeRefused, closing: refused(e, discreet(text))}
 }
 
 // refused turns the Err text of a CDK into a closing. The texts are those of PROTOCOL section 3.
@@ -141,6 +141,8 @@ func failedAttempt(e *envelope, err error) attempt {
 		c = because(CanisterUnusable, e.method()+": canister does not exist, check its id")
 	case ue.status == http.StatusRequestEntityTooLarge:
 		c = because(TooLarge, "")
+	case strings.Contains(ue.text, "delegation") && strings.Contains(ue.text, "expire"):
+		c = because(BadSender, e.method()+": the sender's delegation has expired, log in again")
 	case strings.Contains(ue.text, "expiry"):
 		c = because(BadExpiry, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
 	}

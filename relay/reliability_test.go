@@ -476,3 +476,37 @@ func (r *rig) submit(frame []byte) {
 		r.t.Fatalf("the network answered %s", res.Status)
 	}
 }
+
+// The hint about missing acks rests on what passed through the gateway, not on what a client says, and it goes when acks
+// come.
+func TestMissingAcksAreMissing(t *testing.T) {
+	overdue := func(r *rig) bool { return r.gateway.Snapshot().Canisters[0].AckOverdue }
+	t.Run("a client only says so", func(t *testing.T) {
+		inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+			r.open()
+			liar := r.openRaw()
+			liar.CloseWith(client.CodeProtocol, client.TextAckTimeout)
+			time.Sleep(time.Second)
+			if overdue(r) || r.logged("is the CDK's init() called") {
+				t.Error("a canister was blamed for what a client said right after opening")
+			}
+		})
+	})
+	t.Run("acks come after all", func(t *testing.T) {
+		inBubble(t, rigOptions{cdk: localnet.CDKOptions{NoAcks: true}}, func(t *testing.T, r *rig) {
+			r.echo(r.open(), "hi")
+			time.Sleep(6 * time.Minute)
+			if !overdue(r) {
+				t.Fatal("missing acks were not noticed")
+			}
+			if err := r.network.Reinstall(r.canister, localnet.NewCDK(localnet.CDKOptions{})); err != nil {
+				t.Fatal(err)
+			}
+			r.echo(r.open(), "hi")
+			time.Sleep(6 * time.Minute)
+			if overdue(r) {
+				t.Error("acks come, and are still held for missing")
+			}
+		})
+	})
+}

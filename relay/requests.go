@@ -22,9 +22,15 @@ func withSent(ctx context.Context, sent func()) context.Context {
 	})
 }
 
+// stages are told how far a request has come.
+type stages struct {
+	going func() bool // before it goes out to a host; false stops it there. nil = always true
+	sent  func()      // when it has been written to a connection; nil = not told
+}
+
 // call submits an envelope (with its CBOR tag) to canister. A nil answer means that the host has only version 2 of the
 // endpoint and accepted the call there: nobody but its sender can learn the outcome.
-func (u *upstream) call(ctx context.Context, canister verify.Principal, envelope []byte, avoid *host, sent func()) (*answer, error) {
+func (u *upstream) call(ctx context.Context, canister verify.Principal, envelope []byte, avoid *host, st stages) (*answer, error) {
 	for {
 		version := 0
 		a, err := u.do(ctx, &request{
@@ -38,7 +44,7 @@ func (u *upstream) call(ctx context.Context, canister verify.Principal, envelope
 			},
 			body:    envelope,
 			timeout: u.timeout + callHold,
-			sent:    sent,
+			stages:  st,
 			avoid:   avoid,
 		})
 		if h := missingEndpoint(err); h != nil && h.olderCall(version, time.Now()) != 0 {

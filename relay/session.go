@@ -135,6 +135,9 @@ func (s *session) end(c *closing) {
 	s.closing = c
 	s.state = stateEnded
 	s.out.clear()
+	if s.opened.abandon != nil && !s.opened.going {
+		s.opened.abandon()
+	}
 	if c.reason.keepsSent() && s.opened.submitted {
 		s.in.finish()
 	} else {

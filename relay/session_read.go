@@ -161,10 +161,10 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 	if !s.canisterClosed.IsZero() {
 		reason = CanisterClosed
 	}
-	home := s.canister
+	home, lastAck := s.canister, later(s.opened.at, s.lastAck)
 	s.mu.Unlock()
 	s.end(because(reason, ""))
-	if home != nil && ce.Text == sdkAckTimeout {
+	if home != nil && ce.Text == sdkAckTimeout && !lastAck.IsZero() && time.Since(lastAck) >= ackOverdue {
 		home.missAcks()
 	}
 }

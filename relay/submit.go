@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,7 +90,7 @@ func (s *session) submitOne(e *envelope, sent func()) {
 		s.dropped()
 	}
 	if !s.dismissed() {
-		s.end(c.without(s.key))
+		s.end(c)
 	}
 	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
 }
@@ -145,6 +147,10 @@ func (s *session) dropSent() {
 func (s *session) settled() {
 	s.mu.Lock()
 	s.in.underway--
+	if s.cancel != nil && s.in.idle() && !s.starved.Load() {
+		s.cancel() // an idle session keeps no context
+		s.life, s.cancel = nil, nil
+	}
 	s.mu.Unlock()
 	s.leave()
 }
@@ -155,13 +161,16 @@ func (s *session) submission(e *envelope) (context.Context, func()) {
 	if e.open {
 		ctx, cancel := context.WithCancel(s.trace)
 		stop := context.AfterFunc(s.g.ctx, cancel)
+		s.mu.Lock()
+		s.opened.abandon = cancel
+		s.mu.Unlock()
 		return ctx, func() { stop(); cancel() }
 	}
 	return s.lifetime(), func() {}
 }
 
-// lifetime returns the context of what the session submits. It ends with the gateway, and with the session unless the
-// end lets what waits be submitted.
+// lifetime returns the context of what the session submits, and of the memory that it waits for. It ends with the gateway,
+// and with the session unless the end lets what waits be submitted.
 func (s *session) lifetime() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,12 +194,12 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	var denied denials
 	var last *closing      // why it is not accepted, as far as is known
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
+	st := stages{sent: sent}
+	if e.open {
+		st.going = s.openGoing
+	}
 	for failures := 0; ; {
-		if e.open && failures > 0 && !maybeExecuted && s.ended() {
-			// To the canister, this would be a newer session than one that the same person has opened since.
-			return outcomeNone, because(ClientGone, "")
-		}
-		r := s.submitOnce(ctx, e, avoid, sent)
+		r := s.submitOnce(ctx, e, avoid, st)
 		maybeExecuted = maybeExecuted || r.taken
 		if r.denial != nil {
 			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
@@ -199,8 +208,9 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			// Who denies it does not know of an earlier attempt whose answer was lost.
 			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
 		}
-		if last = cmp.Or(r.last, last); e.open {
-			s.hindered(last)
+		last = cmp.Or(r.last, last)
+		if e.open && !s.openHindered(last, maybeExecuted) {
+			return outcomeNone, because(ClientGone, "")
 		}
 		avoid = r.avoid
 		pause := repostPause
@@ -243,9 +253,9 @@ type attempt struct {
 	last   *closing // what to tell the client if it stays like this until the expiry
 }
 
-func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent func()) attempt {
+func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st stages) attempt {
 	id := s.canister.id
-	a, err := s.g.up.call(ctx, id, e.body, avoid, sent)
+	a, err := s.g.up.call(ctx, id, e.body, avoid, st)
 	if err != nil {
 		return failedAttempt(e, err)
 	}
@@ -263,7 +273,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	}
 	if reply.Rejected {
 		// One replica's word before consensus; not certified, and not executed.
-		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, reply.RejectMessage, a.host)
+		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, s.discreet(reply.RejectMessage), a.host)
 	}
 	authority, err := s.g.trust.get(ctx)
 	if err != nil {
@@ -275,13 +285,19 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, sent
 	}
 	switch outcome.Status {
 	case verify.CallReplied:
-		return repliedAttempt(e, outcome.Reply)
+		return repliedAttempt(e, outcome.Reply, s.discreet)
 	case verify.CallRejected:
-		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, outcome.RejectMessage, nil)
+		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, s.discreet(outcome.RejectMessage), nil)
 	case verify.CallDone:
 		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "").orUnsure(true)}
 	}
 	return attempt{taken: true} // received or processing
+}
+
+// discreet takes the session's client nonce out of a canister's text: such texts name client keys, and they are logged. It
+// comes before any cut, which could leave a part of it.
+func (s *session) discreet(text string) string {
+	return strings.ReplaceAll(text, "_"+strconv.FormatUint(s.key.Nonce, 10), "")
 }
 
 // badAnswer handles an answer that is not what the IC would say: the host gave it, another may do better.

@@ -141,9 +141,9 @@ type request struct {
 	path     func(h *host) string // may differ between hosts by version
 	body     []byte
 	timeout  time.Duration
-	sent     func() // called when the request has been written to a connection; may be nil
-	avoid    *host  // not this one, if there is another; may be nil
-	admitted bool   // the token of the first attempt has been taken, see admit
+	stages   stages
+	avoid    *host // not this one, if there is another; may be nil
+	admitted bool  // the token of the first attempt has been taken, see admit
 }
 
 // answer is the response to a request. Its body comes from a pool: release it when nothing refers to it any more.
@@ -174,14 +174,17 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 	}
 	var failure *upstreamError
 	for admitted := r.admitted; len(tried) < len(u.hosts); admitted = false {
+		var err error
 		if !admitted {
-			err := u.admit(ctx, r.canister, r.class)
-			switch {
-			case err != nil && failure != nil:
-				return nil, failure
-			case err != nil:
-				return nil, err
-			}
+			err = u.admit(ctx, r.canister, r.class)
+		}
+		switch {
+		case err != nil && failure != nil:
+			return nil, failure
+		case err != nil:
+			return nil, err
+		case r.stages.going != nil && !r.stages.going():
+			return nil, context.Canceled
 		}
 		h := u.hosts.pick(tried) // now: the hosts may have changed while the request waited
 		tried = append(tried, h)
@@ -235,8 +238,8 @@ func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, *upst
 func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, *upstreamError) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	if r.sent != nil {
-		ctx = withSent(ctx, r.sent)
+	if r.stages.sent != nil {
+		ctx = withSent(ctx, r.stages.sent)
 	}
 	fail := func(outcome Outcome, status int, err error) *upstreamError {
 		return &upstreamError{outcome: outcome, host: h, status: status, err: err}

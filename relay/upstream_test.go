@@ -98,7 +98,9 @@ func TestWaitingRequestsDoNotRunIntoOneHost(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		before := n.count("down")
+		u.budget.mu.Lock()
 		u.budget.tokens, u.budget.filled = 0, time.Now()
+		u.budget.mu.Unlock()
 		var wg sync.WaitGroup
 		for range 200 {
 			wg.Go(func() { _ = u.testQuery(t.Context()) })
@@ -123,7 +125,7 @@ func TestCallsDoNotMakeAHostLookSlow(t *testing.T) {
 		for range 20 {
 			_ = u.testQuery(t.Context())
 		}
-		a, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, nil)
+		a, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +185,7 @@ func TestHostThatServesNothing(t *testing.T) {
 		status := 404
 		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) { return after(r, 0, status) }}
 		u := testUpstream(n, 1e6, "a")
-		if _, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, nil); err == nil {
+		if _, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{}); err == nil {
 			t.Fatal("a call to a host that serves nothing went well")
 		}
 		if v := u.hosts[0].callVersion(time.Now()); v != newestCall {
