@@ -148,3 +148,21 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// A session that is let in late moves the position back, perhaps while a page is being handed out. It stays there.
+func TestDeliverLeavesAPositionThatMovedBack(t *testing.T) {
+	for _, moved := range []bool{false, true} {
+		p := newPoller(newCanister(&Gateway{cfg: Config{KeepOrphans: true}}, verify.Principal{}))
+		p.at = position{next: 10}
+		at := p.here()
+		want := uint64(12)
+		if moved {
+			p.at.rewind(5)
+			want = 5
+		}
+		p.deliver(pageOf(10, 100, 200), 0, at)
+		if got := p.here().next; got != want {
+			t.Errorf("moved back %v: position is at %d, want %d", moved, got, want)
+		}
+	}
+}
