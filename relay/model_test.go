@@ -211,12 +211,16 @@ func (m *model) step() {
 
 // calm ends the faults.
 func (m *model) calm() {
-	m.faulty, m.fault = time.Time{}, "none"
+	m.endFaults()
+	m.faulty, m.fault, m.lie = time.Time{}, "none", nil
+}
+
+// endFaults does so in the network; unlike calm it may be called by several goroutines.
+func (m *model) endFaults() {
 	m.r.network.SetFaults(nil)
 	m.skip.honest.Store(true)
 	if m.lie != nil {
 		m.lie.Stop()
-		m.lie = nil
 	}
 }
 
@@ -252,6 +256,9 @@ func (m *model) dial(id verify.Signer) *modelClient {
 		if m.faulty.IsZero() || !errors.As(err, &ce) || ce.Local || ce.Code != 1012 {
 			m.t.Errorf("step %d: opening a session: %v; faults: %s", m.counter, err, m.fault)
 			return nil
+		}
+		if time.Now().After(m.faulty) { // no step ends them while this one goes on
+			m.endFaults()
 		}
 	}
 }
