@@ -67,7 +67,7 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { g.Close() })
-	p := &poller{canister: newCanister(g, id), results: make(chan *pollResult, maxOverlap)}
+	p := newPoller(newCanister(g, id))
 	var sessions []*session
 	for range messages {
 		s := benchSession(b, g)

@@ -33,6 +33,8 @@ type canister struct {
 	poll     pollStatus
 	ackHint  bool // acks are missing, which has been logged
 
+	donor donor
+
 	orphans  map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
 	departed map[verify.ClientKey]time.Time // were here, or were closed; when
 	adopting bool                           // closeOrphans runs
@@ -106,7 +108,7 @@ func (c *canister) route(s *session, rewind uint64) {
 	c.mu.Lock()
 	if c.sessions[s.key] == s {
 		c.routes[s.key] = s
-		c.at.next = min(c.at.next, rewind) // what others have had already is told by its sequence number
+		c.at.rewind(rewind) // what others have had already is told by its sequence number
 	}
 	c.mu.Unlock()
 	c.nudge()
@@ -182,7 +184,18 @@ func (c *canister) nudge() {
 func (c *canister) accepted(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.sessions[s.key] == s && !s.hasOpened() {
+	if _, waits := c.awaiting[s]; !waits && c.sessions[s.key] == s && !s.hasOpened() {
+		c.awaiting[s] = time.Now()
+	}
+}
+
+// missedFirst notes that a later message of s came and its first did not. Most likely the queue began anew and has grown
+// past the position, so that the first is behind it.
+func (c *canister) missedFirst(s *session) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.suspect = true
+	if _, waits := c.awaiting[s]; !waits && c.sessions[s.key] == s {
 		c.awaiting[s] = time.Now()
 	}
 }
@@ -224,7 +237,34 @@ func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
 func (c *canister) troubled() (recovered time.Time, trouble *closing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.poll.trouble == nil || time.Since(c.poll.failedSince) < troubleAfter {
+		return c.poll.recovered, nil
+	}
 	return c.poll.recovered, c.poll.trouble
+}
+
+// troubleAfter is how long polls must fail before that is the canister's trouble: until then it may be the word of one
+// boundary node.
+const troubleAfter = 3 * time.Second
+
+// farewellPatience is how long a client that the canister does not know any more may still get what the canister sent it
+// before, which ends with a CloseMessage if the canister closed it.
+const farewellPatience = 2 * time.Second
+
+// awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or patience is over.
+func (s *session) awaitFarewell() {
+	for end := time.Now().Add(farewellPatience); !s.dismissed() && !s.ended() && time.Now().Before(end); {
+		if sleep(s.g.ctx, 20*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// dismissed reports whether the canister's CloseMessage for s has come. The client ends the session then.
+func (s *session) dismissed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.canisterClosed.IsZero()
 }
 
 // unreadyBecause is what to tell a client whose canister could not be polled once.
@@ -248,10 +288,10 @@ func (c *canister) receive(page *verify.Page, i int) {
 		return
 	}
 	if m.Poison != nil {
-		s.end(because(MessageLost, "a message of the canister cannot be decoded"))
+		s.end(because(MessageLost, "a message of the canister names two recipients, reconnect"))
 		return
 	}
-	first, ok := s.expect(m.Sequence)
+	first, ok := s.expect(m.Sequence, m.Timestamp)
 	if !ok {
 		return
 	}
@@ -266,10 +306,13 @@ func (c *canister) receive(page *verify.Page, i int) {
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
 		data: frame,
-		made: time.Unix(0, int64(min(m.Timestamp, 1<<63-1))),
+		made: stampTime(m.Timestamp),
 		stop: page.Time.Add(maxFrameAge),
 	})
 }
+
+// stampTime is a canister's timestamp as a time.
+func stampTime(stamp uint64) time.Time { return time.Unix(0, int64(min(stamp, 1<<63-1))) }
 
 // maxFrameAge is how old the certificate of a frame may be when it is sent. Clients refuse one that is older than 5
 // minutes when it arrives.
@@ -290,27 +333,37 @@ func (c *canister) opened(s *session) {
 	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
 }
 
-// expect takes the sequence number of the next message of s, and reports whether the message is to be sent, and
-// whether it is the first.
-func (s *session) expect(sequence uint64) (first, ok bool) {
+// expect takes the sequence number of the next message of s and when it was made, and reports whether the message is to
+// be sent, and whether it is the first.
+func (s *session) expect(sequence, stamp uint64) (first, ok bool) {
 	s.mu.Lock()
 	switch {
 	case s.closing != nil || sequence < s.nextSeq:
 		s.mu.Unlock() // over, or sent before
 		return false, false
-	case sequence > s.nextSeq:
-		missing := s.nextSeq
+	case sequence > s.nextSeq && s.state == stateOpening:
+		s.opened.beheaded = true
 		s.mu.Unlock()
-		s.end(because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", missing)))
+		s.canister.missedFirst(s)
+		return false, false
+	case sequence > s.nextSeq:
+		lost := s.nextSeq
+		s.mu.Unlock()
+		s.end(missing(lost))
 		return false, false
 	}
 	s.nextSeq++
 	first = s.state == stateOpening
 	if first {
-		s.state = stateOpen
+		s.state, s.born = stateOpen, stamp
 	}
 	s.mu.Unlock()
 	return first, true
+}
+
+// missing is the closing for a message that the client can no longer get in order.
+func missing(sequence uint64) *closing {
+	return because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
 }
 
 // noteService notes what the canister's service messages say of the session, and returns the kind.
@@ -336,6 +389,13 @@ func (s *session) hasHeard() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.nextSeq > 1
+}
+
+// openedBy reports whether the first message of s has come and was made at stamp or earlier.
+func (s *session) openedBy(stamp uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state >= stateOpen && s.born <= stamp
 }
 
 // hasOpened reports whether the first message of s has come.

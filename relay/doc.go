@@ -7,12 +7,12 @@
 // The way of one message, with the file to open:
 //
 //	client frame -> session_read.go -> admission.go -> inbox.go -> submit.go -> upstream.go -> the IC
-//	the IC -> poller.go -> order.go -> canister.go -> outbox.go -> session_write.go -> client
+//	the IC -> flight.go -> poller.go -> order.go -> canister.go -> outbox.go -> session_write.go -> client
 //
 // Beside that way: prime.go finds the head of a queue, reset.go notices that one began anew, oversize.go gets past what
-// cannot be fetched, orphans.go closes what a crash left behind, opening.go and closer.go tell canisters of clients that
-// have gone. hosts.go, budget.go and backoff.go decide where and when requests go; sweep.go keeps the deadlines of all
-// sessions.
+// cannot be fetched, doubt.go weighs what one boundary node says without proof, orphans.go closes what a crash left
+// behind, opening.go and closer.go tell canisters of clients that have gone. hosts.go, budget.go and backoff.go decide
+// where and when requests go; sweep.go keeps the deadlines of all sessions.
 //
 // What may be wrong with a client, a canister or a network, and what its clients are told, is in closereason.go and
 // outcome.go.

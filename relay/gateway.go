@@ -43,6 +43,7 @@ type Gateway struct {
 	nextID    uint64
 
 	uncertified sync.Once // see noticeUncertified
+	flattened   sync.Once // see flatten
 }
 
 // ErrDraining is returned by [Gateway.Reserve] once a gateway is shutting down.

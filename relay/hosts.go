@@ -194,13 +194,24 @@ func (h *host) olderCall(v int, now time.Time) int {
 	return v - 1
 }
 
+// besides reports whether there is a host to ask other than h, in good health.
+func (hs hosts) besides(h *host) bool {
+	now := time.Now()
+	return slices.ContainsFunc(hs, func(other *host) bool {
+		s, _, _ := other.stands(now)
+		return other != h && s != down
+	})
+}
+
 // denials counts who says no without proof. What is not certified is one host's word, so it takes a second one, where
 // there is a second, to believe it.
 type denials struct{ by []*host }
 
 // add counts the word of h and reports whether it is to be believed now.
 func (d *denials) add(h *host, hs hosts) bool {
-	d.by = append(d.by, h)
+	if len(d.by) < 2 || !slices.Contains(d.by, h) {
+		d.by = append(d.by, h)
+	}
 	if len(d.by) < 2 {
 		return false
 	}

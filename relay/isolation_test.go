@@ -263,6 +263,44 @@ func TestRelayWindow(t *testing.T) {
 	})
 }
 
+// However many large messages wait: what can be fetched is, and the canister's other clients go on.
+func TestOversizedQueue(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		glutton, honest := r.openRaw(), r.open()
+		r.echo(honest, "before")
+		heap := make([][]byte, 300)
+		for i := range heap {
+			heap[i] = bytes.Repeat([]byte("x"), 100<<10)
+		}
+		r.push(glutton, heap...)
+		r.echo(honest, "after")
+		if ce := readClose(t, glutton); ce.Code != 1011 || !strings.Contains(ce.Text, "missing") {
+			t.Errorf("the client of the large messages was closed with %d %q", ce.Code, ce.Text)
+		}
+	})
+}
+
+// A queue that begins with a page too large for a reply does not keep a gateway that starts from its head.
+func TestStartBehindAnOversizedPage(t *testing.T) {
+	inBubble(t, rigOptions{cdk: localnet.CDKOptions{AckInterval: 10 * time.Hour}}, func(t *testing.T, r *rig) {
+		glutton := r.openRaw()
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault { return localnet.Fault{Drop: q.Endpoint == "query"} })
+		time.Sleep(time.Second)
+		heap := make([][]byte, 60)
+		for i := range heap {
+			heap[i] = bytes.Repeat([]byte("x"), 100<<10)
+		}
+		r.push(glutton, heap...)
+		glutton.Close()
+		time.Sleep(5 * time.Minute) // the poller ends
+		r.network.SetFaults(nil)
+		if n := len(r.gateway.Snapshot().Canisters); n != 0 {
+			t.Fatalf("%d canisters are polled, want a fresh start", n)
+		}
+		r.echo(r.open(), "hi")
+	})
+}
+
 // A large message that waits for memory keeps its client from nothing else: it is we who do not read. And a session that
 // ends meanwhile does not wait on.
 func TestWaitingForMemory(t *testing.T) {

@@ -107,40 +107,33 @@ func (g *Gateway) readState(ctx context.Context, canister verify.Principal, path
 	return raw, cert, nil
 }
 
-// signedEmpty checks the node signature of a reply without messages, and returns who signed it and when.
-func (p *poller) signedEmpty(r *pollResult) (node verify.Principal, when time.Time, ok bool) {
-	if err := p.checkNode(r); err != nil {
-		p.logger().Debug("node signature of an empty reply does not hold", zap.Error(err))
+// signedBy returns who signed a reply without messages, and when, if its signature was checked and holds.
+func (p *poller) signedBy(r *pollResult) (node verify.Principal, when time.Time, ok bool) {
+	if r.nodeErr != nil {
+		p.logger().Debug("node signature of an empty reply does not hold", zap.Error(r.nodeErr))
 		return verify.Principal{}, time.Time{}, false
 	}
 	sig := r.empty.Signatures[0]
 	return sig.Node, time.Unix(0, int64(min(sig.Timestamp, 1<<63-1))), true
 }
 
-// checkNode verifies the node signatures of a reply without messages.
-func (p *poller) checkNode(r *pollResult) error {
+// checkNode verifies the node signatures of a reply without messages. The error is a *badAnswer if they do not hold;
+// otherwise the keys cannot be had.
+func (c *canister) checkNode(ctx context.Context, r *pollResult) error {
 	var node verify.Principal
 	if len(r.empty.Signatures) > 0 {
 		node = r.empty.Signatures[0].Node
 	}
-	keys, err := p.g.nodes.get(p.g.ctx, p.id, node)
+	keys, err := c.g.nodes.get(ctx, c.id, node)
 	if err != nil {
 		return err
 	}
-	return r.empty.VerifyNode(r.id, func(n verify.Principal) ([]byte, bool) {
+	err = r.empty.VerifyNode(r.id, func(n verify.Principal) ([]byte, bool) {
 		k, ok := keys[n]
 		return k, ok
 	}, time.Now())
-}
-
-// verifyEmpty does so for verify_empty, and reports whether the reply counts.
-func (p *poller) verifyEmpty(r *pollResult) bool {
-	if err := p.checkNode(r); err != nil {
-		if verify.CauseOf(err) != verify.CauseOther {
-			err = &badAnswer{host: r.answer.host, err: err}
-		}
-		p.failed(err, r.took)
-		return false
+	if err != nil {
+		return &badAnswer{host: r.answer.host, err: err}
 	}
-	return true
+	return nil
 }

@@ -17,6 +17,7 @@ type openState struct {
 	there     bool      // the canister has the session, or may have
 	at        time.Time // when that was learned
 	rewind    uint64    // the poller's nonce before ws_open was submitted, for a session that is routed late
+	beheaded  bool      // a later message came before the first
 	gone      bool      // the canister dropped the session by itself
 	told      bool      // ws_close was handed to the closer
 }
@@ -37,6 +38,9 @@ func (o *openState) overdue(home *canister, now time.Time) *closing {
 	case o.there && trouble == nil:
 		if now.Sub(later(o.at, since)) < openPatience {
 			return nil
+		}
+		if o.beheaded {
+			return missing(1)
 		}
 		return because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect")
 	case !o.there && o.hitch.refusal() && waited >= refusalPatience:

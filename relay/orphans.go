@@ -178,7 +178,7 @@ func (c *canister) scanOrphans(ctx context.Context, from, end, start uint64) {
 	p := &poller{canister: c} // for its verification; it has no loop
 	recent := start - min(start, uint64(orphanAge))
 	if at, older, err := p.lookAt(from, recent); err == nil && older {
-		from = p.search(at, end, recent) + 1
+		from = search(at, end, func(nonce uint64) (uint64, bool, error) { return p.lookAt(nonce, recent) }) + 1
 	}
 	for range scanPages {
 		if from >= end {

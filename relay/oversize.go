@@ -9,6 +9,9 @@ import (
 // skipTries is how many polls in a row must be rejected before messages are skipped.
 const skipTries = 3
 
+// maxSkip bounds the messages that are skipped at once.
+const maxSkip = 1 << 20
+
 // trySkipping looks for the next page that can be had when the one at the position can not: the canister's reply may
 // be too large for the IC, and nothing makes it smaller from outside. The messages before that page are lost, and
 // their clients are told at their next message; everybody else goes on.
@@ -18,40 +21,106 @@ func (p *poller) trySkipping(err error, failures int) {
 		return
 	}
 	from := p.here().next
-	low, high := uint64(0), uint64(0) // low: known not to work; high: known to work
-	for step := uint64(1); step <= 2*pageSize; step *= 2 {
-		if p.servable(from + step) {
-			high = step
-			break
-		}
-		low = step
-	}
-	if high == 0 {
-		return
-	}
-	for high-low > 1 {
-		if mid := low + (high-low)/2; p.servable(from + mid) {
-			high = mid
-		} else {
-			low = mid
-		}
+	skip, err := firstServable(func(skip uint64) (shelf, error) { return p.lookAhead(from + skip) })
+	if err != nil || skip == 0 {
+		return // not now, or it was one node's word only
 	}
 	p.logger().Error("messages are skipped that the canister cannot deliver; their clients will be closed",
-		zap.Uint64("messages", high), zap.Error(err))
+		zap.Uint64("messages", skip), zap.Error(rejected))
 	p.mu.Lock()
-	p.at.next = from + high
+	if p.at.next == from {
+		p.at.next = from + skip
+	}
 	p.poll.failures = 0
 	p.mu.Unlock()
 	p.nudge()
 }
 
-// servable reports whether there is a page at nonce.
-func (p *poller) servable(nonce uint64) bool {
-	r := p.ask(p.g.ctx, nonce, classBusy, nil)
+// shelf is what there is at a nonce.
+type shelf int
+
+const (
+	unservable shelf = iota // a page that cannot be had
+	servable                // a page
+	bare                    // nothing: the queue ends before
+)
+
+// firstServable returns how many messages must be skipped to get to a page that can be had: 0 if none or if there is no
+// such page. A page needs fewer than any before it, as all pages are equally long up to the end of the queue; and there
+// may be some only just before that end.
+func firstServable(look func(skip uint64) (shelf, error)) (uint64, error) {
+	now, err := look(0)
+	if err != nil || now != unservable {
+		return 0, err
+	}
+	low, high, end := uint64(0), uint64(0), uint64(0) // unservable; servable, bare, 0 = not known
+	for step := uint64(1); high == 0; {
+		switch {
+		case end == 0 && step > maxSkip, end != 0 && end-low <= 1:
+			return 0, nil
+		case end != 0:
+			step = low + (end-low)/2
+		}
+		at, err := look(step)
+		if err != nil {
+			return 0, err
+		}
+		switch at {
+		case servable:
+			high = step
+		case bare:
+			end = step
+		default:
+			low = step
+			step *= 2
+		}
+	}
+	for high-low > 1 {
+		mid := low + (high-low)/2
+		at, err := look(mid)
+		if err != nil {
+			return 0, err
+		}
+		switch at {
+		case servable:
+			high = mid
+		case bare:
+			return 0, nil // a node that lags: skipping by its word would lose messages
+		default:
+			low = mid
+		}
+	}
+	return high, nil
+}
+
+// lookAhead asks what there is at nonce. That there is a page which cannot be had is believed when two boundary nodes
+// say so, if there are two. The error is any other failure: it must not cost messages.
+func (p *poller) lookAhead(nonce uint64) (shelf, error) {
+	var avoid *host
+	for range min(2, len(p.g.up.hosts)) {
+		at, h, err := p.lookOnce(nonce, avoid)
+		if err != nil || at != unservable {
+			return at, err
+		}
+		avoid = h
+	}
+	return unservable, nil
+}
+
+func (p *poller) lookOnce(nonce uint64, avoid *host) (shelf, *host, error) {
+	r := p.ask(p.g.ctx, nonce, classBusy, avoid)
 	defer r.release()
-	if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
-		return false
+	var rejected *rejectedPoll
+	switch {
+	case errors.As(r.err, &rejected) && rejected.trouble.reason == CanisterRefused:
+		return unservable, rejected.host, nil
+	case r.err != nil:
+		return unservable, nil, r.err
+	case r.reply.Failed:
+		return unservable, nil, errors.New(r.reply.Err)
+	case len(r.reply.Messages) == 0:
+		return bare, nil, nil
 	}
 	_, err := p.verify(r)
-	return err == nil
+	return servable, nil, err
 }

@@ -2,11 +2,7 @@ package relay
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -18,36 +14,41 @@ const pollBackoffMax = 5 * time.Second
 // handled one after the other, here.
 type poller struct {
 	*canister
-	results chan *pollResult
-	flying  []time.Time // when the polls under way began
-	due     time.Time   // when the next poll starts
-	started time.Time   // when the last one did
-	avoid   *host       // gave the last bad answer
-	denied  denials     // who says that the canister can never be polled
-	gap     uint64      // first nonce after a gap that waits to be confirmed, 0 = none
-	poison  poisonCount
-	probed  time.Time // when the queue was last probed for a reset
-	present presence
-	donor   donor
+	results   chan *pollResult
+	flying    []*flight // the polls under way
+	due       time.Time // when the next poll starts
+	started   time.Time // when the last one did
+	avoid     *host     // gave the last bad answer
+	denied    denials   // who says that the canister can never be polled
+	gap       gapDoubt
+	poison    map[uint64]*poisonDoubt // by nonce
+	quiet     *host                   // gave the last empty answer
+	quietFor  int                     // and how many in a row
+	probed    time.Time               // when the queue was last probed for a reset
+	prober    *host                   // gave the answer
+	ghosts    time.Time               // since when all pages have been of a queue that has ended
+	unordered bool                    // times do not grow with nonces in this canister
+	present   presence
 }
 
 // pollResult is the answer to one poll. Its memory is the answer's: release it.
 type pollResult struct {
-	began  time.Time
-	nonce  uint64 // asked for
-	id     [32]byte
-	answer *answer
-	reply  verify.Reply
-	empty  *verify.QueryReply // for a reply without messages: its node signatures
-	err    error
-	took   time.Duration
+	flight  *flight // nil for one that was waited for
+	nonce   uint64  // asked for
+	id      [32]byte
+	answer  *answer
+	reply   verify.Reply
+	empty   *verify.QueryReply // for a reply without messages: its node signatures
+	nodeErr error              // why they do not hold, if that was to be checked
+	err     error
+	took    time.Duration
 }
 
 func (r *pollResult) release() { r.answer.release() }
 
 // run polls until the gateway ends, or until the canister has had no sessions for a while.
 func (c *canister) run() {
-	p := &poller{canister: c, results: make(chan *pollResult, maxFlying)}
+	p := newPoller(c)
 	for {
 		if !p.prime() {
 			if c.g.ctx.Err() != nil || c.g.forget(c) {
@@ -62,12 +63,16 @@ func (c *canister) run() {
 	}
 }
 
-// loop polls until there is nobody left to poll for.
+func newPoller(c *canister) *poller {
+	return &poller{canister: c, results: make(chan *pollResult, maxFlying), poison: make(map[uint64]*poisonDoubt)}
+}
+
+// loop polls until there is nobody left to poll for. It never waits for an answer: one node that hangs would hold up all
+// messages.
 func (p *poller) loop() {
 	p.due = time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	defer p.land()
 	for {
 		timer.Reset(max(0, time.Until(p.due)))
 		select {
@@ -85,35 +90,6 @@ func (p *poller) loop() {
 			p.tick()
 		}
 	}
-}
-
-// land waits for the polls under way, which end with their request.
-func (p *poller) land() {
-	for ; len(p.flying) > 0; p.flying = p.flying[1:] {
-		(<-p.results).release()
-	}
-}
-
-// landed strikes a poll off those under way.
-func (p *poller) landed(r *pollResult) {
-	if i := slices.Index(p.flying, r.began); i >= 0 {
-		p.flying = slices.Delete(p.flying, i, i+1)
-	}
-}
-
-// mayFly reports whether one more poll may start. A poll that hangs must not keep the others from flying: the answers
-// of a few slow nodes would hold up everybody's messages. It costs a connection though, so even those are bounded.
-func (p *poller) mayFly(now time.Time, failing bool) bool {
-	prompt := 0
-	for _, began := range p.flying {
-		if now.Sub(began) < hangs {
-			prompt++
-		}
-	}
-	if failing {
-		return prompt == 0 && len(p.flying) < maxOverlap
-	}
-	return prompt < maxOverlap && len(p.flying) < maxFlying
 }
 
 // deserted reports whether nobody has needed the poller for a while.
@@ -140,43 +116,31 @@ func (p *poller) hurry() {
 // tick starts the poll that is due.
 func (p *poller) tick() {
 	now := time.Now()
-	if p.probeDue(now) {
-		p.land()
-		p.probe()
-		return
-	}
-	if p.confirmDue(now) {
-		p.land()
-		p.confirm()
-		return
-	}
+	p.check(now)
 	p.mu.Lock()
 	silent := now.Sub(p.active)
 	failing := p.poll.failures > 0
-	nonce := p.at.next
 	p.mu.Unlock()
 	p.due = now.Add(pace(silent, p.g.cfg.PollInterval, p.g.cfg.PollIdleInterval))
 	if !p.mayFly(now, failing) {
 		return
 	}
 	p.started = now
-	p.flying = append(p.flying, now)
 	cl := classBusy
 	if silent >= busyFor {
 		cl = classIdle
 	}
-	avoid := p.avoid
-	p.g.spawn("poll", func() {
-		r := p.ask(p.g.ctx, nonce, cl, avoid)
-		r.began = now
-		p.results <- r
-	}, func() { p.results <- &pollResult{began: now, err: errPanic} })
+	p.fly(forNews, cl, p.avoid)
 }
 
-var errPanic = errors.New("fault in the gateway while polling")
-
-// ask polls once.
+// ask polls once and waits for the answer.
 func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host) *pollResult {
+	return c.fetch(ctx, nonce, cl, avoid, c.g.up.query)
+}
+
+// fetch polls once by query, which is one of upstream's.
+func (c *canister) fetch(ctx context.Context, nonce uint64, cl class, avoid *host,
+	query func(context.Context, verify.Principal, class, []byte, *host) (*answer, error)) *pollResult {
 	began := time.Now()
 	r := &pollResult{nonce: nonce}
 	defer func() { r.took = time.Since(began) }()
@@ -191,7 +155,7 @@ func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host)
 	if r.err != nil {
 		return r
 	}
-	if r.answer, r.err = c.g.up.query(ctx, c.id, cl, body, avoid); r.err != nil {
+	if r.answer, r.err = query(ctx, c.id, cl, body, avoid); r.err != nil {
 		return r
 	}
 	if q, err := verify.ParseQueryReply(r.answer.body); err != nil {
@@ -202,6 +166,9 @@ func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host)
 		r.err = &badAnswer{host: r.answer.host, err: err}
 	} else if len(r.reply.Messages) == 0 {
 		r.empty = q
+		if c.g.cfg.VerifyEmpty {
+			r.nodeErr = c.checkNode(ctx, r)
+		}
 	}
 	return r
 }
@@ -232,17 +199,24 @@ func (p *poller) handle(r *pollResult) {
 	}
 	switch {
 	case r.err != nil:
+		if r.flight != nil && r.flight.purpose == forProof {
+			p.present.last = nil // whoever was asked for a second word gives none
+		}
 		p.failed(r.err, r.took)
 	case r.reply.Failed:
 		p.failed(&rejectedPoll{host: r.answer.host, trouble: trouble{
 			reason: CanisterRefused, final: true,
 			text: "canister's CDK is 0.3.0 or older and does not list this gateway, update it",
 		}}, r.took)
+	case len(r.reply.Messages) == 0 && p.g.cfg.VerifyEmpty && r.nodeErr != nil:
+		p.failed(r.nodeErr, r.took)
+	case r.flight != nil && r.flight.purpose == forProbe:
+		p.probeBack(r)
+	case r.flight != nil && r.flight.purpose == forProof:
+		p.proofBack(r)
 	case len(r.reply.Messages) == 0:
-		if p.g.cfg.VerifyEmpty && !p.verifyEmpty(r) {
-			return
-		}
 		p.works(r, OutcomeEmpty, 0, time.Time{})
+		p.noteEmpty(r.answer.host)
 	default:
 		p.page(r)
 	}
@@ -257,30 +231,35 @@ func (p *poller) page(r *pollResult) {
 	}
 	page, err := p.verify(r)
 	if err != nil {
-		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		p.failed(err, r.took)
 		return
 	}
 	n := len(page.Messages)
 	at := p.here()
 	v, skip := at.place(page.Messages[0].Nonce, page.Messages[n-1].Nonce)
 	switch {
-	case v == verdictOld:
+	case v == verdictOld, r.nonce > at.next: // or the position has moved back since this was asked for
 		p.works(r, OutcomeOK, 0, page.Time)
+		return
+	case at.outlived(page, skip) && p.haunted():
+		p.works(r, OutcomeOK, 0, page.Time)
+		p.avoid = r.answer.host
 		return
 	case v == verdictGap && !p.acceptGap(page, at, r.answer.host):
 		return
 	case !p.acceptPoison(page, skip, r.answer.host):
 		return
 	}
-	p.gap = 0
-	p.deliver(page, skip)
+	p.settled()
+	p.deliver(page, skip, at)
 	p.works(r, OutcomeOK, n-skip, page.Time)
 	if !r.reply.EndOfQueue {
 		p.due = time.Now() // the canister has more
 	}
 }
 
-// verify checks the messages of an answer, and makes sure that clients can, too.
+// verify checks the messages of an answer, and makes sure that clients can, too. The error is a *badAnswer if the answer is
+// at fault; otherwise something could not be had that is needed for the check.
 func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	authority, err := p.g.trust.get(p.g.ctx)
 	if err != nil {
@@ -288,23 +267,26 @@ func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	}
 	page, err := authority.Page(&r.reply, verify.Want{Canister: p.id, Gateway: p.g.principal, Nonce: r.nonce}, time.Now())
 	if err != nil {
-		return nil, err
+		return nil, &badAnswer{host: r.answer.host, err: err}
 	}
 	if !page.Flat {
-		if err := p.flatten(page, r.reply.Cert); err != nil {
+		if err := p.flatten(page, r.reply.Cert, r.answer.host); err != nil {
 			return nil, err
 		}
 	}
 	return page, nil
 }
 
-// deliver hands out the messages of page from index skip on and moves the position behind them.
-func (p *poller) deliver(page *verify.Page, skip int) {
+// deliver hands out the messages of page from index skip on and moves the position behind them. It stays where it is if
+// somebody has moved it back from at meanwhile.
+func (p *poller) deliver(page *verify.Page, skip int, at position) {
 	for i := skip; i < len(page.Messages); i++ {
 		p.receive(page, i)
 	}
 	p.mu.Lock()
-	p.at.advance(page)
+	if p.at.next >= at.next {
+		p.at.advance(page)
+	}
 	p.active = time.Now()
 	p.mu.Unlock()
 }
@@ -314,55 +296,6 @@ func (p *poller) here() position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.at
-}
-
-// acceptGap decides on a page that begins after the position. The canister deletes what is older than its retention
-// time; but a node can leave messages out as well, and then another shows them. So it takes two answers.
-func (p *poller) acceptGap(page *verify.Page, at position, h *host) bool {
-	first := page.Messages[0].Nonce
-	if at.next == 0 || p.gap != 0 && first >= p.gap {
-		return true
-	}
-	p.gap = first
-	p.avoid = h
-	p.due = time.Now()
-	p.logger().Warn("messages are missing before those of a page, asking again",
-		zap.String("host", h.name), zap.Uint64("missing", first-at.next))
-	return false
-}
-
-// poisonCount counts the answers in which the message of one nonce was unusable.
-type poisonCount struct {
-	nonce uint64
-	times int
-}
-
-// poisonTries is how often a page with an unusable message is asked for elsewhere before the message is blamed.
-const poisonTries = 3
-
-// acceptPoison decides on certified messages that cannot be used. What is certified stays as it is however often it is
-// asked for; the routing key beside it is not certified, and may have been swapped on the way.
-func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
-	for i := skip; i < len(page.Messages); i++ {
-		m := &page.Messages[i]
-		if m.Poison == nil {
-			continue
-		}
-		cause := verify.CauseOf(m.Poison)
-		if p.poison.nonce != m.Nonce {
-			p.poison = poisonCount{nonce: m.Nonce}
-			p.g.cfg.Metrics.VerificationFailed(p.id, cause)
-			p.logger().Warn("message of the canister cannot be used", zap.String("host", h.name),
-				zap.String("cause", string(cause)), zap.Error(m.Poison))
-		}
-		p.poison.times++
-		if cause == verify.CauseClientKey && p.poison.times < poisonTries {
-			p.avoid = h
-			p.due = time.Now().Add(p.g.cfg.PollInterval)
-			return false
-		}
-	}
-	return true
 }
 
 // works notes a good answer.

@@ -41,7 +41,8 @@ func (p *poller) prime() bool {
 }
 
 func (p *poller) primeOnce() bool {
-	r := p.ask(p.g.ctx, 0, classBusy, p.avoid)
+	// From the position, which is not 0 if what the queue begins with cannot be had.
+	r := p.ask(p.g.ctx, p.here().next, classBusy, p.avoid)
 	defer r.release()
 	if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
 		p.handle(r)
@@ -49,7 +50,7 @@ func (p *poller) primeOnce() bool {
 	}
 	page, err := p.verify(r)
 	if err != nil {
-		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		p.failed(err, r.took)
 		return false
 	}
 	p.works(r, OutcomeOK, len(page.Messages), page.Time)
@@ -64,7 +65,7 @@ func (p *poller) skip(page *verify.Page, end bool, start uint64) {
 		return // nothing here is older: begin with it
 	}
 	if !end && low == page.Messages[len(page.Messages)-1].Nonce {
-		low = p.search(low, 0, start)
+		low = search(low, 0, func(nonce uint64) (uint64, bool, error) { return p.lookAt(nonce, start) })
 	}
 	p.mu.Lock()
 	p.at.next = low + 1
@@ -76,15 +77,24 @@ func (p *poller) skip(page *verify.Page, end bool, start uint64) {
 	p.logger().Debug("skipped messages of an earlier run", zap.Uint64("messages", low+1))
 }
 
-// search returns the nonce of a message older than start that has at most about a page of such behind it. low is one
-// that is known to be older, high one that is known not to be, or 0.
-func (p *poller) search(low, high, start uint64) uint64 {
-	for step := uint64(pageSize); high == 0 || high-low > pageSize; {
+// maxLooks bounds a search. The longest queue there can be takes fewer; a canister that contradicts itself might keep the
+// search going for ever.
+const maxLooks = 96
+
+// search returns the nonce of an old message that has at most about a page of such behind it. low is one that is known to
+// be old, high one that is known not to be, or 0. look tells whether there is an old message at nonce or behind it, in
+// one page, and the nonce of the last such one.
+func search(low, high uint64, look func(nonce uint64) (at uint64, older bool, err error)) uint64 {
+	step := uint64(pageSize)
+	for range maxLooks {
 		probe := low + step
 		if high != 0 {
 			probe = low + (high-low)/2
 		}
-		at, older, err := p.lookAt(probe, start)
+		if high != 0 && (high <= low || high-low <= pageSize) || probe < low {
+			break
+		}
+		at, older, err := look(probe)
 		switch {
 		case err != nil:
 			return low // searching is a favour: go on from here

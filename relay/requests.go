@@ -71,7 +71,18 @@ func missingEndpoint(err error) *host {
 // query asks canister. Version 2 certifies the routing table in the layout that deployed clients understand; see
 // DESIGN, decision 4.
 func (u *upstream) query(ctx context.Context, canister verify.Principal, cl class, envelope []byte, avoid *host) (*answer, error) {
-	return u.do(ctx, &request{
+	return u.do(ctx, u.queryRequest(canister, cl, envelope, avoid))
+}
+
+// queryAdmitted is query for a caller that has taken the first attempt's token from the budget, see admit.
+func (u *upstream) queryAdmitted(ctx context.Context, canister verify.Principal, cl class, envelope []byte, avoid *host) (*answer, error) {
+	r := u.queryRequest(canister, cl, envelope, avoid)
+	r.admitted = true
+	return u.do(ctx, r)
+}
+
+func (u *upstream) queryRequest(canister verify.Principal, cl class, envelope []byte, avoid *host) *request {
+	return &request{
 		endpoint: EndpointQuery,
 		canister: canister,
 		class:    cl,
@@ -80,7 +91,7 @@ func (u *upstream) query(ctx context.Context, canister verify.Principal, cl clas
 		body:     envelope,
 		timeout:  u.timeout,
 		avoid:    avoid,
-	})
+	}
 }
 
 // readState reads certified state, with the certificate's routing table in the older layout.

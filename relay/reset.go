@@ -18,12 +18,16 @@ const (
 	// openPatience is how long such a client waits before it is closed.
 	openPatience = 30 * time.Second
 	// confirmEvery is the pause between polls that ask again for the newest message seen. A queue keeps it until a
-	// newer one is sent, so it is there unless the queue began anew.
+	// newer one is sent, so it is there unless the queue began anew, or the node lags: hence lagLimit.
 	confirmEvery = 20 * time.Second
 	// confirmAgain is the pause until an answer that lacks it is confirmed.
 	confirmAgain = time.Second
+	// lagLimit is how far behind a node may be that boundary nodes still ask: 50 blocks, at one a second.
+	lagLimit = 50 * time.Second
 	// absences is how many answers in a row must lack it, from two nodes where the subnet has two.
 	absences = 3
+	// loneAbsences is how many it must be when they come through one boundary node only.
+	loneAbsences = 12
 )
 
 // presence is what is known of the newest message seen.
@@ -33,7 +37,32 @@ type presence struct {
 	times   int                           // answers in a row that lack it
 	nodes   map[verify.Principal]struct{} // that signed them
 	hosts   denials                       // that passed them on
+	last    *host                         // that gave the last answer, whatever it was
 	lacking time.Time                     // when the newest of them was signed
+}
+
+// check starts a look at the queue if one is due and none is under way.
+func (p *poller) check(now time.Time) {
+	switch {
+	case !p.mayCheck():
+	case p.probeDue(now):
+		p.probed = now
+		p.mu.Lock()
+		p.suspect = false
+		p.mu.Unlock()
+		avoid := p.avoid
+		if avoid == nil && p.prober != nil && p.g.up.hosts.besides(p.prober) {
+			avoid = p.prober // it may lag, or hide what is there
+		}
+		p.fly(forProbe, classBusy, avoid)
+	case p.confirmDue(now):
+		p.present.checked, p.present.again = now, true
+		avoid := p.avoid
+		if p.present.last != nil {
+			avoid = p.present.last
+		}
+		p.fly(forProof, classIdle, avoid)
+	}
 }
 
 // probeDue reports whether there is a reason to look for a reset from nonce 0.
@@ -54,72 +83,71 @@ func (p *poller) probeDue(now time.Time) bool {
 	return false
 }
 
-// probe asks for the beginning of the queue.
-func (p *poller) probe() {
-	p.probed = time.Now()
-	p.mu.Lock()
-	p.suspect = false
-	p.mu.Unlock()
-	r := p.ask(p.g.ctx, 0, classBusy, p.avoid)
-	defer r.release()
-	if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
-		p.handle(r)
+// probeBack deals with the beginning of the queue.
+func (p *poller) probeBack(r *pollResult) {
+	p.prober = r.answer.host
+	if len(r.reply.Messages) == 0 {
+		p.works(r, OutcomeEmpty, 0, time.Time{})
 		return
 	}
 	page, err := p.verify(r)
 	if err != nil {
-		p.failed(&badAnswer{host: r.answer.host, err: err}, r.took)
+		p.failed(err, r.took)
 		return
 	}
 	p.works(r, OutcomeOK, 0, page.Time)
 	at := p.here()
-	switch {
-	case at.restarted(page):
-		p.restart("a message with an earlier nonce is younger than the newest one seen")
-	case p.missed(page):
-		p.logger().Warn("the first message of a session was missed, reading the queue again")
-		p.rewind()
+	if floor, restarted := at.restarted(page); restarted {
+		p.restart("a message is younger than one that came after it", floor)
+		return
+	}
+	if nonce, missed := p.missed(page); missed {
+		p.logger().Warn("the first message of a session was missed, reading the queue again from there")
+		p.rewind(nonce)
 	}
 }
 
-// missed reports whether page holds the first message of a session that waits for it.
-func (p *poller) missed(page *verify.Page) bool {
+// missed returns the nonce of the first message in page that a session waits for and that has been passed, if there is
+// one.
+func (p *poller) missed(page *verify.Page) (nonce uint64, missed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range page.Messages {
 		m := &page.Messages[i]
 		if s := p.routes[m.Client]; s != nil && m.Nonce < p.at.next && m.Poison == nil {
 			if _, waits := p.awaiting[s]; waits {
-				return true
+				return m.Nonce, true
 			}
 		}
 	}
-	return false
+	return 0, false
 }
 
-// rewind polls from the beginning. What clients have had already is told by its sequence number.
-func (p *poller) rewind() {
+// rewind polls again from nonce on. What clients have had already is told by its sequence number.
+func (p *poller) rewind(nonce uint64) {
 	p.mu.Lock()
-	p.at.next = 0
+	p.at.rewind(nonce)
 	p.mu.Unlock()
-	p.gap = 0
+	p.settled()
 	p.due = time.Now()
 }
 
-// restart follows the queue to its new beginning. Sessions that had messages from the old one are not known to the
-// canister any more; those that wait for their first message may be.
-func (p *poller) restart(why string) {
+// restart follows the queue to its new beginning, all of which is younger than floor. Sessions that were opened in the
+// old one are not known to the canister any more; those that wait for their first message may be. Nodes that lag go on
+// showing the old queue for a while.
+func (p *poller) restart(why string, floor uint64) {
 	p.g.cfg.Metrics.QueueReset(p.id)
 	var forgotten []*session
 	p.mu.Lock()
 	for _, s := range p.sessions {
-		if s.hasOpened() {
+		if s.openedBy(floor) {
 			forgotten = append(forgotten, s)
 		}
 	}
-	p.at = position{}
+	p.at = position{floor: floor, passed: floor}
 	p.mu.Unlock()
-	p.gap, p.present = 0, presence{}
+	p.settled()
+	p.present = presence{}
 	p.due = time.Now()
 	p.logger().Warn("the canister's queue began anew, usually after an upgrade; its earlier sessions are closed",
 		zap.String("because", why), zap.Int("sessions", len(forgotten)))
@@ -134,7 +162,8 @@ func (p *poller) restart(why string) {
 func (p *poller) confirmDue(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil {
+	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil ||
+		now.Sub(stampTime(p.at.newest.stamp)) < lagLimit {
 		return false
 	}
 	pause := confirmEvery
@@ -147,20 +176,9 @@ func (p *poller) confirmDue(now time.Time) bool {
 	return now.Sub(last) >= pause
 }
 
-// confirm asks for the newest message again.
-func (p *poller) confirm() {
-	p.present.checked, p.present.again = time.Now(), true
-	at := p.here()
-	avoid := p.avoid
-	if n := len(p.present.hosts.by); n > 0 {
-		avoid = p.present.hosts.by[n-1]
-	}
-	r := p.ask(p.g.ctx, at.next-1, classIdle, avoid)
-	defer r.release()
-	if r.err != nil || r.reply.Failed {
-		p.handle(r)
-		return
-	}
+// proofBack deals with an answer that should hold the newest message seen.
+func (p *poller) proofBack(r *pollResult) {
+	p.present.last = r.answer.host
 	if len(r.reply.Messages) > 0 {
 		if page, err := p.verify(r); err == nil && page.Time.After(p.present.lacking) {
 			p.present = presence{checked: p.present.checked} // else it comes from a node that lags
@@ -168,11 +186,16 @@ func (p *poller) confirm() {
 		p.page(r)
 		return
 	}
-	node, when, ok := p.signedEmpty(r)
+	p.works(r, OutcomeEmpty, 0, time.Time{})
+	at := p.here()
+	if at.next != r.nonce+1 {
+		return // it is not the newest any more
+	}
+	node, when, ok := p.signedBy(r)
 	p.mu.Lock()
-	newer := when.After(p.poll.certified)
+	newer := when.After(p.poll.certified) && when.Sub(stampTime(at.newest.stamp)) >= lagLimit
 	p.mu.Unlock()
-	if !ok || !newer { // unsigned, or of a node that lags: proves nothing
+	if !ok || !newer { // unsigned, or perhaps of a node that lags: proves nothing
 		return
 	}
 	if p.present.nodes == nil {
@@ -181,8 +204,10 @@ func (p *poller) confirm() {
 	p.present.nodes[node], p.present.again = struct{}{}, false
 	p.present.times++
 	p.present.lacking = when
-	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts)
+	// A boundary node cannot sign for the nodes behind it, it can only choose them. So in the end one will do, where the
+	// others give no answer.
+	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts) || p.present.times >= loneAbsences
 	if believed && p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
-		p.restart("nodes of the subnet sign that the newest message is gone")
+		p.restart("nodes of the subnet sign that the newest message is gone", at.newest.stamp)
 	}
 }

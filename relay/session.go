@@ -73,6 +73,7 @@ type session struct {
 	cleaned   bool      // the connection is closed
 	vacated   bool      // the session's place has been given back
 	nextSeq   uint64    // of the next canister message
+	born      uint64    // when the first one was made, by the canister's clock
 	lastAck   time.Time // when the canister's last ack was queued for the client
 	// canisterClosed is when the canister's CloseMessage was queued for the client.
 	canisterClosed time.Time

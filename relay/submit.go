@@ -85,10 +85,13 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	case Forgotten:
 		s.dropped()
 		s.canister.doubt() // others may be forgotten, too
+		s.awaitFarewell()
 	case Superseded:
 		s.dropped()
 	}
-	s.end(c)
+	if !s.dismissed() {
+		s.end(c)
+	}
 	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
 }
 

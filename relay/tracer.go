@@ -5,7 +5,7 @@ import "context"
 // Tracer starts spans. The gateway makes short ones, one an event, and links them to the span of the upgrade request
 // through the context it was given in [Ticket.Serve]. Safe for concurrent use.
 type Tracer interface {
-	// Start begins a span called name ("icws.open", "icws.call", "icws.poll", "icws.deliver") below the span in ctx,
+	// Start begins a span called name ("icws.open", "icws.call", "icws.deliver") below the span in ctx,
 	// if there is one. attrs are pairs of names and values. The returned function ends the span; a non-nil error
 	// marks it as failed.
 	Start(ctx context.Context, name string, attrs ...string) (context.Context, func(error))

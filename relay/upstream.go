@@ -143,6 +143,7 @@ type request struct {
 	timeout  time.Duration
 	stages   stages
 	avoid    *host // not this one, if there is another; may be nil
+	admitted bool  // the token of the first attempt has been taken, see admit
 }
 
 // answer is the response to a request. Its body comes from a pool: release it when nothing refers to it any more.
@@ -172,9 +173,11 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		tried = append(tried, r.avoid)
 	}
 	var failure *upstreamError
-	for len(tried) < len(u.hosts) {
-		waited, err := u.budget.wait(ctx, r.canister, r.class)
-		u.metrics.BudgetWait(waited)
+	for admitted := r.admitted; len(tried) < len(u.hosts); admitted = false {
+		var err error
+		if !admitted {
+			err = u.admit(ctx, r.canister, r.class)
+		}
 		switch {
 		case err != nil && failure != nil:
 			return nil, failure
@@ -196,6 +199,13 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		failure = ue
 	}
 	return nil, failure
+}
+
+// admit takes a token from the budget for one request, and waits until there is one. The error is that of ctx.
+func (u *upstream) admit(ctx context.Context, canister verify.Principal, cl class) error {
+	waited, err := u.budget.wait(ctx, canister, cl)
+	u.metrics.BudgetWait(waited)
+	return err
 }
 
 // try sends r to h once and keeps the books of h.
