@@ -22,8 +22,11 @@ const (
 	minPollInterval = 10 * time.Millisecond
 	// minOutboxBytes is a frame of the largest message that most canisters send with its certificate.
 	minOutboxBytes = 64 << 10
-	// maxRelayWindow bounds the envelopes that one client may have in flight.
-	maxRelayWindow = 64
+	// minUpstreamRate is a request in ten seconds: with less, every request waits longer than anybody for its answer.
+	minUpstreamRate = 0.1
+	// maxDuration is a year. Sums and multiples of what is longer leave the range of a duration, and a wait of almost
+	// for ever would turn into none.
+	maxDuration = 365 * 24 * time.Hour
 )
 
 // Identity names the key that makes the gateway who it is for canisters: its principal selects the queue of messages
@@ -69,7 +72,7 @@ type Knobs struct {
 
 	// Admission: which pages may open sessions, as patterns over the Origin header: `https://app.example.com`,
 	// `https://*.icp0.io`, `http://localhost:*`, `null`. Requests without the header, which browsers always send,
-	// are not affected. Default: any.
+	// are not affected. Placeholders are resolved at start; one placeholder may hold several patterns. Default: any.
 	Origin []string `json:"origin,omitempty"`
 
 	// Gateway: period of polling a canister that has traffic. At least 10ms. Default: 100ms.

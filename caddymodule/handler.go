@@ -140,7 +140,11 @@ func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
 	if anyCanister {
 		h.logger.Warn("canister any lets clients use this gateway, and its request budget, for every canister")
 	}
-	if h.origins, err = parseOrigins(h.Origin); err != nil {
+	patterns, err := resolveList(repl, "origin", h.Origin)
+	if err != nil {
+		return err
+	}
+	if h.origins, err = parseOrigins(patterns); err != nil {
 		return err
 	}
 	h.policy = h.Knobs.policy(canisters, anyCanister)

@@ -53,11 +53,18 @@ func resolveIdentity(id *Identity, logger *zap.Logger) (*identitySource, error) 
 		}
 		return &identitySource{file: key}, nil
 	}
-	if !identityName.MatchString(id.Name) {
-		return nil, fmt.Errorf("identity (%s) must be 1 to 64 letters, digits, dots, dashes or underscores, not starting with a dot; "+
-			"for a file write `identity file <path>`", id.Name)
+	if err := checkIdentityName(id.Name); err != nil {
+		return nil, err
 	}
 	return &identitySource{name: id.Name}, nil
+}
+
+func checkIdentityName(name string) error {
+	if !identityName.MatchString(name) {
+		return fmt.Errorf("identity (%s) must be 1 to 64 letters, digits, dots, dashes or underscores, not starting with a dot; "+
+			"for a file write `identity file <path>`", name)
+	}
+	return nil
 }
 
 // load returns the identity, creating it in storage if it is kept there and does not exist yet.
