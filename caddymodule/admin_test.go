@@ -80,6 +80,9 @@ func TestAdminAPI(t *testing.T) {
 	if status, _ := call(t, "GET", admin+"/icws/gateways", &gateways); status != 200 || len(gateways) != 1 {
 		t.Fatalf("gateways: %d %+v", status, gateways)
 	}
+	if _, body := call(t, "GET", admin+"/icws/gateways", nil); !strings.Contains(body, `"root_hits":`) {
+		t.Errorf("the caches have other names than everything else: %s", body)
+	}
 	g := gateways[0]
 	if g.Principal != a.Gateway() || g.Sessions != 2 || g.Draining || g.Holders != 1 || len(g.Network) != 1 || g.Network[0] != w.url || g.Since.IsZero() {
 		t.Errorf("gateway %+v", g)
@@ -119,6 +122,7 @@ func TestAdminAPI(t *testing.T) {
 	for request, want := range map[string]int{
 		"POST /icws/gateways": 405, "DELETE /icws/canisters": 405, "GET /icws/drain": 405, "POST /icws/health/ready": 405,
 		"GET /icws/sessions?limit=0": 400, "GET /icws/sessions?limit=x": 400,
+		"GET /icws/sessions?canister_id=x": 400, "GET /icws/sessions?canister_id=": 400, "GET /icws/sessions?canister=" + w.canisters[0].String(): 400,
 		"DELETE /icws/sessions/" + g.Gateway + "/x": 400, "DELETE /icws/sessions/" + g.Gateway + "/999999": 404,
 		"DELETE /icws/sessions/none/1": 404, "GET /icws/sessions/" + g.Gateway + "/1": 405, "GET /icws/other": 404,
 	} {
