@@ -42,6 +42,13 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 	}
 }
 
+// Provision registers the metrics. The handlers do that too, but Caddy replaces the admin endpoint and its registry before
+// it provisions the handlers of a new configuration: if one of them fails, that registry is the one that stays.
+func (adminAPI) Provision(ctx caddy.Context) error {
+	_, err := registerCollectors(ctx.GetMetricsRegistry())
+	return err
+}
+
 // Routes implements caddy.AdminRouter.
 func (a adminAPI) Routes() []caddy.AdminRoute {
 	route := func(pattern, method string, f func(http.ResponseWriter, *http.Request) error) caddy.AdminRoute {
@@ -259,5 +266,8 @@ func answer(w http.ResponseWriter, status int, value any) error {
 	return err
 }
 
-// Interface guard
-var _ caddy.AdminRouter = adminAPI{}
+// Interface guards
+var (
+	_ caddy.AdminRouter = adminAPI{}
+	_ caddy.Provisioner = adminAPI{}
+)

@@ -182,3 +182,25 @@ func TestAdminAPI(t *testing.T) {
 		return status == 200
 	})
 }
+
+// TestMetricsAfterFailedReload makes sure that the admin endpoint goes on serving metrics when a configuration was refused.
+func TestMetricsAfterFailedReload(t *testing.T) {
+	w, port := newWorld(t, 1), freePort(t)
+	admin := loadWithAdmin(t, w.site(port, 0, "drain_timeout 100ms"))
+	echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0), "before")
+	const want = "\ncaddy_icws_sessions 1\n"
+	if _, body := call(t, "GET", admin+"/metrics", nil); !strings.Contains(body, want) {
+		t.Fatalf("metrics lack %q", want)
+	}
+	raw, err := adapt(fmt.Sprintf("{\n\tadmin %s\n\tpersist_config off\n}\n%s", strings.TrimPrefix(admin, "http://"),
+		w.site(port, 0, "identity file missing.pem")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(raw, true); err == nil {
+		t.Fatal("loaded")
+	}
+	if _, body := call(t, "GET", admin+"/metrics", nil); !strings.Contains(body, want) {
+		t.Errorf("metrics lack %q after a configuration that failed", want)
+	}
+}
