@@ -311,6 +311,37 @@ func TestHTTP3(t *testing.T) {
 	}
 }
 
+// TestGracePeriod makes sure that a reload ends sessions only where Caddy ends their connections: over HTTP/3 at the end of
+// grace_period, and not without a word.
+func TestGracePeriod(t *testing.T) {
+	t.Parallel()
+	w, port := newWorld(t, 1), freePort(t)
+	site := strings.Replace(w.site(port, 0, "drain_timeout 1s"), "http://127.0.0.1", "https://localhost", 1)
+	caddy := runCaddy(t, "auto_https disable_redirects\n\tgrace_period 2s", strings.Replace(site, "{\n", "{\n\ttls internal\n", 1), "GODEBUG=http2xconnect=1")
+	trust := trustInternal(t, filepath.Join(caddy.dir, "data", "caddy"), port)
+	transport := overHTTP2(trust)
+	defer transport.CloseIdleConnections()
+	first := w.open(t, fmt.Sprintf("wss://localhost:%d/ws", port), 0, func(o *client.Options) { o.TLS = trust.Clone() })
+	conn, _ := dialH2(t, transport, port, "")
+	second := sessionOver(t, w, conn)
+	third := sessionOver(t, w, mustDialH3(t, trust, port))
+	reloadUnrelated(t, caddy)
+	echo(t, first, "after the reload")
+	echo(t, second, "after the reload")
+	select {
+	case <-third.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the session over HTTP/3 is still there")
+	}
+	var closed *client.CloseError
+	if !errors.As(third.Err(), &closed) || closed.Code != 1001 {
+		t.Errorf("closed with %v", third.Err())
+	}
+	time.Sleep(3 * time.Second) // grace_period is over
+	echo(t, first, "after the grace period")
+	echo(t, second, "after the grace period")
+}
+
 // TestNoExtendedConnect makes sure that a server which does not offer extended CONNECT still serves HTTP/1.1 to the same
 // clients: that is what browsers fall back to.
 func TestNoExtendedConnect(t *testing.T) {

@@ -209,6 +209,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return h.failed(err)
 		}
 		ticket.Serve(sessionContext(r), ws)
+		if r.ProtoMajor == 3 {
+			h.gateway.outlast(ticket, stream)
+		}
 		stream.wait() // the stream ends when this handler returns
 		return nil
 	}
