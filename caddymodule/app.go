@@ -73,6 +73,7 @@ func (a *App) Start() error {
 	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
 		a.grace.Store(int64(app.(*caddyhttp.App).GracePeriod))
 	}
+	a.ctx = caddy.Context{} // not needed any more
 	for _, ref := range a.all() {
 		if _, err := ref.acquire(); err != nil {
 			return err

@@ -148,15 +148,24 @@ func TestFailedStart(t *testing.T) {
 	for name, bad := range map[string]string{
 		"port in use":      good + fmt.Sprintf("http://127.0.0.1:%d {\n\trespond hi\n}\n", taken),
 		"new gateway too":  w.site(port, 0, "drain_timeout 200ms") + fmt.Sprintf("http://127.0.0.1:%d {\n\trespond hi\n}\n", taken),
-		"bad identity":     w.site(port, 0, "identity ../x"),
-		"relation":         w.site(port, 0, "ping_interval 1s"),
-		"later site fails": good + fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\tnetwork ftp://x\n\t}\n}\n", freePort(t), testCanister),
+		"bad identity":     w.site(port, 0, "identity file missing.pem"),
+		"later site fails": good + fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\troot_key missing.pem\n\t}\n}\n", freePort(t), testCanister),
 	} {
 		if err := load(t, bad); err == nil {
 			t.Fatalf("%s: loaded", name)
 		}
 		echo(t, c, name)
 	}
+	// In JSON a handler can be provisioned and then found to be invalid.
+	raw, err := adapt("{\n\tadmin off\n\tpersist_config off\n}\n" + good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = []byte(strings.Replace(string(raw), `"handler":"icws"`, `"handler":"icws","ping_interval":"1s"`, 1))
+	if err := caddy.Load(raw, true); err == nil || !strings.Contains(err.Error(), "ping_interval (1s) must be greater") {
+		t.Fatalf("relation: %v", err)
+	}
+	echo(t, c, "relation")
 	eventually(t, "one gateway", func() bool { return len(live.snapshot()) == 1 })
 	p := live.snapshot()[0]
 	p.mu.Lock()
