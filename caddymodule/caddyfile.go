@@ -117,30 +117,33 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	return nil
 }
 
-// hasPlaceholder reports whether one of the values is known only when the configuration starts.
-func hasPlaceholder(values ...string) bool {
-	return slices.ContainsFunc(values, func(value string) bool { return strings.Contains(value, "{") })
+// hasPlaceholder reports whether a value is known only when the configuration starts.
+func hasPlaceholder(value string) bool { return strings.Contains(value, "{") }
+
+// literals returns what a list holds beside placeholders.
+func literals(values []string) []string {
+	var out []string
+	for _, value := range values {
+		if !hasPlaceholder(value) {
+			out = append(out, split(value)...)
+		}
+	}
+	return out
 }
 
-// checkLists checks the lists as far as they are given, so that an error names the line that brought it. What holds
-// placeholders is left to Provision.
+// checkLists checks the lists as far as they are given, so that an error names the line that brought it. Placeholders are
+// left to Provision.
 func (k *Knobs) checkLists() error {
-	if len(k.Canister) > 0 && !hasPlaceholder(k.Canister...) {
-		if _, _, err := parseCanisters(splitAll(k.Canister)); err != nil {
+	if ids := literals(k.Canister); len(ids) > 0 {
+		if _, _, err := parseCanisters(ids); err != nil {
 			return err
 		}
 	}
-	if !hasPlaceholder(k.Origin...) {
-		if _, err := parseOrigins(splitAll(k.Origin)); err != nil {
-			return err
-		}
+	if _, err := parseOrigins(literals(k.Origin)); err != nil {
+		return err
 	}
-	if !hasPlaceholder(k.Network...) {
-		if _, err := parseNetwork(splitAll(k.Network)); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := parseNetwork(literals(k.Network))
+	return err
 }
 
 // checkLiterals checks what can be told of a whole block without placeholders and without looking at files, which may be
@@ -157,8 +160,8 @@ func (k *Knobs) checkLiterals() error {
 	}
 	// Stands in for a network that cannot be known yet.
 	n := &network{hosts: []*url.URL{{Scheme: "http", Host: "localhost"}}, fetch: true}
-	if !hasPlaceholder(append(k.Network, k.RootKey)...) {
-		literal, err := parseNetwork(splitAll(k.Network))
+	if !slices.ContainsFunc(k.Network, hasPlaceholder) && !hasPlaceholder(k.RootKey) {
+		literal, err := parseNetwork(literals(k.Network))
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
 // TestValidateChangesNothing makes sure that validating a configuration writes nothing, acquires nothing and talks to
@@ -252,20 +254,39 @@ func TestPlaceholders(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "network"), []byte(w.url+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	pemKey := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: w.net.RootKey()})
+	if err := os.WriteFile(filepath.Join(dir, "root_key.pem"), pemKey, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ICWS_TEST_ORIGINS", "https://a.example https://b.example")
 	t.Setenv("ICWS_TEST_CANISTERS", w.canisters[0].String()+", "+w.canisters[1].String())
 	t.Setenv("ICWS_TEST_ROOT_KEY", fmt.Sprintf("%x", w.net.RootKey()))
 	t.Setenv("ICWS_TEST_KEY", key)
-	mustLoad(t, fmt.Sprintf(`http://127.0.0.1:%d {
+	mustLoad(t, fmt.Sprintf(`http://127.0.0.1:%[1]d {
 	route {
 		icws /ws {env.ICWS_TEST_CANISTERS} {
-			network {file.%s}
+			network {file.%[2]s}
 			root_key {env.ICWS_TEST_ROOT_KEY}
 			identity file {env.ICWS_TEST_KEY}
 			drain_timeout 100ms
 		}
+		icws /pem {env.ICWS_TEST_CANISTERS} {
+			network {file.%[2]s}
+			root_key {file.%[3]s}
+			identity file {env.ICWS_TEST_KEY}
+			origin {env.ICWS_TEST_ORIGINS}
+			drain_timeout 100ms
+		}
 		respond "{http.icws.gateway_principal}"
 	}
-}`, port, filepath.Join(dir, "network")))
+}`, port, filepath.Join(dir, "network"), filepath.Join(dir, "root_key.pem")))
+	if n := len(live.snapshot()); n != 1 {
+		t.Errorf("%d gateways of two spellings of one configuration", n)
+	}
+	echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/pem", port), 0, func(o *client.Options) { o.Header = http.Header{"Origin": {"https://b.example"}} }), "hello")
+	if _, resp, err := dial(t, fmt.Sprintf("ws://127.0.0.1:%d/pem", port), http.Header{"Origin": {"https://c.example"}}); err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
+		t.Errorf("another origin: %v", err)
+	}
 	for canister := range 2 {
 		echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), canister), "hello")
 	}

@@ -181,14 +181,6 @@ func split(value string) []string {
 	return strings.FieldsFunc(value, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 }
 
-func splitAll(values []string) []string {
-	var out []string
-	for _, value := range values {
-		out = append(out, split(value)...)
-	}
-	return out
-}
-
 // resolve replaces placeholders in the value of a knob. Unknown and empty ones are errors.
 func resolve(repl *caddy.Replacer, knob, value string) (string, error) {
 	resolved, err := repl.ReplaceOrErr(value, true, true)
