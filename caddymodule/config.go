@@ -51,7 +51,7 @@ type Outbox struct {
 }
 
 // Knobs are the settings of one icws handler. Their names are the same in JSON and in the Caddyfile. Zero or absent means
-// the default, which suits a public server. "Gateway" settings select the pooled gateway: handlers whose gateway settings are
+// the default, which suits a public server. Durations are at most a year. "Gateway" settings select the pooled gateway: handlers whose gateway settings are
 // equal share one gateway, also across reloads. "Admission" settings belong to the handler and apply to new sessions at once.
 type Knobs struct {
 	// Admission: ids of the canisters that clients may reach, or "any" as the only element. Required.
@@ -62,8 +62,8 @@ type Knobs struct {
 	// Placeholders are resolved at start; one placeholder may hold several URLs.
 	Network []string `json:"network,omitempty"`
 
-	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the DER
-	// in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is for development.
+	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the key
+	// as PEM or as DER in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is for development.
 	// Default: the key of mainnet, which is built in. Placeholders are resolved at start.
 	RootKey string `json:"root_key,omitempty"`
 
@@ -79,7 +79,7 @@ type Knobs struct {
 	PollInterval caddy.Duration `json:"poll_interval,omitempty"`
 	// Gateway: period of polling a silent canister, reached step by step. At least poll_interval. Default: 500ms.
 	PollIdleInterval caddy.Duration `json:"poll_idle_interval,omitempty"`
-	// Gateway: requests per second to the network, all canisters together. Default: 200.
+	// Gateway: requests per second to the network, all canisters together. At least 0.1. Default: 200.
 	UpstreamRate float64 `json:"upstream_rate,omitempty"`
 	// Gateway: time for one request to the network. Default: 10s.
 	UpstreamTimeout caddy.Duration `json:"upstream_timeout,omitempty"`
