@@ -23,9 +23,6 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// maxAuthorities bounds what is read of the file that --ca names: more than all public authorities together.
-const maxAuthorities = 4 << 20
-
 func probeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "probe <ws-or-wss-url> --canister <id> [--network <url>...] [--root-key <key>] [--ca <file>] [--origin <origin>] [--acks <duration>] [--timeout <duration>]",
@@ -166,8 +163,11 @@ func (p *prober) resolveRootKey(ctx context.Context) ([]byte, error) {
 	if (p.rootKey == "" || p.rootKey == rootKeyFetch) && len(p.networks) > 0 {
 		n, err := resolveNetwork(p.networks, rootKeyFetch)
 		if err != nil {
+			if p.rootKey == rootKeyFetch {
+				return nil, err
+			}
 			// Mainnet spelled as a URL: its key is built in.
-			if n, err = resolveNetwork(p.networks, ""); err != nil || p.rootKey != "" {
+			if n, err = resolveNetwork(p.networks, ""); err != nil {
 				return nil, err
 			}
 			return n.rootKey, nil
@@ -236,7 +236,7 @@ func (p *prober) connect(ctx context.Context, u *url.URL) (*tls.Config, error) {
 	}
 	config := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
 	if p.ca != "" {
-		raw, err := readBounded(p.ca, maxAuthorities)
+		raw, err := os.ReadFile(p.ca)
 		if err != nil {
 			p.bad("certificate", "%v", err)
 			return nil, advise(err, "--ca names the file of the root certificate")

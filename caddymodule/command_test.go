@@ -132,6 +132,7 @@ func TestProbeAndStatusCommands(t *testing.T) {
 		"no canister":    {[]string{url}, "add --canister"},
 		"dead network":   {[]string{url, "--canister", canister, "--network", fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}, "is http://127.0.0.1"},
 		"fetch of whom":  {[]string{url, "--canister", canister, "--root-key", "fetch"}, "needs --network"},
+		"fetch mainnet":  {[]string{url, "--canister", canister, "--network", "mainnet", "--root-key", "fetch"}, "is refused for mainnet"},
 		"timeout":        {[]string{url, "--canister", canister, "--root-key", key, "--timeout", "0"}, "--timeout (0s) must be positive"},
 		"negative acks":  {[]string{url, "--canister", canister, "--root-key", key, "--acks", "-1s"}, "--acks (-1s) must be positive"},
 		"authority":      {[]string{tls, "--canister", canister, "--root-key", key, "--ca", "missing.crt"}, "--ca names the file"},

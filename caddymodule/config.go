@@ -51,8 +51,9 @@ type Outbox struct {
 }
 
 // Knobs are the settings of one icws handler. Their names are the same in JSON and in the Caddyfile. Zero or absent means
-// the default, which suits a public server. Durations are at most a year. "Gateway" settings select the pooled gateway: handlers whose gateway settings are
-// equal share one gateway, also across reloads. "Admission" settings belong to the handler and apply to new sessions at once.
+// the default, which suits a public server. Durations are at most a year. "Gateway" settings select the pooled gateway:
+// handlers whose gateway settings are equal share one gateway, also across reloads. "Admission" settings belong to the
+// handler and apply to new sessions at once.
 type Knobs struct {
 	// Admission: ids of the canisters that clients may reach, or "any" as the only element. Required.
 	// Placeholders are resolved at start; one placeholder may hold several ids, separated by commas or spaces.
@@ -63,8 +64,8 @@ type Knobs struct {
 	Network []string `json:"network,omitempty"`
 
 	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the key
-	// as PEM or as DER in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is for development.
-	// Default: the key of mainnet, which is built in. Placeholders are resolved at start.
+	// as PEM or as DER in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is
+	// for development. Default: the key of mainnet, which is built in. Placeholders are resolved at start.
 	RootKey string `json:"root_key,omitempty"`
 
 	// Gateway: the key that is this gateway's identity.
