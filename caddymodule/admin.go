@@ -13,6 +13,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 func init() {
@@ -25,7 +26,8 @@ func init() {
 //	GET    /icws/canisters                canisters that are being polled
 //	GET    /icws/sessions                 sessions; ?canister_id=, ?gateway= and ?limit= (default 1000) narrow them down
 //	DELETE /icws/sessions/<gateway>/<id>  closes one session
-//	POST   /icws/drain                    closes all sessions and refuses new ones until a configuration is loaded
+//	POST   /icws/drain                    closes all sessions and refuses new ones until a configuration is loaded, with
+//	                                      `caddy reload --force` if it is the same one
 //	GET    /icws/health/ready             200 if new sessions are welcome, else 503
 //	GET    /icws/health/live              200 unless only a restart can help
 //
@@ -38,6 +40,13 @@ func (adminAPI) CaddyModule() caddy.ModuleInfo {
 		ID:  "admin.api.icws",
 		New: func() caddy.Module { return new(adminAPI) },
 	}
+}
+
+// Provision registers the metrics. The handlers do that too, but Caddy replaces the admin endpoint and its registry before
+// it provisions the handlers of a new configuration: if one of them fails, that registry is the one that stays.
+func (adminAPI) Provision(ctx caddy.Context) error {
+	_, err := registerCollectors(ctx.GetMetricsRegistry())
+	return err
 }
 
 // Routes implements caddy.AdminRouter.
@@ -131,13 +140,26 @@ func (adminAPI) sessions(w http.ResponseWriter, r *http.Request) error {
 			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit (%s) must be a whole number of at least 1", text)}
 		}
 	}
+	var canister verify.Principal
+	byCanister := query.Has("canister_id")
+	if byCanister {
+		var err error
+		if canister, err = verify.ParsePrincipal(query.Get("canister_id")); err != nil {
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("canister_id (%s) is not a canister id like bkyz2-fmaaa-aaaaa-qaaaq-cai", query.Get("canister_id"))}
+		}
+	}
+	for name := range query {
+		if name != "limit" && name != "gateway" && name != "canister_id" {
+			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("unknown parameter %q: there are canister_id, gateway and limit", name)}
+		}
+	}
 	list := []sessionStatus{}
 	for _, p := range live.snapshot() {
-		if g := query.Get("gateway"); g != "" && g != p.key {
+		if query.Has("gateway") && query.Get("gateway") != p.key {
 			continue
 		}
 		for _, s := range p.gateway.Sessions() {
-			if c := query.Get("canister_id"); c != "" && c != s.Canister.String() {
+			if byCanister && canister != s.Canister {
 				continue
 			}
 			list = append(list, sessionStatus{Gateway: p.key, SessionSnapshot: s})
@@ -197,7 +219,7 @@ func notReady() string {
 		}
 	}
 	if held == 0 {
-		return "no gateway is running"
+		return "no gateway is running: load a configuration with an icws handler, after a drain with caddy reload --force"
 	}
 	return ""
 }
@@ -244,5 +266,8 @@ func answer(w http.ResponseWriter, status int, value any) error {
 	return err
 }
 
-// Interface guard
-var _ caddy.AdminRouter = adminAPI{}
+// Interface guards
+var (
+	_ caddy.AdminRouter = adminAPI{}
+	_ caddy.Provisioner = adminAPI{}
+)

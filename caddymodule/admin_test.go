@@ -80,6 +80,9 @@ func TestAdminAPI(t *testing.T) {
 	if status, _ := call(t, "GET", admin+"/icws/gateways", &gateways); status != 200 || len(gateways) != 1 {
 		t.Fatalf("gateways: %d %+v", status, gateways)
 	}
+	if _, body := call(t, "GET", admin+"/icws/gateways", nil); !strings.Contains(body, `"root_hits":`) {
+		t.Errorf("the caches have other names than everything else: %s", body)
+	}
 	g := gateways[0]
 	if g.Principal != a.Gateway() || g.Sessions != 2 || g.Draining || g.Holders != 1 || len(g.Network) != 1 || g.Network[0] != w.url || g.Since.IsZero() {
 		t.Errorf("gateway %+v", g)
@@ -119,6 +122,7 @@ func TestAdminAPI(t *testing.T) {
 	for request, want := range map[string]int{
 		"POST /icws/gateways": 405, "DELETE /icws/canisters": 405, "GET /icws/drain": 405, "POST /icws/health/ready": 405,
 		"GET /icws/sessions?limit=0": 400, "GET /icws/sessions?limit=x": 400,
+		"GET /icws/sessions?canister_id=x": 400, "GET /icws/sessions?canister_id=": 400, "GET /icws/sessions?canister=" + w.canisters[0].String(): 400,
 		"DELETE /icws/sessions/" + g.Gateway + "/x": 400, "DELETE /icws/sessions/" + g.Gateway + "/999999": 404,
 		"DELETE /icws/sessions/none/1": 404, "GET /icws/sessions/" + g.Gateway + "/1": 405, "GET /icws/other": 404,
 	} {
@@ -177,4 +181,26 @@ func TestAdminAPI(t *testing.T) {
 		status, _ := call(t, "GET", admin+"/icws/health/ready", nil)
 		return status == 200
 	})
+}
+
+// TestMetricsAfterFailedReload makes sure that the admin endpoint goes on serving metrics when a configuration was refused.
+func TestMetricsAfterFailedReload(t *testing.T) {
+	w, port := newWorld(t, 1), freePort(t)
+	admin := loadWithAdmin(t, w.site(port, 0, "drain_timeout 100ms"))
+	echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0), "before")
+	const want = "\ncaddy_icws_sessions 1\n"
+	if _, body := call(t, "GET", admin+"/metrics", nil); !strings.Contains(body, want) {
+		t.Fatalf("metrics lack %q", want)
+	}
+	raw, err := adapt(fmt.Sprintf("{\n\tadmin %s\n\tpersist_config off\n}\n%s", strings.TrimPrefix(admin, "http://"),
+		w.site(port, 0, "identity file missing.pem")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := caddy.Load(raw, true); err == nil {
+		t.Fatal("loaded")
+	}
+	if _, body := call(t, "GET", admin+"/metrics", nil); !strings.Contains(body, want) {
+		t.Errorf("metrics lack %q after a configuration that failed", want)
+	}
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyevents"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
@@ -26,6 +29,9 @@ func init() {
 // when gateways are acquired and identities may be created, and when Caddy is about to exit, which is when sessions begin to
 // drain. It has no settings. The handlers load it themselves; it needs no place in a configuration.
 type App struct {
+	ctx   caddy.Context
+	grace atomic.Int64 // Caddy's grace_period; 0 is none
+
 	mu   sync.Mutex
 	refs []*gatewayRef
 }
@@ -37,6 +43,7 @@ func (*App) CaddyModule() caddy.ModuleInfo {
 
 // Provision asks to be told when Caddy stops.
 func (a *App) Provision(ctx caddy.Context) error {
+	a.ctx = ctx
 	events, err := ctx.App("events")
 	if err != nil {
 		return err
@@ -48,6 +55,7 @@ func (a *App) Provision(ctx caddy.Context) error {
 func (a *App) add(ref *gatewayRef) *gatewayRef {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	ref.app, ref.ended = a, make(chan struct{})
 	a.refs = append(a.refs, ref)
 	return ref
 }
@@ -61,6 +69,11 @@ func (a *App) all() []*gatewayRef {
 // Start acquires the gateways. A failure, such as an identity that cannot be stored, fails the configuration, and the
 // one before stays in force.
 func (a *App) Start() error {
+	// The handlers that load this app are a part of the http app, which cannot be asked for before now.
+	if app, err := a.ctx.AppIfConfigured("http"); err == nil {
+		a.grace.Store(int64(app.(*caddyhttp.App).GracePeriod))
+	}
+	a.ctx = caddy.Context{} // not needed any more
 	for _, ref := range a.all() {
 		if _, err := ref.acquire(); err != nil {
 			return err
@@ -95,6 +108,9 @@ type gatewayRef struct {
 	storage   certmagic.Storage
 	logger    *zap.Logger
 	canisters map[verify.Principal]struct{} // those that get a metric label of their own
+
+	app   *App
+	ended chan struct{} // closed when the configuration has ended
 
 	// acquired is pooled, to be read without the lock. It stays after the release: requests that the old servers still have
 	// when a reload cleans up are served by the gateway if another configuration holds it, and refused by its drain if not.
@@ -152,12 +168,37 @@ func (g *gatewayRef) drain(reason relay.CloseReason) {
 	}
 }
 
+// outlast returns when a session over HTTP/3 has ended, or need not be looked after any more. When a configuration ends, its
+// HTTP/3 server cuts what is still open after grace_period, unlike those of HTTP/1.1 and HTTP/2. Such sessions have to go,
+// so they are told to, spread over that time.
+func (g *gatewayRef) outlast(ticket *relay.Ticket, stream *streamConn) {
+	select {
+	case <-stream.done:
+		return
+	case <-g.ended:
+	}
+	grace := time.Duration(g.app.grace.Load())
+	if grace <= 0 {
+		return
+	}
+	timer := time.NewTimer(rand.N(grace*2/3 + 1))
+	defer timer.Stop()
+	select {
+	case <-stream.done:
+	case <-timer.C:
+		ticket.End(relay.Reconfigured)
+	}
+}
+
 // release gives the gateway back. It is safe to call on a claim that was never acquired, and more than once.
 func (g *gatewayRef) release() error {
 	g.mu.Lock()
 	p, done := g.pooled, g.released
 	g.released = true
 	g.mu.Unlock()
+	if !done && g.ended != nil {
+		close(g.ended)
+	}
 	if p == nil || done {
 		return nil
 	}

@@ -1,8 +1,14 @@
 package caddymodule
 
 import (
+	"errors"
+	"fmt"
+	"maps"
 	"math"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig/caddyfile"
@@ -59,227 +65,251 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 // subdirective may be given once.
 func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 	d.Next() // the directive itself
+	directive := d.Token()
 	h.Canister = append(h.Canister, d.RemainingArgs()...)
+	if err := h.checkLists(); err != nil {
+		return d.WrapErr(err)
+	}
 
-	seen := make(map[string]bool)
+	lines := make(map[string]caddyfile.Token) // where each subdirective was last given
 	for d.NextBlock(0) {
 		name := d.Val()
-		parse, known := subdirectives[name]
+		sub, known := subdirectives[name]
 		if !known {
-			return d.Errf("unknown subdirective %q of icws", name)
+			return d.Errf("unknown subdirective %q of icws: there are %s", name, strings.Join(slices.Sorted(maps.Keys(subdirectives)), ", "))
 		}
-		if seen[name] && name != "canister" && name != "origin" {
+		if _, seen := lines[name]; seen && name != "canister" && name != "origin" {
 			return d.Errf("%s is given twice: remove one of them", name)
 		}
-		seen[name] = true
-		if err := parse(&h.Knobs, d); err != nil {
-			return err
+		lines[name] = d.Token()
+		args := d.RemainingArgs()
+		switch {
+		case len(args) == 0:
+			return d.Errf("%s needs a value: write it as `%s %s`", name, name, sub.syntax)
+		case slices.Contains(args, ""):
+			return d.Errf("%s has an empty value: write it as `%s %s`", name, name, sub.syntax)
+		case len(args) < sub.min:
+			return d.Errf("%s (%s) is not complete: write it as `%s %s`", name, strings.Join(args, " "), name, sub.syntax)
+		case len(args) > sub.max:
+			return d.Errf("%s (%s) has too many values: write it as `%s %s`", name, strings.Join(args, " "), name, sub.syntax)
+		}
+		if err := sub.set(&h.Knobs, args); err != nil {
+			return d.WrapErr(err)
+		}
+		if err := h.checkLists(); err != nil {
+			return d.WrapErr(err)
 		}
 		if d.NextBlock(1) {
 			return d.Errf("%s takes no block: remove the braces", name)
 		}
 	}
+	if err := h.checkLiterals(); err != nil {
+		// Errors about settings begin with the name of the one to change.
+		name, _, _ := strings.Cut(err.Error(), " ")
+		line, ok := lines[name]
+		if !ok {
+			line = directive
+		}
+		at := caddyfile.NewDispenser([]caddyfile.Token{line})
+		at.Next()
+		return at.WrapErr(err)
+	}
 	return nil
 }
 
-// subdirectives maps each knob to what reads its arguments. The dispenser stands on the name of the subdirective.
-var subdirectives = map[string]func(*Knobs, *caddyfile.Dispenser) error{
-	"canister": listOf(func(k *Knobs) *[]string { return &k.Canister }),
-	"network":  listOf(func(k *Knobs) *[]string { return &k.Network }),
-	"origin":   listOf(func(k *Knobs) *[]string { return &k.Origin }),
-	"root_key": oneString(func(k *Knobs) *string { return &k.RootKey }),
-	"identity": parseIdentity,
-	"orphans":  oneOf(func(k *Knobs) *string { return &k.Orphans }, orphansClose, orphansKeep),
+// hasPlaceholder reports whether a value is known only when the configuration starts.
+func hasPlaceholder(value string) bool { return strings.Contains(value, "{") }
 
-	"poll_interval":      duration(func(k *Knobs) *caddy.Duration { return &k.PollInterval }),
-	"poll_idle_interval": duration(func(k *Knobs) *caddy.Duration { return &k.PollIdleInterval }),
-	"upstream_timeout":   duration(func(k *Knobs) *caddy.Duration { return &k.UpstreamTimeout }),
-	"outage_timeout":     duration(func(k *Knobs) *caddy.Duration { return &k.OutageTimeout }),
-	"open_timeout":       duration(func(k *Knobs) *caddy.Duration { return &k.OpenTimeout }),
-	"ping_interval":      duration(func(k *Knobs) *caddy.Duration { return &k.PingInterval }),
-	"pong_timeout":       duration(func(k *Knobs) *caddy.Duration { return &k.PongTimeout }),
-	"write_timeout":      duration(func(k *Knobs) *caddy.Duration { return &k.WriteTimeout }),
-	"drain_timeout":      duration(func(k *Knobs) *caddy.Duration { return &k.DrainTimeout }),
-
-	"relay_window":              count(func(k *Knobs) *int { return &k.RelayWindow }),
-	"max_sessions":              count(func(k *Knobs) *int { return &k.MaxSessions }),
-	"max_sessions_per_ip":       count(func(k *Knobs) *int { return &k.MaxSessionsPerIP }),
-	"max_sessions_per_canister": count(func(k *Knobs) *int { return &k.MaxSessionsPerCanister }),
-	"max_canisters":             count(func(k *Knobs) *int { return &k.MaxCanisters }),
-
-	"upstream_rate":    parseRate,
-	"verify_empty":     onOff(func(k *Knobs) *bool { return &k.VerifyEmpty }),
-	"max_message_size": size(func(k *Knobs) *int64 { return &k.MaxMessageSize }),
-	"outbox":           parseOutbox,
-}
-
-// oneArg reads the only argument of a subdirective.
-func oneArg(d *caddyfile.Dispenser) (string, error) {
-	args := d.RemainingArgs()
-	if len(args) != 1 {
-		return "", d.ArgErr()
-	}
-	return args[0], nil
-}
-
-func listOf(field func(*Knobs) *[]string) func(*Knobs, *caddyfile.Dispenser) error {
-	return func(k *Knobs, d *caddyfile.Dispenser) error {
-		args := d.RemainingArgs()
-		if len(args) == 0 {
-			return d.ArgErr()
+// literals returns what a list holds beside placeholders.
+func literals(values []string) []string {
+	var out []string
+	for _, value := range values {
+		if !hasPlaceholder(value) {
+			out = append(out, split(value)...)
 		}
+	}
+	return out
+}
+
+// checkLists checks the lists as far as they are given, so that an error names the line that brought it. Placeholders are
+// left to Provision.
+func (k *Knobs) checkLists() error {
+	if ids := literals(k.Canister); len(ids) > 0 {
+		if _, _, err := parseCanisters(ids); err != nil {
+			return err
+		}
+	}
+	if _, err := parseOrigins(literals(k.Origin)); err != nil {
+		return err
+	}
+	_, err := parseNetwork(literals(k.Network))
+	return err
+}
+
+// checkLiterals checks what can be told of a whole block without placeholders and without looking at files, which may be
+// on another machine than the one that adapts the Caddyfile.
+func (k *Knobs) checkLiterals() error {
+	if len(k.Canister) == 0 {
+		_, _, err := parseCanisters(nil)
+		return err
+	}
+	if k.Identity != nil && k.Identity.Name != "" && !hasPlaceholder(k.Identity.Name) {
+		if err := checkIdentityName(k.Identity.Name); err != nil {
+			return err
+		}
+	}
+	// Stands in for a network that cannot be known yet.
+	n := &network{hosts: []*url.URL{{Scheme: "http", Host: "localhost"}}, fetch: true}
+	if !slices.ContainsFunc(k.Network, hasPlaceholder) && !hasPlaceholder(k.RootKey) {
+		literal, err := parseNetwork(literals(k.Network))
+		if err != nil {
+			return err
+		}
+		if _, isHex := hexRootKey(k.RootKey); isHex || k.RootKey == "" || k.RootKey == rootKeyFetch {
+			if err := literal.resolveRootKey(k.RootKey); err != nil {
+				return err
+			}
+			n = literal
+		}
+	}
+	return k.validate(k.relayConfig(n))
+}
+
+// subdirective reads the arguments of one knob.
+type subdirective struct {
+	syntax   string // of the arguments, for errors
+	min, max int    // how many there may be
+	set      func(*Knobs, []string) error
+}
+
+// subdirectives has every knob by its name.
+var subdirectives = map[string]subdirective{
+	"canister": listOf("<canister_id>... | any", func(k *Knobs) *[]string { return &k.Canister }),
+	"network":  listOf("mainnet | <url>...", func(k *Knobs) *[]string { return &k.Network }),
+	"origin":   listOf("<pattern>...", func(k *Knobs) *[]string { return &k.Origin }),
+	"root_key": {"<file> | <hex> | fetch", 1, 1, func(k *Knobs, args []string) error { k.RootKey = args[0]; return nil }},
+	"identity": {"<name> | file <path>", 1, 2, setIdentity},
+	"orphans":  oneOf("orphans", orphansClose, orphansKeep, func(k *Knobs, value string) { k.Orphans = value }),
+
+	"poll_interval":      duration("poll_interval", func(k *Knobs) *caddy.Duration { return &k.PollInterval }),
+	"poll_idle_interval": duration("poll_idle_interval", func(k *Knobs) *caddy.Duration { return &k.PollIdleInterval }),
+	"upstream_timeout":   duration("upstream_timeout", func(k *Knobs) *caddy.Duration { return &k.UpstreamTimeout }),
+	"outage_timeout":     duration("outage_timeout", func(k *Knobs) *caddy.Duration { return &k.OutageTimeout }),
+	"open_timeout":       duration("open_timeout", func(k *Knobs) *caddy.Duration { return &k.OpenTimeout }),
+	"ping_interval":      duration("ping_interval", func(k *Knobs) *caddy.Duration { return &k.PingInterval }),
+	"pong_timeout":       duration("pong_timeout", func(k *Knobs) *caddy.Duration { return &k.PongTimeout }),
+	"write_timeout":      duration("write_timeout", func(k *Knobs) *caddy.Duration { return &k.WriteTimeout }),
+	"drain_timeout":      duration("drain_timeout", func(k *Knobs) *caddy.Duration { return &k.DrainTimeout }),
+
+	"relay_window":              count("relay_window", func(k *Knobs) *int { return &k.RelayWindow }),
+	"max_sessions":              count("max_sessions", func(k *Knobs) *int { return &k.MaxSessions }),
+	"max_sessions_per_ip":       count("max_sessions_per_ip", func(k *Knobs) *int { return &k.MaxSessionsPerIP }),
+	"max_sessions_per_canister": count("max_sessions_per_canister", func(k *Knobs) *int { return &k.MaxSessionsPerCanister }),
+	"max_canisters":             count("max_canisters", func(k *Knobs) *int { return &k.MaxCanisters }),
+
+	"upstream_rate":    {"<requests_per_second>", 1, 1, setRate},
+	"verify_empty":     oneOf("verify_empty", "on", "off", func(k *Knobs, value string) { k.VerifyEmpty = value == "on" }),
+	"max_message_size": {"<size>", 1, 1, setMaxMessageSize},
+	"outbox":           {"<frames> <size>", 2, 2, setOutbox},
+}
+
+func listOf(syntax string, field func(*Knobs) *[]string) subdirective {
+	return subdirective{syntax, 1, math.MaxInt, func(k *Knobs, args []string) error {
 		*field(k) = append(*field(k), args...)
 		return nil
-	}
+	}}
 }
 
-func oneString(field func(*Knobs) *string) func(*Knobs, *caddyfile.Dispenser) error {
-	return func(k *Knobs, d *caddyfile.Dispenser) error {
-		arg, err := oneArg(d)
-		if err != nil {
-			return err
+func oneOf(name, a, b string, set func(*Knobs, string)) subdirective {
+	return subdirective{a + " | " + b, 1, 1, func(k *Knobs, args []string) error {
+		if args[0] != a && args[0] != b {
+			return fmt.Errorf("%s (%s) must be %s or %s", name, args[0], a, b)
 		}
-		if arg == "" {
-			return d.ArgErr()
-		}
-		*field(k) = arg
+		set(k, args[0])
 		return nil
-	}
+	}}
 }
 
-func oneOf(field func(*Knobs) *string, a, b string) func(*Knobs, *caddyfile.Dispenser) error {
-	return func(k *Knobs, d *caddyfile.Dispenser) error {
-		name := d.Val()
-		arg, err := oneArg(d)
+func duration(name string, field func(*Knobs) *caddy.Duration) subdirective {
+	return subdirective{"<duration>", 1, 1, func(k *Knobs, args []string) error {
+		value, err := caddy.ParseDuration(args[0])
 		if err != nil {
-			return err
-		}
-		if arg != a && arg != b {
-			return d.Errf("%s (%s) must be %s or %s", name, arg, a, b)
-		}
-		*field(k) = arg
-		return nil
-	}
-}
-
-func onOff(field func(*Knobs) *bool) func(*Knobs, *caddyfile.Dispenser) error {
-	return func(k *Knobs, d *caddyfile.Dispenser) error {
-		name := d.Val()
-		arg, err := oneArg(d)
-		if err != nil {
-			return err
-		}
-		if arg != "on" && arg != "off" {
-			return d.Errf("%s (%s) must be on or off", name, arg)
-		}
-		*field(k) = arg == "on"
-		return nil
-	}
-}
-
-func duration(field func(*Knobs) *caddy.Duration) func(*Knobs, *caddyfile.Dispenser) error {
-	return func(k *Knobs, d *caddyfile.Dispenser) error {
-		name := d.Val()
-		arg, err := oneArg(d)
-		if err != nil {
-			return err
-		}
-		value, err := caddy.ParseDuration(arg)
-		if err != nil {
-			return d.Errf("%s (%s) is not a duration: write it like 10s, 1m30s or 250ms", name, arg)
+			return fmt.Errorf("%s (%s) is not a duration: write it like 10s, 1m30s or 250ms", name, args[0])
 		}
 		if value <= 0 {
-			return d.Errf("%s (%s) must be positive: leave the line out for the default", name, arg)
+			return fmt.Errorf("%s (%s) must be positive: leave the line out for the default", name, args[0])
 		}
 		*field(k) = caddy.Duration(value)
 		return nil
-	}
+	}}
 }
 
-func count(field func(*Knobs) *int) func(*Knobs, *caddyfile.Dispenser) error {
-	return func(k *Knobs, d *caddyfile.Dispenser) error {
-		name := d.Val()
-		arg, err := oneArg(d)
-		if err != nil {
-			return err
-		}
-		value, err := strconv.Atoi(arg)
-		if err != nil {
-			return d.Errf("%s (%s) is not a whole number", name, arg)
-		}
-		if value < 1 {
-			return d.Errf("%s (%s) must be at least 1: leave the line out for the default", name, arg)
-		}
+func count(name string, field func(*Knobs) *int) subdirective {
+	return subdirective{"<count>", 1, 1, func(k *Knobs, args []string) error {
+		value, err := parseCount(name, args[0])
 		*field(k) = value
-		return nil
-	}
+		return err
+	}}
 }
 
-func size(field func(*Knobs) *int64) func(*Knobs, *caddyfile.Dispenser) error {
-	return func(k *Knobs, d *caddyfile.Dispenser) error {
-		name := d.Val()
-		arg, err := oneArg(d)
-		if err != nil {
-			return err
-		}
-		value, err := parseSize(d, name, arg)
-		if err != nil {
-			return err
-		}
-		*field(k) = value
-		return nil
+func parseCount(name, arg string) (int, error) {
+	value, err := strconv.Atoi(arg)
+	switch {
+	case errors.Is(err, strconv.ErrRange):
+		return 0, fmt.Errorf("%s (%s) is out of range: use at most %d", name, arg, math.MaxInt)
+	case err != nil:
+		return 0, fmt.Errorf("%s (%s) is not a whole number: write it like 100", name, arg)
+	case value < 1:
+		return 0, fmt.Errorf("%s (%s) must be at least 1: leave the line out for the default", name, arg)
 	}
+	return value, nil
 }
 
-func parseSize(d *caddyfile.Dispenser, name, arg string) (int64, error) {
+func parseSize(name, arg string) (int64, error) {
 	value, err := humanize.ParseBytes(arg)
 	if err != nil || value > math.MaxInt64 {
-		return 0, d.Errf("%s (%s) is not a size: write it like 512KiB or 2MiB", name, arg)
+		return 0, fmt.Errorf("%s (%s) is not a size: write it like 512KiB or 2MiB", name, arg)
 	}
 	if value == 0 {
-		return 0, d.Errf("%s (%s) must be positive: leave the line out for the default", name, arg)
+		return 0, fmt.Errorf("%s (%s) must be positive: leave the line out for the default", name, arg)
 	}
 	return int64(value), nil
 }
 
-func parseRate(k *Knobs, d *caddyfile.Dispenser) error {
-	arg, err := oneArg(d)
-	if err != nil {
-		return err
-	}
-	value, err := strconv.ParseFloat(arg, 64)
+func setMaxMessageSize(k *Knobs, args []string) (err error) {
+	k.MaxMessageSize, err = parseSize("max_message_size", args[0])
+	return err
+}
+
+func setRate(k *Knobs, args []string) error {
+	value, err := strconv.ParseFloat(args[0], 64)
 	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) || value <= 0 {
-		return d.Errf("upstream_rate (%s) must be a positive number of requests per second", arg)
+		return fmt.Errorf("upstream_rate (%s) must be a positive number of requests per second", args[0])
 	}
 	k.UpstreamRate = value
 	return nil
 }
 
-func parseIdentity(k *Knobs, d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
+func setIdentity(k *Knobs, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "file":
-		return d.Errf("identity file needs a path: identity file <path>")
-	case len(args) == 1 && args[0] != "":
+		return errors.New("identity file needs a path: write it as `identity file <path>`")
+	case len(args) == 1:
 		k.Identity = &Identity{Name: args[0]}
-	case len(args) == 2 && args[0] == "file" && args[1] != "":
+	case args[0] == "file":
 		k.Identity = &Identity{File: args[1]}
 	default:
-		return d.ArgErr()
+		return fmt.Errorf("identity (%s %s) must be one name, or `identity file <path>`", args[0], args[1])
 	}
 	return nil
 }
 
-func parseOutbox(k *Knobs, d *caddyfile.Dispenser) error {
-	args := d.RemainingArgs()
-	if len(args) != 2 {
-		return d.ArgErr()
+func setOutbox(k *Knobs, args []string) error {
+	frames, err := parseCount("outbox frames", args[0])
+	if err != nil {
+		return err
 	}
-	frames, err := strconv.Atoi(args[0])
-	if err != nil || frames < 1 {
-		return d.Errf("outbox frames (%s) must be a whole number of at least 1", args[0])
-	}
-	bytes, err := parseSize(d, "outbox bytes", args[1])
+	bytes, err := parseSize("outbox bytes", args[1])
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,10 @@
 package caddymodule
 
 import (
+	"fmt"
+	"strings"
+	"unicode"
+
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 )
@@ -25,6 +29,23 @@ Commands around the IC WebSocket gateway (the icws handler):
 `,
 		CobraFunc: func(cmd *cobra.Command) {
 			cmd.AddCommand(principalCommand(), probeCommand(), statusCommand())
+			// Cobra would answer a mistyped command with the help and success.
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				if len(args) > 0 {
+					return fmt.Errorf("unknown command %q: there are principal, probe and status, see `caddy icws --help`", args[0])
+				}
+				return cmd.Help()
+			}
 		},
 	})
+}
+
+// printable makes a text that came over the network fit for a terminal, which obeys control characters.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, text)
 }

@@ -66,7 +66,7 @@ Exit code 1: something is wrong; the last line says what to do about it.
 			ca: fl.String("ca"), origin: fl.String("origin"), acks: fl.Duration("acks"), timeout: fl.Duration("timeout"),
 		}
 		if err := p.run(ctx); err != nil {
-			return exitFailed, err
+			return exitFailed, errors.New(printable(err.Error()))
 		}
 		return 0, nil
 	})
@@ -105,11 +105,17 @@ func (p *prober) bad(step, format string, args ...any) { p.line("FAIL", step, fo
 func (p *prober) line(mark, step, format string, args ...any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	fmt.Fprintf(p.out, "%s  %-12s %s\n", mark, step, fmt.Sprintf(format, args...))
+	fmt.Fprintf(p.out, "%s  %-12s %s\n", mark, step, printable(fmt.Sprintf(format, args...)))
 }
 
 // run goes through the steps and stops at the first that fails.
 func (p *prober) run(ctx context.Context) error {
+	switch {
+	case p.timeout <= 0:
+		return fmt.Errorf("--timeout (%s) must be positive, like 30s", p.timeout)
+	case p.acks < 0:
+		return fmt.Errorf("--acks (%s) must be positive, like 6m", p.acks)
+	}
 	deadline, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	p.acked = make(chan struct{})
@@ -151,9 +157,15 @@ func (p *prober) run(ctx context.Context) error {
 
 // resolveRootKey finds the key that the canister's messages must be certified with.
 func (p *prober) resolveRootKey(ctx context.Context) ([]byte, error) {
-	if p.rootKey == "" && len(p.networks) > 0 {
+	if p.rootKey == rootKeyFetch && len(p.networks) == 0 {
+		return nil, errors.New("--root-key fetch needs --network: the URL of the network to ask")
+	}
+	if (p.rootKey == "" || p.rootKey == rootKeyFetch) && len(p.networks) > 0 {
 		n, err := resolveNetwork(p.networks, rootKeyFetch)
 		if err != nil {
+			if p.rootKey == rootKeyFetch {
+				return nil, err
+			}
 			// Mainnet spelled as a URL: its key is built in.
 			if n, err = resolveNetwork(p.networks, ""); err != nil {
 				return nil, err
@@ -226,11 +238,13 @@ func (p *prober) connect(ctx context.Context, u *url.URL) (*tls.Config, error) {
 	if p.ca != "" {
 		raw, err := os.ReadFile(p.ca)
 		if err != nil {
-			return nil, err
+			p.bad("certificate", "%v", err)
+			return nil, advise(err, "--ca names the file of the root certificate")
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(raw) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM form", p.ca)
+			p.bad("certificate", "%s holds no certificate in PEM form", p.ca)
+			return nil, fmt.Errorf("--ca (%s) holds no certificate in PEM form", p.ca)
 		}
 	}
 	began = time.Now()
@@ -310,9 +324,13 @@ func (p *prober) explain(err error) error {
 		case http.StatusForbidden:
 			return advise(err, "the origin is not on the gateway's list, try --origin")
 		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-			return advise(err, "a limit of the gateway is reached or it is draining, Retry-After %s", upgrade.Header.Get("Retry-After"))
+			return advise(err, "a limit of the gateway is reached or it is draining, Retry-After %q", upgrade.Header.Get("Retry-After"))
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+			return advise(err, "it redirects to %q, which WebSocket clients do not follow: probe that, with wss:// for https://", upgrade.Header.Get("Location"))
+		case http.StatusBadGateway, http.StatusGatewayTimeout:
+			return advise(err, "a proxy in front does not reach the gateway: is Caddy running behind it?")
 		case http.StatusOK, http.StatusNotFound:
-			return advise(err, "no gateway answers at this path: does the icws matcher cover it?")
+			return advise(err, "no gateway answers at this path: does the icws matcher cover it, and does no handle, route or respond of the site come first?")
 		}
 		return advise(err, "something in front of the gateway answers: does it pass WebSocket upgrades on?")
 	case errors.As(err, &closed):

@@ -5,9 +5,14 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,6 +105,19 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "ok    acks") {
 		t.Errorf("probe with acks: code %d\n%s%s", code, out, errs)
 	}
+	if out, errs, code = command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", canister, "--network", w.url, "--root-key", "fetch", "--origin", "https://app.example.com"); code != 0 {
+		t.Errorf("probe that fetches: code %d\n%s%s", code, out, errs)
+	}
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/down" {
+			rw.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		http.Redirect(rw, r, "https://example.com/ws", http.StatusPermanentRedirect)
+	}))
+	defer front.Close()
+	redirect := strings.Replace(front.URL, "http:", "ws:", 1) + "/ws"
+	tls := strings.Replace(url, "ws:", "wss:", 1)
 	for name, test := range map[string]struct {
 		args []string
 		want string
@@ -109,10 +127,17 @@ func TestProbeAndStatusCommands(t *testing.T) {
 		"wrong network":  {[]string{url, "--canister", canister}, "not certified by this network"},
 		"path":           {[]string{strings.Replace(url, "/ws", "/nowhere", 1), "--canister", canister, "--root-key", key}, "no gateway answers at this path"},
 		"port":           {[]string{fmt.Sprintf("ws://127.0.0.1:%d/ws", freePort(t)), "--canister", canister, "--root-key", key}, "is Caddy running"},
-		"not tls":        {[]string{strings.Replace(url, "ws:", "wss:", 1), "--canister", canister, "--root-key", key}, "does Caddy have a certificate"},
+		"not tls":        {[]string{tls, "--canister", canister, "--root-key", key}, "does Caddy have a certificate"},
 		"url":            {[]string{"https://example.com", "--canister", canister}, "it starts with wss://"},
 		"no canister":    {[]string{url}, "add --canister"},
 		"dead network":   {[]string{url, "--canister", canister, "--network", fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}, "is http://127.0.0.1"},
+		"fetch of whom":  {[]string{url, "--canister", canister, "--root-key", "fetch"}, "needs --network"},
+		"fetch mainnet":  {[]string{url, "--canister", canister, "--network", "mainnet", "--root-key", "fetch"}, "is refused for mainnet"},
+		"timeout":        {[]string{url, "--canister", canister, "--root-key", key, "--timeout", "0"}, "--timeout (0s) must be positive"},
+		"negative acks":  {[]string{url, "--canister", canister, "--root-key", key, "--acks", "-1s"}, "--acks (-1s) must be positive"},
+		"authority":      {[]string{tls, "--canister", canister, "--root-key", key, "--ca", "missing.crt"}, "--ca names the file"},
+		"redirect":       {[]string{redirect, "--canister", canister, "--root-key", key}, "redirects to"},
+		"bad gateway":    {[]string{strings.Replace(redirect, "/ws", "/down", 1), "--canister", canister, "--root-key", key}, "does not reach the gateway"},
 		"acks too early": {[]string{url, "--canister", canister, "--root-key", key, "--acks", "300ms"}, "--acks 6m"},
 	} {
 		out, errs, code := command(t, t.TempDir(), nil, append([]string{"icws", "probe"}, test.args...)...)
@@ -136,15 +161,15 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || !v.Ready || len(v.Gateways) != 1 || len(v.Canisters) == 0 {
 		t.Errorf("status as JSON: code %d, %v\n%s%s", code, err, out, errs)
 	}
-	// The live view, as on a terminal.
-	ctx, cancel := context.WithTimeout(t.Context(), 350*time.Millisecond)
-	defer cancel()
-	var screen strings.Builder
-	if code, err := watchStatus(ctx, &screen, address, 100*time.Millisecond); code != 0 || err != nil {
+	// The live view, as on a terminal, until somebody who has seen it twice interrupts it.
+	ctx, interrupt := context.WithTimeout(t.Context(), 30*time.Second)
+	defer interrupt()
+	screen := &screen{views: 2, done: interrupt}
+	if code, err := watchStatus(ctx, screen, address, 100*time.Millisecond); code != 0 || err != nil {
 		t.Errorf("live view: code %d, %v", code, err)
 	}
-	if views := strings.Count(screen.String(), "\x1b[H\x1b[2J"); views < 2 || !strings.Contains(screen.String(), canister) {
-		t.Errorf("%d views: %q", views, screen.String())
+	if screen.views > 0 || !strings.Contains(screen.text.String(), canister) {
+		t.Errorf("%d views are missing: %q", screen.views, screen.text.String())
 	}
 	if status, _ := call(t, "POST", caddy.admin+"/icws/drain", nil); status != 202 {
 		t.Errorf("drain: %d", status)
@@ -155,8 +180,90 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	if _, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", fmt.Sprintf("127.0.0.1:%d", freePort(t))); code != 1 || !strings.Contains(errs, "is Caddy running") {
 		t.Errorf("status without a server: code %d\n%s", code, errs)
 	}
+	if code, err := watchStatus(t.Context(), io.Discard, fmt.Sprintf("127.0.0.1:%d", freePort(t)), time.Second); code != exitFailed || err == nil {
+		t.Errorf("live view without a server: code %d, %v", code, err)
+	}
+	if out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", caddy.admin+"/", "--once"); code != exitNotReady {
+		t.Errorf("status of a URL: code %d\n%s%s", code, out, errs)
+	}
+	if _, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", "localhost"); code != 1 || !strings.Contains(errs, "write it like") {
+		t.Errorf("status without a port: code %d\n%s", code, errs)
+	}
+	if _, errs, code = command(t, t.TempDir(), nil, "icws", "stauts"); code != 1 || !strings.Contains(errs, "there are principal, probe and status") {
+		t.Errorf("mistyped command: code %d\n%s", code, errs)
+	}
+	if out, _, code := command(t, t.TempDir(), nil, "icws"); code != 0 || !strings.Contains(out, "probe") {
+		t.Errorf("no command: code %d\n%s", code, out)
+	}
 	if out, _, code := command(t, t.TempDir(), nil, "icws", "--help"); code != 0 || !strings.Contains(out, "probe") || !strings.Contains(out, "status") || !strings.Contains(out, "principal") {
 		t.Errorf("help: code %d\n%s", code, out)
+	}
+}
+
+// screen collects the live view and calls done after a number of views.
+type screen struct {
+	text  strings.Builder
+	views int
+	done  func()
+}
+
+func (s *screen) Write(p []byte) (int, error) {
+	if strings.HasPrefix(string(p), "\x1b[H\x1b[2J") {
+		if s.views--; s.views == 0 {
+			s.done()
+		}
+	}
+	return s.text.Write(p)
+}
+
+// TestStatusEndpoints looks at endpoints that are no Caddy's: each view uses up a connection for as long as it takes and no
+// longer, an interrupt ends even a view that hangs, and what cannot be read is an error.
+func TestStatusEndpoints(t *testing.T) {
+	t.Parallel()
+	var open, most atomic.Int64
+	endpoint := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		most.Store(max(most.Load(), open.Load()))
+		if r.URL.Path == "/icws/health/ready" {
+			fmt.Fprint(w, `{"ok":true}`)
+			return
+		}
+		fmt.Fprint(w, "[]")
+	}))
+	endpoint.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			open.Add(1)
+		case http.StateClosed:
+			open.Add(-1)
+		}
+	}
+	endpoint.Start()
+	defer endpoint.Close()
+	for range 20 {
+		v, err := fetchView(t.Context(), endpoint.Listener.Addr().String())
+		if err != nil || !v.Ready {
+			t.Fatalf("%+v, %v", v, err)
+		}
+	}
+	if most.Load() > 10 {
+		t.Errorf("%d connections open for one request at a time", most.Load())
+	}
+
+	stuck := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stuck }))
+	defer hanging.Close()
+	defer close(stuck)
+	ctx, interrupt := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer interrupt()
+	began := time.Now()
+	if code, err := watchStatus(ctx, io.Discard, hanging.Listener.Addr().String(), time.Second); code != 0 || err != nil || time.Since(began) > adminTimeout/2 {
+		t.Errorf("interrupted view of an endpoint that hangs: code %d, %v, after %s", code, err, time.Since(began))
+	}
+
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }))
+	defer other.Close()
+	if _, err := fetchView(t.Context(), other.Listener.Addr().String()); err == nil || !strings.Contains(err.Error(), "is it the admin endpoint") {
+		t.Errorf("another server: %v", err)
 	}
 }
 
@@ -165,7 +272,7 @@ func TestStatusView(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	raw := fmt.Sprintf(`{"ready": false, "reason": "gateway g reaches none of its boundary nodes",
 		"gateways": [{"gateway": "g", "since": "2026-11-23T11:00:00Z", "draining": true, "gateway_principal": "2vxsx-fae", "sessions": 3,
-			"hosts": [{"host": "icp-api.io", "healthy": false, "failures": 4, "latency_ns": 12345678, "last_error": "timeout"}]}],
+			"hosts": [{"host": "icp-api.io", "healthy": false, "failures": 4, "latency_ns": 12345678, "last_error": "timeout \u001b[31m"}]}],
 		"canisters": [{"gateway": "g", "canister_id": %[1]q, "sessions": 3, "nonce": 17, "failures": 2, "failing_since": "2026-11-23T11:59:30Z", "last_error": "IC0508"},
 			{"gateway": "g", "canister_id": %[1]q, "ack_overdue": true, "last_poll": "2026-11-23T11:59:59Z"}]}`, testCanister)
 	var v view
@@ -181,5 +288,8 @@ func TestStatusView(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the view lacks %q:\n%s", want, out.String())
 		}
+	}
+	if strings.Contains(out.String(), "\x1b") {
+		t.Errorf("a text from the network controls the terminal: %q", out.String())
 	}
 }

@@ -22,8 +22,11 @@ const (
 	minPollInterval = 10 * time.Millisecond
 	// minOutboxBytes is a frame of the largest message that most canisters send with its certificate.
 	minOutboxBytes = 64 << 10
-	// maxRelayWindow bounds the envelopes that one client may have in flight.
-	maxRelayWindow = 64
+	// minUpstreamRate is a request in ten seconds: with less, every request waits longer than anybody for its answer.
+	minUpstreamRate = 0.1
+	// maxDuration is a year. Sums and multiples of what is longer leave the range of a duration, and a wait of almost
+	// for ever would turn into none.
+	maxDuration = 365 * 24 * time.Hour
 )
 
 // Identity names the key that makes the gateway who it is for canisters: its principal selects the queue of messages
@@ -48,8 +51,9 @@ type Outbox struct {
 }
 
 // Knobs are the settings of one icws handler. Their names are the same in JSON and in the Caddyfile. Zero or absent means
-// the default, which suits a public server. "Gateway" settings select the pooled gateway: handlers whose gateway settings are
-// equal share one gateway, also across reloads. "Admission" settings belong to the handler and apply to new sessions at once.
+// the default, which suits a public server. Durations are at most a year. "Gateway" settings select the pooled gateway:
+// handlers whose gateway settings are equal share one gateway, also across reloads. "Admission" settings belong to the
+// handler and apply to new sessions at once.
 type Knobs struct {
 	// Admission: ids of the canisters that clients may reach, or "any" as the only element. Required.
 	// Placeholders are resolved at start; one placeholder may hold several ids, separated by commas or spaces.
@@ -59,9 +63,9 @@ type Knobs struct {
 	// Placeholders are resolved at start; one placeholder may hold several URLs.
 	Network []string `json:"network,omitempty"`
 
-	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the DER
-	// in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is for development.
-	// Default: the key of mainnet, which is built in. Placeholders are resolved at start.
+	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the key
+	// as PEM or as DER in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is
+	// for development. Default: the key of mainnet, which is built in. Placeholders are resolved at start.
 	RootKey string `json:"root_key,omitempty"`
 
 	// Gateway: the key that is this gateway's identity.
@@ -69,14 +73,14 @@ type Knobs struct {
 
 	// Admission: which pages may open sessions, as patterns over the Origin header: `https://app.example.com`,
 	// `https://*.icp0.io`, `http://localhost:*`, `null`. Requests without the header, which browsers always send,
-	// are not affected. Default: any.
+	// are not affected. Placeholders are resolved at start; one placeholder may hold several patterns. Default: any.
 	Origin []string `json:"origin,omitempty"`
 
 	// Gateway: period of polling a canister that has traffic. At least 10ms. Default: 100ms.
 	PollInterval caddy.Duration `json:"poll_interval,omitempty"`
 	// Gateway: period of polling a silent canister, reached step by step. At least poll_interval. Default: 500ms.
 	PollIdleInterval caddy.Duration `json:"poll_idle_interval,omitempty"`
-	// Gateway: requests per second to the network, all canisters together. Default: 200.
+	// Gateway: requests per second to the network, all canisters together. At least 0.1. Default: 200.
 	UpstreamRate float64 `json:"upstream_rate,omitempty"`
 	// Gateway: time for one request to the network. Default: 10s.
 	UpstreamTimeout caddy.Duration `json:"upstream_timeout,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -41,7 +42,7 @@ func connect(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Reques
 			"Sec-Websocket-Key":     {base64.StdEncoding.EncodeToString(key[:])},
 		},
 	}
-	conn := newStreamConn(w, r)
+	conn := newStreamConn(bareWriter(w), r)
 	ws, err := runUpgrader(upgrader, &streamWriter{ResponseWriter: w, conn: conn}, shown, nil)
 	if err != nil {
 		return nil, nil, err
@@ -63,6 +64,28 @@ func canFlush(w http.ResponseWriter) bool {
 	}
 }
 
+// bareWriter returns the response writer of the HTTP server below all those of handlers. What a session writes is not a
+// response to count, encode or time: Caddy's own writer would end it after the server's write timeout, and a handler can
+// only shorten that.
+func bareWriter(w http.ResponseWriter) http.ResponseWriter {
+	for {
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return w
+		}
+		w = wrapper.Unwrap()
+	}
+}
+
+// bareBody is the same for what the client sends: below the server's read timeouts, and what other handlers make of bodies.
+// What a session may send is bounded by max_message_size.
+func bareBody(r *http.Request) io.ReadCloser {
+	if timed, _ := caddyhttp.IdleTimeoutsFromContext(r.Context()); timed != nil {
+		return timed.ReadCloser
+	}
+	return r.Body
+}
+
 // streamWriter hands gorilla/websocket the stream as if it were a hijacked connection.
 type streamWriter struct {
 	http.ResponseWriter
@@ -72,7 +95,11 @@ type streamWriter struct {
 // Hijack accepts the stream.
 func (s *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	s.WriteHeader(http.StatusOK)
-	if err := s.conn.control.Flush(); err != nil {
+	if err := http.NewResponseController(s.ResponseWriter).Flush(); err != nil {
+		return nil, nil, err
+	}
+	// The server has set deadlines for a request. A hijacked connection has none either.
+	if err := errors.Join(s.conn.control.SetReadDeadline(time.Time{}), s.conn.control.SetWriteDeadline(time.Time{})); err != nil {
 		return nil, nil, err
 	}
 	return s.conn, bufio.NewReadWriter(bufio.NewReaderSize(s.conn, 16), bufio.NewWriterSize(s.conn, 16)), nil
@@ -105,7 +132,7 @@ type streamConn struct {
 
 func newStreamConn(w http.ResponseWriter, r *http.Request) *streamConn {
 	c := &streamConn{
-		w: w, control: http.NewResponseController(w), body: r.Body,
+		w: w, control: http.NewResponseController(w), body: bareBody(r),
 		remote: streamAddr(r.RemoteAddr), done: make(chan struct{}),
 	}
 	c.local, _ = r.Context().Value(http.LocalAddrContextKey).(net.Addr)

@@ -84,6 +84,22 @@ func TestValidate(t *testing.T) {
 	})
 }
 
+// TestValidateJSON holds what `caddy validate` says to handlers in JSON, where nothing has read the settings before.
+func TestValidateJSON(t *testing.T) {
+	golden(t, "testdata/validate/*.jsontest", func(t *testing.T, input string) string {
+		err := validate([]byte(`{"apps":{"http":{"servers":{"s":{"listen":["127.0.0.1:1"],"routes":[{"handle":[` + input + `]}]}}}}}`))
+		if err == nil {
+			return "valid"
+		}
+		_, ours, _ := strings.Cut(err.Error(), "position 0: ")
+		_, ours, found := strings.Cut(ours, "http.handlers.icws: ")
+		if !found {
+			return err.Error() // Caddy did not get as far as our module
+		}
+		return ours
+	})
+}
+
 // validate does what `caddy validate` does.
 func validate(raw []byte) error {
 	cfg := new(caddy.Config)

@@ -21,10 +21,6 @@ func init() {
 	caddy.RegisterModule(Handler{})
 }
 
-// streamSilence is Caddy's default read_idle_timeout, which ends requests whose body is silent for longer. To Caddy a
-// session over HTTP/2 or HTTP/3 is such a request; answers to pings keep it going.
-const streamSilence = time.Minute
-
 // Handler is a gateway between WebSocket clients and canisters of the Internet Computer. A request that opens a WebSocket,
 // by an HTTP/1.1 upgrade or by extended CONNECT over HTTP/2 and HTTP/3, becomes a session: the client's signed messages
 // go to its canister in order, and the canister's certified messages come back, verified on the way. Every other request
@@ -69,10 +65,6 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	}
 	if err := h.resolveAdmission(repl); err != nil {
 		return err
-	}
-	if cfg.PingInterval >= streamSilence {
-		h.logger.Warn("ping_interval is so long that Caddy's read_idle_timeout (1m by default) cuts idle sessions over HTTP/2 and HTTP/3",
-			zap.Duration("ping_interval", cfg.PingInterval))
 	}
 	if h.stats, err = registerCollectors(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
@@ -140,7 +132,11 @@ func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
 	if anyCanister {
 		h.logger.Warn("canister any lets clients use this gateway, and its request budget, for every canister")
 	}
-	if h.origins, err = parseOrigins(h.Origin); err != nil {
+	patterns, err := resolveList(repl, "origin", h.Origin)
+	if err != nil {
+		return err
+	}
+	if h.origins, err = parseOrigins(patterns); err != nil {
 		return err
 	}
 	h.policy = h.Knobs.policy(canisters, anyCanister)
@@ -205,6 +201,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 			return h.failed(err)
 		}
 		ticket.Serve(sessionContext(r), ws)
+		if r.ProtoMajor == 3 {
+			h.gateway.outlast(ticket, stream)
+		}
 		stream.wait() // the stream ends when this handler returns
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
@@ -26,6 +27,9 @@ const (
 	// maxIdentityFile bounds what is read of an identity file.
 	maxIdentityFile = 16 << 10
 )
+
+// oidEd25519 is the algorithm of the only keys that this module makes and reads (RFC 8410).
+var oidEd25519 = asn1.ObjectIdentifier{1, 3, 101, 112}
 
 // identityName is what may become a part of a storage key. A leading dot would hide the file or climb out.
 var identityName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$`)
@@ -53,11 +57,18 @@ func resolveIdentity(id *Identity, logger *zap.Logger) (*identitySource, error) 
 		}
 		return &identitySource{file: key}, nil
 	}
-	if !identityName.MatchString(id.Name) {
-		return nil, fmt.Errorf("identity (%s) must be 1 to 64 letters, digits, dots, dashes or underscores, not starting with a dot; "+
-			"for a file write `identity file <path>`", id.Name)
+	if err := checkIdentityName(id.Name); err != nil {
+		return nil, err
 	}
 	return &identitySource{name: id.Name}, nil
+}
+
+func checkIdentityName(name string) error {
+	if !identityName.MatchString(name) {
+		return fmt.Errorf("identity (%s) must be 1 to 64 letters, digits, dots, dashes or underscores, not starting with a dot; "+
+			"for a file write `identity file <path>`", name)
+	}
+	return nil
 }
 
 // load returns the identity, creating it in storage if it is kept there and does not exist yet.
@@ -118,7 +129,7 @@ func loadIdentity(ctx context.Context, storage certmagic.Storage, key string) (*
 	}
 	id, err := parseIdentityKey(raw)
 	if err != nil {
-		return nil, fmt.Errorf("identity %s in storage: %w", key, err)
+		return nil, fmt.Errorf("identity %s in storage: %w; restore it from a backup, or delete it to get a new principal", key, err)
 	}
 	return id, nil
 }
@@ -126,7 +137,7 @@ func loadIdentity(ctx context.Context, storage certmagic.Storage, key string) (*
 // loadIdentityFile reads `identity file <path>`. A key that every user of the machine can read is nobody's identity any
 // more, so such a file is refused.
 func loadIdentityFile(path string, logger *zap.Logger) (*identity.Ed25519Identity, error) {
-	if info, err := os.Stat(path); err == nil && readableByOthers(info) {
+	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && readableByOthers(info) {
 		logger.Warn("identity file can be read by every user of this machine",
 			zap.String("file", path), zap.String("mode", info.Mode().Perm().String()))
 		return nil, fmt.Errorf("identity file %s can be read by every user of this machine (mode %s): chmod 600 it",
@@ -148,21 +159,32 @@ func loadIdentityFile(path string, logger *zap.Logger) (*identity.Ed25519Identit
 func parseIdentityKey(raw []byte) (*identity.Ed25519Identity, error) {
 	der := raw
 	if block, rest := pem.Decode(raw); block != nil {
-		if block.Type != "PRIVATE KEY" {
+		switch {
+		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
+			return nil, errors.New("the key is encrypted, and nobody can type a passphrase here: decrypt it with `openssl pkey -in <file>` and chmod 600 the result")
+		case block.Type != "PRIVATE KEY":
 			return nil, fmt.Errorf("PEM block %q is not a PKCS#8 private key (\"PRIVATE KEY\"): convert it with `openssl pkcs8 -topk8 -nocrypt`", block.Type)
-		}
-		if len(bytes.TrimSpace(rest)) != 0 {
+		case len(bytes.TrimSpace(rest)) != 0:
 			return nil, errors.New("more than one PEM block: keep the private key only")
 		}
 		der = block.Bytes
 	}
-	key, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
+	var outer struct { // as far as it is the same for every algorithm and version
+		Version    int
+		Algorithm  pkix.AlgorithmIdentifier
+		PrivateKey []byte
+	}
+	if _, err := asn1.Unmarshal(der, &outer); err != nil {
 		return nil, errors.New("not a PKCS#8 private key, neither as PEM nor as raw DER")
 	}
+	if !outer.Algorithm.Algorithm.Equal(oidEd25519) {
+		return nil, fmt.Errorf("key of the algorithm %s: the gateway's identity must be an Ed25519 key (%s), make one with `openssl genpkey -algorithm ed25519`",
+			outer.Algorithm.Algorithm, oidEd25519)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(der)
 	private, ok := key.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("key of type %T: the gateway's identity must be an Ed25519 key", key)
+	if err != nil || !ok {
+		return nil, errors.New("the Ed25519 key is damaged")
 	}
 	public := private.Public().(ed25519.PublicKey)
 	if stated, ok := statedPublicKey(der); ok && !bytes.Equal(stated, public) {

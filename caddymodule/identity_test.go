@@ -37,6 +37,12 @@ const (
 	ringV2 = "3053020101300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842a123032100" + rfc8410Public
 )
 
+// secp256k1Key is a PKCS#8 key of a curve that Go's parser does not know, and that other tools for the Internet Computer
+// use for identities.
+const secp256k1Key = "308184020100301006072a8648ce3d020106052b8104000a046d306b0201010420" +
+	"d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842" + "a144034200" + "04" +
+	"d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842"
+
 func unhex(t testing.TB, text string) []byte {
 	t.Helper()
 	raw, err := hex.DecodeString(text)
@@ -90,7 +96,13 @@ func TestParseIdentityKey(t *testing.T) {
 		"sec1":           {pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: []byte("x")}), "openssl pkcs8"},
 		"two blocks":     {append(armor(rfc8410V1), armor(rfc8410V1)...), "more than one PEM block"},
 		"another scheme": {ecDER, "must be an Ed25519 key"},
-		"damaged":        {damaged, "does not belong"},
+		"unknown curve":  {unhex(t, secp256k1Key), "must be an Ed25519 key"},
+		"encrypted":      {pem.EncodeToMemory(&pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte("x")}), "the key is encrypted"},
+		"old encrypted": {pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Headers: map[string]string{"Proc-Type": "4,ENCRYPTED", "DEK-Info": "AES-256-CBC,00"}, Bytes: []byte("x")}),
+			"the key is encrypted"},
+		"public key": {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}), "is not a PKCS#8 private key"},
+		"short seed": {unhex(t, "302d020100300506032b65700421041fd4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f447558"), "damaged"},
+		"damaged":    {damaged, "does not belong"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := parseIdentityKey(test.raw); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -126,6 +138,20 @@ func TestIdentityFile(t *testing.T) {
 	}
 	if logs.FilterMessageSnippet("every user").Len() != 1 {
 		t.Errorf("logged %v", logs.All())
+	}
+	// A link is what it leads to; a directory is never a key, whatever its mode.
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadIdentityFile(link, zap.New(core)); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("link to a readable file: error %v", err)
+	}
+	if err := os.Chmod(filepath.Dir(link), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := loadIdentityFile(filepath.Dir(link), zap.New(core)); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("directory: error %v", err)
 	}
 }
 
@@ -329,7 +355,7 @@ func TestIdentityInStorage(t *testing.T) {
 	t.Run("damaged", func(t *testing.T) {
 		damaged := newMemStorage()
 		damaged.files["k"] = []byte("not a key")
-		if _, err := loadOrCreateIdentity(t.Context(), damaged, "k"); err == nil || damaged.stores != 0 {
+		if _, err := loadOrCreateIdentity(t.Context(), damaged, "k"); err == nil || !strings.Contains(err.Error(), "backup") || damaged.stores != 0 {
 			t.Errorf("a damaged identity was replaced (%v): its principal would be lost", err)
 		}
 	})

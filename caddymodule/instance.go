@@ -60,7 +60,7 @@ func instanceID(ctx context.Context) (string, error) {
 		}
 	}
 	if err != nil {
-		return "", fmt.Errorf("reading the id of this Caddy instance (%s): %w", instanceFile(), err)
+		return "", fmt.Errorf("reading the id of this Caddy instance (%s): %w: make the directory writable, or use `identity file <path>`", instanceFile(), err)
 	}
 	return id.String(), nil
 }

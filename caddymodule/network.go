@@ -42,6 +42,8 @@ var mainnetDomains = []string{"icp-api.io", "icp0.io", "ic0.app", "internetcompu
 // network is the resolved form of the `network` and `root_key` knobs.
 type network struct {
 	hosts   []*url.URL
+	mainnet string // a value that stands for mainnet, if there is one
+	local   string // a host that cannot be mainnet's, if there is one
 	rootKey []byte // DER; nil when fetched
 	fetch   bool
 }
@@ -49,6 +51,18 @@ type network struct {
 // resolveNetwork turns the two knobs, placeholders already replaced, into hosts and the key that their certificates are
 // checked with. It reads the root key file, if that is what is configured, and contacts nobody.
 func resolveNetwork(values []string, rootKey string) (*network, error) {
+	n, err := parseNetwork(values)
+	if err != nil {
+		return nil, err
+	}
+	if err := n.resolveRootKey(rootKey); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// parseNetwork reads the `network` knob alone; the key is not set.
+func parseNetwork(values []string) (*network, error) {
 	if len(values) == 0 {
 		values = []string{networkMainnet}
 	}
@@ -56,7 +70,6 @@ func resolveNetwork(values []string, rootKey string) (*network, error) {
 		return nil, fmt.Errorf("network has %d URLs: use at most %d", len(values), maxHosts)
 	}
 	n := new(network)
-	mainnet, local := "", ""
 	for _, value := range values {
 		if value == networkMainnet {
 			if len(values) > 1 {
@@ -69,7 +82,7 @@ func resolveNetwork(values []string, rootKey string) (*network, error) {
 				}
 				n.hosts = append(n.hosts, u)
 			}
-			mainnet = value
+			n.mainnet = value
 			continue
 		}
 		u, err := parseHost(value)
@@ -82,34 +95,32 @@ func resolveNetwork(values []string, rootKey string) (*network, error) {
 		n.hosts = append(n.hosts, u)
 		switch {
 		case isMainnet(u.Hostname()):
-			mainnet = u.String()
+			n.mainnet = u.String()
 			if u.Scheme != "https" {
-				return nil, fmt.Errorf("network %s must be https", u)
+				return nil, fmt.Errorf("network %s must be https: mainnet is reached over TLS only", u)
 			}
 		case isLocal(u.Hostname()):
-			local = u.String()
+			n.local = u.String()
 		}
 	}
-	if mainnet != "" && local != "" {
-		return nil, fmt.Errorf("network mixes %s, which is mainnet, with %s, which is not: they have different root keys", mainnet, local)
-	}
-	if err := n.resolveRootKey(rootKey, mainnet, local); err != nil {
-		return nil, err
+	if n.mainnet != "" && n.local != "" {
+		return nil, fmt.Errorf("network mixes %s, which is mainnet, with %s, which is not: they have different root keys, remove one of them", n.mainnet, n.local)
 	}
 	return n, nil
 }
 
-func (n *network) resolveRootKey(value, mainnet, local string) error {
+// resolveRootKey handles the `root_key` knob, which has to fit the hosts.
+func (n *network) resolveRootKey(value string) error {
 	pinned := verify.MainnetRootKey()
 	switch {
-	case value == "" && local != "":
-		return fmt.Errorf("network %s is not mainnet, so root_key is needed: its file, its DER in hexadecimal, or `fetch` for development", local)
+	case value == "" && n.local != "":
+		return fmt.Errorf("network %s is not mainnet, so root_key is needed: its file, its DER in hexadecimal, or `fetch` for development", n.local)
 	case value == "":
 		// Boundary nodes have names of their own; unless told otherwise, whatever they answer must be mainnet's.
 		n.rootKey = pinned
 		return nil
-	case value == rootKeyFetch && mainnet != "":
-		return fmt.Errorf("root_key fetch is refused for %s: mainnet's key is built in, remove the line", mainnet)
+	case value == rootKeyFetch && n.mainnet != "":
+		return fmt.Errorf("root_key fetch is refused for %s: mainnet's key is built in, remove the line", n.mainnet)
 	case value == rootKeyFetch:
 		n.fetch = true
 		return nil
@@ -118,8 +129,8 @@ func (n *network) resolveRootKey(value, mainnet, local string) error {
 	if err != nil {
 		return err
 	}
-	if mainnet != "" && !bytes.Equal(key, pinned) {
-		return fmt.Errorf("root_key is not the key of %s: mainnet's key is built in, remove the line", mainnet)
+	if n.mainnet != "" && !bytes.Equal(key, pinned) {
+		return fmt.Errorf("root_key is not the key of %s: mainnet's key is built in, remove the line", n.mainnet)
 	}
 	n.rootKey = key
 	return nil
@@ -181,10 +192,13 @@ func isLocal(host string) bool {
 		strings.HasSuffix(host, ".internal")
 }
 
-// loadRootKey reads a root key given as hexadecimal DER or as the path of a file that holds PEM, DER or hexadecimal.
+// loadRootKey reads a root key given as hexadecimal DER, as PEM, or as the path of a file that holds PEM, DER or hexadecimal.
 func loadRootKey(value string) ([]byte, error) {
-	if key, err := hex.DecodeString(value); err == nil && len(key) >= 64 {
+	if key, ok := hexRootKey(value); ok {
 		return checkRootKey(key, "root_key")
+	}
+	if block, _ := pem.Decode([]byte(value)); block != nil {
+		return checkRootKey(block.Bytes, "root_key") // a {file.*} placeholder brings the content
 	}
 	raw, err := readBounded(value, maxRootKeyFile)
 	if err != nil {
@@ -200,6 +214,12 @@ func loadRootKey(value string) ([]byte, error) {
 	return checkRootKey(raw, name)
 }
 
+// hexRootKey decodes a key that is written out. What is too short to be one may be the name of a file.
+func hexRootKey(value string) ([]byte, bool) {
+	key, err := hex.DecodeString(value)
+	return key, err == nil && len(key) >= 64
+}
+
 // checkRootKey refuses what no certificate could ever be verified with.
 func checkRootKey(der []byte, name string) ([]byte, error) {
 	if _, err := verify.NewAuthority(der); err != nil {
@@ -208,8 +228,16 @@ func checkRootKey(der []byte, name string) ([]byte, error) {
 	return der, nil
 }
 
-// readBounded reads a regular file of at most limit bytes.
+// readBounded reads a regular file of at most limit bytes. Anything else could be without end, or hold up the
+// configuration until somebody writes to it.
 func readBounded(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -78,6 +78,7 @@ func TestRootKeyForms(t *testing.T) {
 		"upper case":       strings.ToUpper(hex.EncodeToString(key)),
 		"pem file":         write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key})),
 		"der file":         write("key.der", key),
+		"pem":              string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key})),
 		"hexadecimal file": write("key.hex", []byte(hex.EncodeToString(key)+"\n")),
 	} {
 		n, err := resolveNetwork([]string{"http://127.0.0.1:4943"}, value)
@@ -88,6 +89,9 @@ func TestRootKeyForms(t *testing.T) {
 	large := write("large", bytes.Repeat([]byte("0"), maxRootKeyFile+1))
 	if _, err := resolveNetwork([]string{"http://127.0.0.1:4943"}, large); err == nil || !strings.Contains(err.Error(), "larger") {
 		t.Errorf("large file: %v", err)
+	}
+	if _, err := resolveNetwork([]string{"http://127.0.0.1:4943"}, dir); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("directory: %v", err)
 	}
 }
 
@@ -144,6 +148,10 @@ func TestOrigins(t *testing.T) {
 		{[]string{"http://localhost:*"}, []string{"http://localhost.evil.io:1"}, false},
 		{[]string{"http://[::1]:8080"}, []string{"http://[::1]:8080"}, true},
 		{[]string{"http://[::1]"}, []string{"http://[::1]"}, true},
+		{[]string{"http://[0:0::1]"}, []string{"http://[::1]"}, true},
+		{[]string{"https://b\u00fccher.example"}, []string{"https://xn--bcher-kva.example"}, true}, // as browsers send it
+		{[]string{"https://*.b\u00fccher.example"}, []string{"https://a.xn--bcher-kva.example"}, true},
+		{[]string{"http://my_app.localhost"}, []string{"http://my_app.localhost"}, true},
 		{[]string{"https://a.io", "https://b.io"}, []string{"https://b.io"}, true},
 	} {
 		o, err := parseOrigins(test.patterns)
@@ -158,7 +166,7 @@ func TestOrigins(t *testing.T) {
 			t.Errorf("%v allows %q: %v", test.patterns, test.origin, got)
 		}
 	}
-	for _, bad := range []string{"", "example.com", "ftp://example.com", "https://", "https://a.io/", "https://a.io?x", "https://u@a.io", "https://*", "https://*.", "https://a.*.io", "https://*.*.io", "https://a.io:", "https://a.io:http", "https://**.io"} {
+	for _, bad := range []string{"", "example.com", "ftp://example.com", "https://", "https://a.io/", "https://a.io?x", "https://u@a.io", "https://*", "https://*.", "https://a.*.io", "https://*.*.io", "https://a.io:", "https://a.io:http", "https://**.io", "https://{env.HOST}", "https://[::1", "https://[x]", "https://a,b.io"} {
 		if o, err := parseOrigins([]string{bad}); err == nil {
 			t.Errorf("%q is accepted: %+v", bad, o)
 		}

@@ -3,7 +3,10 @@ package caddymodule
 import (
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // originPattern is one pattern of the `origin` knob: scheme, host with an optional leading wildcard label, port.
@@ -54,7 +57,23 @@ func parseOriginPattern(pattern string) (originPattern, error) {
 	if p.host == "" || strings.Contains(p.host, "*") || (p.wild && strings.HasPrefix(p.host, ".")) {
 		return originPattern{}, fmt.Errorf("origin %q has a wildcard in a place other than the first label: write https://*.example.com", pattern)
 	}
+	if p.host, ok = browserHost(p.host); !ok {
+		return originPattern{}, fmt.Errorf("origin %q has a host that no browser could send: write it like https://app.example.com", pattern)
+	}
 	return p, nil
+}
+
+// browserHost brings a host into the form that browsers put into the Origin header, and reports whether there is one.
+func browserHost(host string) (string, bool) {
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		addr, err := netip.ParseAddr(strings.TrimSuffix(inner, "]"))
+		return "[" + addr.String() + "]", err == nil && addr.Is6() && addr.Zone() == ""
+	}
+	if strings.Trim(host, "abcdefghijklmnopqrstuvwxyz0123456789-_.") == "" {
+		return host, true
+	}
+	ascii, err := idna.Lookup.ToASCII(host)
+	return ascii, err == nil
 }
 
 // allows reports whether a request may open a session as far as its page is concerned. Browsers always name the page;

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
 // TestValidateChangesNothing makes sure that validating a configuration writes nothing, acquires nothing and talks to
@@ -148,15 +150,24 @@ func TestFailedStart(t *testing.T) {
 	for name, bad := range map[string]string{
 		"port in use":      good + fmt.Sprintf("http://127.0.0.1:%d {\n\trespond hi\n}\n", taken),
 		"new gateway too":  w.site(port, 0, "drain_timeout 200ms") + fmt.Sprintf("http://127.0.0.1:%d {\n\trespond hi\n}\n", taken),
-		"bad identity":     w.site(port, 0, "identity ../x"),
-		"relation":         w.site(port, 0, "ping_interval 1s"),
-		"later site fails": good + fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\tnetwork ftp://x\n\t}\n}\n", freePort(t), testCanister),
+		"bad identity":     w.site(port, 0, "identity file missing.pem"),
+		"later site fails": good + fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\troot_key missing.pem\n\t}\n}\n", freePort(t), testCanister),
 	} {
 		if err := load(t, bad); err == nil {
 			t.Fatalf("%s: loaded", name)
 		}
 		echo(t, c, name)
 	}
+	// In JSON a handler can be provisioned and then found to be invalid.
+	raw, err := adapt("{\n\tadmin off\n\tpersist_config off\n}\n" + good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw = []byte(strings.Replace(string(raw), `"handler":"icws"`, `"handler":"icws","ping_interval":"1s"`, 1))
+	if err := caddy.Load(raw, true); err == nil || !strings.Contains(err.Error(), "ping_interval (1s) must be greater") {
+		t.Fatalf("relation: %v", err)
+	}
+	echo(t, c, "relation")
 	eventually(t, "one gateway", func() bool { return len(live.snapshot()) == 1 })
 	p := live.snapshot()[0]
 	p.mu.Lock()
@@ -243,20 +254,39 @@ func TestPlaceholders(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "network"), []byte(w.url+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	pemKey := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: w.net.RootKey()})
+	if err := os.WriteFile(filepath.Join(dir, "root_key.pem"), pemKey, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ICWS_TEST_ORIGINS", "https://a.example https://b.example")
 	t.Setenv("ICWS_TEST_CANISTERS", w.canisters[0].String()+", "+w.canisters[1].String())
 	t.Setenv("ICWS_TEST_ROOT_KEY", fmt.Sprintf("%x", w.net.RootKey()))
 	t.Setenv("ICWS_TEST_KEY", key)
-	mustLoad(t, fmt.Sprintf(`http://127.0.0.1:%d {
+	mustLoad(t, fmt.Sprintf(`http://127.0.0.1:%[1]d {
 	route {
 		icws /ws {env.ICWS_TEST_CANISTERS} {
-			network {file.%s}
+			network {file.%[2]s}
 			root_key {env.ICWS_TEST_ROOT_KEY}
 			identity file {env.ICWS_TEST_KEY}
 			drain_timeout 100ms
 		}
+		icws /pem {env.ICWS_TEST_CANISTERS} {
+			network {file.%[2]s}
+			root_key {file.%[3]s}
+			identity file {env.ICWS_TEST_KEY}
+			origin {env.ICWS_TEST_ORIGINS}
+			drain_timeout 100ms
+		}
 		respond "{http.icws.gateway_principal}"
 	}
-}`, port, filepath.Join(dir, "network")))
+}`, port, filepath.Join(dir, "network"), filepath.Join(dir, "root_key.pem")))
+	if n := len(live.snapshot()); n != 1 {
+		t.Errorf("%d gateways of two spellings of one configuration", n)
+	}
+	echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/pem", port), 0, func(o *client.Options) { o.Header = http.Header{"Origin": {"https://b.example"}} }), "hello")
+	if _, resp, err := dial(t, fmt.Sprintf("ws://127.0.0.1:%d/pem", port), http.Header{"Origin": {"https://c.example"}}); err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
+		t.Errorf("another origin: %v", err)
+	}
 	for canister := range 2 {
 		echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), canister), "hello")
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/aviate-labs/agent-go/identity"
 	"github.com/caddyserver/caddy/v2"
@@ -93,7 +94,8 @@ func poolKey(cfg *relay.Config, publicKey []byte) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
-// validate checks values and relations. Every error names the knob, its value and the remedy.
+// validate checks values and relations. Every error begins with the name of the knob to change, and says what to change
+// it to.
 func (k *Knobs) validate(cfg relay.Config) error {
 	for _, n := range []struct {
 		knob  string
@@ -109,6 +111,27 @@ func (k *Knobs) validate(cfg relay.Config) error {
 			return fmt.Errorf("%s (%d) must not be negative: leave it out for the default", n.knob, n.value)
 		}
 	}
+	for _, d := range []struct {
+		knob  string
+		value caddy.Duration
+	}{
+		{"poll_interval", k.PollInterval},
+		{"poll_idle_interval", k.PollIdleInterval},
+		{"upstream_timeout", k.UpstreamTimeout},
+		{"outage_timeout", k.OutageTimeout},
+		{"open_timeout", k.OpenTimeout},
+		{"ping_interval", k.PingInterval},
+		{"pong_timeout", k.PongTimeout},
+		{"write_timeout", k.WriteTimeout},
+		{"drain_timeout", k.DrainTimeout},
+	} {
+		switch value := time.Duration(d.value); {
+		case value < 0:
+			return fmt.Errorf("%s (%s) must not be negative: leave it out for the default", d.knob, value)
+		case value > maxDuration:
+			return fmt.Errorf("%s (%s) must be at most %s", d.knob, value, maxDuration)
+		}
+	}
 	sessions := orDefault(k.MaxSessions, relay.DefaultMaxSessions)
 	switch {
 	case k.MaxSessionsPerIP > sessions:
@@ -119,16 +142,16 @@ func (k *Knobs) validate(cfg relay.Config) error {
 		return fmt.Errorf("max_message_size (%d) must be from %d (16KiB) to %d (2MiB), the IC's ingress limit", k.MaxMessageSize, minMessageSize, maxMessageSizeLimit)
 	case k.Orphans != "" && k.Orphans != orphansClose && k.Orphans != orphansKeep:
 		return fmt.Errorf("orphans (%s) must be %s or %s", k.Orphans, orphansClose, orphansKeep)
-	case cfg.RelayWindow > maxRelayWindow:
-		return fmt.Errorf("relay_window (%d) must be from 1 to %d", cfg.RelayWindow, maxRelayWindow)
 	case k.Outbox != nil && (k.Outbox.Frames < 0 || k.Outbox.Bytes < 0):
-		return errors.New("outbox frames and bytes must not be negative: leave them out for the defaults")
+		return fmt.Errorf("outbox (%d frames, %d bytes) must not be negative: leave them out for the defaults", k.Outbox.Frames, k.Outbox.Bytes)
 	case cfg.OutboxBytes < minOutboxBytes:
 		return fmt.Errorf("outbox bytes (%d) must be at least %d (64KiB): a frame carries a certificate and must fit", cfg.OutboxBytes, minOutboxBytes)
-	case cfg.PollInterval > 0 && cfg.PollInterval < minPollInterval:
+	case cfg.PollInterval < minPollInterval:
 		return fmt.Errorf("poll_interval (%s) must be at least %s", cfg.PollInterval, minPollInterval)
+	case cfg.UpstreamRate < minUpstreamRate:
+		return fmt.Errorf("upstream_rate (%g) must be at least %g requests per second", cfg.UpstreamRate, minUpstreamRate)
 	case cfg.UpstreamTimeout > cfg.OutageTimeout:
-		return fmt.Errorf("upstream_timeout (%s) must not exceed outage_timeout (%s): one request would outlast the outage", cfg.UpstreamTimeout, cfg.OutageTimeout)
+		return fmt.Errorf("upstream_timeout (%s) must not exceed outage_timeout (%s), or one request would outlast the outage: lower one or raise the other", cfg.UpstreamTimeout, cfg.OutageTimeout)
 	}
 	// The rest is the gateway's own to judge. It wants an identity, which is not loaded before the configuration starts.
 	cfg.Identity = identity.AnonymousIdentity{}
@@ -144,13 +167,18 @@ func resolveList(repl *caddy.Replacer, knob string, values []string) ([]string, 
 		if err != nil {
 			return nil, err
 		}
-		fields := strings.FieldsFunc(resolved, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r' })
+		fields := split(resolved)
 		if len(fields) == 0 {
-			return nil, fmt.Errorf("%s (%s) is empty", knob, value)
+			return nil, fmt.Errorf("%s (%s) is empty: give it a value or remove it", knob, value)
 		}
 		out = append(out, fields...)
 	}
 	return out, nil
+}
+
+// split takes a list apart that is written as one value.
+func split(value string) []string {
+	return strings.FieldsFunc(value, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 }
 
 // resolve replaces placeholders in the value of a knob. Unknown and empty ones are errors.

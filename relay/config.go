@@ -161,9 +161,9 @@ func (c *Config) Validate() error {
 	case c.Identity == nil:
 		return errors.New("identity is missing")
 	case c.PollIdleInterval < c.PollInterval:
-		return fmt.Errorf("poll_idle_interval (%s) must not be less than poll_interval (%s)", c.PollIdleInterval, c.PollInterval)
+		return fmt.Errorf("poll_idle_interval (%s) must not be less than poll_interval (%s): raise one or lower the other", c.PollIdleInterval, c.PollInterval)
 	case c.PingInterval <= c.PongTimeout:
-		return fmt.Errorf("ping_interval (%s) must be greater than pong_timeout (%s)", c.PingInterval, c.PongTimeout)
+		return fmt.Errorf("ping_interval (%s) must be greater than pong_timeout (%s): raise one or lower the other", c.PingInterval, c.PongTimeout)
 	case c.UpstreamRate <= 0:
 		return fmt.Errorf("upstream_rate (%g) must be more than 0", c.UpstreamRate)
 	case c.RelayWindow < 1 || c.RelayWindow > maxRelayWindow:

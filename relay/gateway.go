@@ -177,12 +177,21 @@ type Ticket struct {
 	policy *Policy
 	ip     netip.Addr
 	used   atomic.Bool
+	s      *session // set by Serve
 }
 
 // Release gives the place back: the upgrade failed. After Serve or Release it does nothing.
 func (t *Ticket) Release() {
 	if t.used.CompareAndSwap(false, true) {
 		t.g.vacate(t.ip)
+	}
+}
+
+// End ends the session that Serve began, politely and with reason, for a connection that is about to be taken away. It
+// must not be called before Serve has returned. It never blocks.
+func (t *Ticket) End(reason CloseReason) {
+	if t.s != nil {
+		t.s.end(because(reason, ""))
 	}
 }
 

@@ -97,6 +97,7 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 		started: now,
 		nextSeq: 1,
 	}
+	t.s = s
 	s.lastSeen.Store(now.UnixNano())
 	if g.cfg.RelayWindow > 1 {
 		s.window = make(chan struct{}, g.cfg.RelayWindow)

@@ -64,9 +64,11 @@ type rootSignature struct {
 // AuthorityStats counts how the caches of an Authority did since it was made.
 type AuthorityStats struct {
 	// RootHits and RootMisses count state roots that had been verified before, and those that had to be.
-	RootHits, RootMisses uint64
+	RootHits   uint64 `json:"root_hits"`
+	RootMisses uint64 `json:"root_misses"`
 	// DelegationHits and DelegationMisses are the same for subnet delegations.
-	DelegationHits, DelegationMisses uint64
+	DelegationHits   uint64 `json:"delegation_hits"`
+	DelegationMisses uint64 `json:"delegation_misses"`
 }
 
 // NewAuthority returns an Authority for the network with the given root key, in DER form (133 bytes). The error wraps

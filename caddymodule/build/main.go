@@ -58,13 +58,16 @@ func main() {
 	target := flag.String("target", runtime.GOOS+"/"+runtime.GOARCH, "`os/arch` to build for")
 	print := flag.Bool("print", false, "print the command that would run, and do not run it")
 	flag.Parse()
-	if err := run(*config, *output, *target, *print); err != nil {
+	if err := run(flag.Args(), *config, *output, *target, *print); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
 		os.Exit(1)
 	}
 }
 
-func run(config, output, target string, print bool) error {
+func run(surplus []string, config, output, target string, print bool) error {
+	if len(surplus) > 0 {
+		return fmt.Errorf("unexpected argument %q: there are flags only, the file to write is -o", surplus[0])
+	}
 	raw, err := os.ReadFile(config)
 	if err != nil {
 		return err

@@ -63,10 +63,13 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if err := run("../../xcaddy.json", "/o", "linux", true); err == nil {
+	if err := run([]string{"./caddy"}, "../../xcaddy.json", "/o", "linux/amd64", true); err == nil || !strings.Contains(err.Error(), "-o") {
+		t.Errorf("an argument in place of a flag: %v", err)
+	}
+	if err := run(nil, "../../xcaddy.json", "/o", "linux", true); err == nil {
 		t.Error("target without architecture: no error")
 	}
-	if err := run("missing.json", "/o", "linux/amd64", true); err == nil {
+	if err := run(nil, "missing.json", "/o", "linux/amd64", true); err == nil {
 		t.Error("missing file: no error")
 	}
 }
