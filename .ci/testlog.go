@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -83,9 +84,18 @@ func run(require string, slowest int) error {
 				break
 			}
 			skipped = append(skipped, id+": "+strings.TrimSpace(strings.Join(output[id], "")))
+			delete(output, id)
 		case "fail":
 			fmt.Printf("FAIL  %s %.1fs\n%s", id, e.Elapsed, strings.Join(output[id], ""))
 			failed = append(failed, id)
+			delete(output, id)
+			if e.Test == "" { // tests without an end of their own: the one that hung, say, with what the runtime printed
+				for _, unfinished := range slices.Sorted(maps.Keys(output)) {
+					if strings.HasPrefix(unfinished, id) {
+						fmt.Printf("UNFINISHED  %s\n%s", unfinished, strings.Join(output[unfinished], ""))
+					}
+				}
+			}
 		}
 	}
 	if err := in.Err(); err != nil {

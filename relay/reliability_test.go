@@ -232,7 +232,7 @@ func TestLagIsNoReset(t *testing.T) {
 		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
 			return localnet.Fault{Lag: int(n.Add(1)*7) % 50}
 		})
-		for i := range 60 {
+		for i := range scaled(60, 25) {
 			r.echo(c, fmt.Sprint(i))
 			time.Sleep(time.Duration(i) * time.Second)
 		}
@@ -324,7 +324,7 @@ func TestIdleSessionLives(t *testing.T) {
 		}
 		defer c.Close()
 		r.echo(c, "hi")
-		for range 12 {
+		for range scaled(12, 3) {
 			time.Sleep(5 * time.Minute)
 			r.echo(c, "still there")
 		}

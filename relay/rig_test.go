@@ -277,3 +277,12 @@ type pipeAddr struct{}
 
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "127.0.0.1:1" }
+
+// scaled is how much of something a test does: less with -short, under which the race detector makes every pairing ten
+// times as dear.
+func scaled(full, short int) int {
+	if testing.Short() {
+		return short
+	}
+	return full
+}
