@@ -555,11 +555,13 @@ func (m *model) judge(c *modelClient) {
 	case c.upgrades < m.upgrades && ce.Code == 1012:
 	case c.dismiss && ce.Code == client.CodeByApplication:
 	case c.unlucky && ce.Code == 1013:
-	case c.paused && ce.Code == 4000 && strings.Contains(ce.Error(), "KeepAliveTimeout"):
+	case (c.paused || c.stalled) && ce.Code == 4000 && strings.Contains(ce.Error(), "KeepAliveTimeout"):
 	case c.replaced && ce.Code == 1008:
 	case c.stalled && (ce.Code == 1008 || ce.Code == 1006 || ce.Code == 1013):
+	case c.stalled && (c.dismiss || c.paused) && ce.Code == 1000: // its canister closed it, and it did not read that in time
 	default:
-		m.t.Errorf("step %d: session ended with %v, and nothing in the events explains that", m.counter, ce)
+		m.t.Errorf("step %d: session ended with %v, and nothing in the events explains that (dismiss %t, unlucky %t, paused %t, replaced %t, stalled %t)",
+			m.counter, ce, c.dismiss, c.unlucky, c.paused, c.replaced, c.stalled)
 	}
 }
 
