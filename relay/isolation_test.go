@@ -21,14 +21,7 @@ import (
 // openRaw opens a session on a raw connection and returns once its OpenMessage has come.
 func (r *rig) openRaw() *client.Raw {
 	r.t.Helper()
-	c := r.raw(r.options())
-	frame, err := c.Composer().Open(c.Gateway(), time.Time{})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	if err := c.Write(context.Background(), websocket.BinaryMessage, frame); err != nil {
-		r.t.Fatal(err)
-	}
+	c := r.openingRaw(r.options())
 	if _, _, err := c.Read(context.Background()); err != nil {
 		r.t.Fatal(err)
 	}

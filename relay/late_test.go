@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/aviate-labs/agent-go/identity"
-	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
@@ -66,14 +65,7 @@ func TestForgedSignatureBeforeTheRootKeyIsKnown(t *testing.T) {
 		})
 		o := r.internetIdentity(r.network.InstallII(), "victim")
 		o.Delegations[0].Signature[len(o.Delegations[0].Signature)-1] ^= 1
-		raw := r.raw(o)
-		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
-			t.Fatal(err)
-		}
+		raw := r.openingRaw(o)
 		if ce := readClose(t, raw); ce.Code != 1008 || !strings.Contains(ce.Text, "ws_open: ") {
 			t.Errorf("closed with %d %q, want 1008 and what is wrong with the sender", ce.Code, ce.Text)
 		}

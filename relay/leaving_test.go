@@ -78,14 +78,7 @@ func TestMessagesSentBeforeTheEndArrive(t *testing.T) {
 // A drain waits for the outcome of a ws_open that is under way, so that its client can be closed at the canister.
 func TestDrainWhileOpening(t *testing.T) {
 	inBubble(t, rigOptions{network: localnet.Options{Latency: 2 * time.Second}}, func(t *testing.T, r *rig) {
-		raw := r.raw(r.options())
-		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
-			t.Fatal(err)
-		}
+		raw := r.openingRaw(r.options())
 		go raw.Read(context.Background())
 		time.Sleep(time.Second) // the network has it, and has not executed it
 		began := time.Now()
@@ -96,41 +89,6 @@ func TestDrainWhileOpening(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if n := len(r.cdk.Clients()); n != 0 {
 			t.Errorf("the drain left %d clients at the canister", n)
-		}
-	})
-}
-
-// The ws_open of a client that has gone in the meantime is not submitted any more: the canister would take it for the
-// newer session, and drop the one that the same person has by then.
-func TestOpenOfAClientThatHasGone(t *testing.T) {
-	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
-		var opens atomic.Int64
-		var down atomic.Bool
-		down.Store(true)
-		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
-			if down.Load() {
-				return localnet.Fault{Status: 429}
-			}
-			if q.Method == "ws_open" {
-				opens.Add(1)
-			}
-			return localnet.Fault{}
-		})
-		raw := r.raw(r.options())
-		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Second)
-		raw.Close()
-		time.Sleep(5 * time.Second)
-		down.Store(false)
-		time.Sleep(4 * time.Minute)
-		if n := opens.Load(); n != 0 {
-			t.Errorf("ws_open was submitted %d times for a client that had gone", n)
 		}
 	})
 }
@@ -169,81 +127,8 @@ func TestRefusalAfterALostReply(t *testing.T) {
 	})
 }
 
-// A ws_open whose outcome nobody reports has succeeded when the canister's first message comes. Where none can come, the
-// canister is told of the end all the same: it may have the session.
-func TestOpenWithoutOutcome(t *testing.T) {
-	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
-		r.loseOneReply("ws_open")
-		c := r.open()
-		r.echo(c, "hi")
-		time.Sleep(10 * time.Minute)
-		r.echo(c, "still here")
-		c.Close()
-		time.Sleep(time.Minute)
-		if n := len(r.cdk.Clients()); n != 0 {
-			t.Errorf("the canister still has %d clients", n)
-		}
-	})
-	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
-		r.open() // there is a poller
-		r.loseOneReply("ws_open")
-		raw := r.raw(r.options())
-		frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
-			t.Fatal(err)
-		}
-		raw.Close() // before its first message
-		time.Sleep(6 * time.Minute)
-		if n := len(r.cdk.Clients()); n != 1 {
-			t.Errorf("the canister has %d clients, want the one that is here", n)
-		}
-	})
-}
-
-// One that never got its turn is told that it is not the canister's fault.
-func TestOpeningThatNeverGetsItsTurn(t *testing.T) {
-	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 0.01 }}, func(t *testing.T, r *rig) {
-		_, err := client.Dial(t.Context(), r.url, r.options()) // the first poll takes what there is for now
-		var ce *client.CloseError
-		if !errors.As(err, &ce) || ce.Code != 1013 || !strings.Contains(ce.Text, "more requests than it may") {
-			t.Errorf("%v, want 1013 and the limit", err)
-		}
-	})
-}
-
-// stubborn is an application that traps as a client opens.
-type stubborn struct{ localnet.NoCallbacks }
-
 func (stubborn) OnOpen(*localnet.AppContext, verify.Principal) error {
 	return errors.New("no room for anybody")
-}
-
-// A Motoko canister has the client before its callback traps; the rejection of the call does not undo that.
-func TestTrapWhileOpening(t *testing.T) {
-	for _, motoko := range []bool{false, true} {
-		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
-			inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: stubborn{}, Motoko: motoko}}, func(t *testing.T, r *rig) {
-				raw := r.raw(r.options())
-				frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
-					t.Fatal(err)
-				}
-				if ce := readClose(t, raw); ce.Code != 1011 || !strings.Contains(ce.Text, "trapped: no room for anybody") {
-					t.Errorf("closed with %d %q", ce.Code, ce.Text)
-				}
-				time.Sleep(10 * time.Second)
-				if n := len(r.cdk.Clients()); n != 0 {
-					t.Errorf("the canister still has %d clients", n)
-				}
-			})
-		})
-	}
 }
 
 // A canister that cannot take ws_close for a moment is told when it can.
@@ -393,50 +278,4 @@ func TestNonceIsNotTold(t *testing.T) {
 			}
 		})
 	}
-}
-
-// Clients that gave up while their ws_open waited for upstream_rate cost no requests any more. Otherwise, after a restart
-// with many clients, all requests would be spent on those who have left, and those who come back would give up as well.
-func TestOpeningsThatWaitForTheBudget(t *testing.T) {
-	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 2 }}, func(t *testing.T, r *rig) {
-		var opens, closes atomic.Int64
-		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
-			switch q.Method {
-			case "ws_open":
-				opens.Add(1)
-			case "ws_close":
-				closes.Add(1)
-			}
-			return localnet.Fault{}
-		})
-		const n = 40
-		var all []*client.Raw
-		for range n {
-			raw := r.raw(r.options())
-			frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
-				t.Fatal(err)
-			}
-			all = append(all, raw)
-		}
-		time.Sleep(8 * time.Second)
-		for _, raw := range all {
-			raw.Close()
-		}
-		time.Sleep(time.Second)
-		before := opens.Load()
-		time.Sleep(time.Minute)
-		if before == 0 || before > n/2 {
-			t.Fatalf("%d of %d were submitted before the clients left: this shows nothing", before, n)
-		}
-		if more := opens.Load() - before; more > 0 {
-			t.Errorf("%d more were submitted after all clients had left", more)
-		}
-		if got := closes.Load(); got != before {
-			t.Errorf("%d sessions were opened, and ws_close was called %d times", before, got)
-		}
-	})
 }

@@ -17,6 +17,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
@@ -174,6 +176,20 @@ func (r *rig) raw(o client.Options) *client.Raw {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// openingRaw connects a raw session and sends its ws_open, whose answer has not been read.
+func (r *rig) openingRaw(o client.Options) *client.Raw {
+	r.t.Helper()
+	c := r.raw(o)
+	frame, err := c.Composer().Open(c.Gateway(), time.Time{})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := c.Write(context.Background(), websocket.BinaryMessage, frame); err != nil {
+		r.t.Fatal(err)
+	}
 	return c
 }
 
