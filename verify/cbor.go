@@ -15,6 +15,9 @@ const (
 	// maxCBORValues bounds the number of values in one that is skipped or passed on whole. A value takes a byte or more,
 	// and a few nanoseconds each time it is passed over; the largest tree that is accepted has 200,000.
 	maxCBORValues = 1 << 18
+	// maxClientValues bounds the number of values that are skipped or passed on whole in all of one client's frame. The
+	// largest that can mean something, twenty delegations of a thousand targets each, has 20,000.
+	maxClientValues = 1 << 15
 	// maxCBORKeys bounds the entries of a map with text keys. The largest of our maps, a request's content, has ten.
 	maxCBORKeys = 32
 )
@@ -31,10 +34,17 @@ const (
 	cborSimple = 7
 )
 
-// tagSelfDescribe and tagBignum are the only tags this package reads.
+// The only tags that this package reads.
 const (
 	tagBignum       = 2
+	tagTypedArray   = 64 // an array of bytes as JavaScript has it (RFC 8746)
 	tagSelfDescribe = 55799
+)
+
+// The bytes around the entries of a map of indefinite length.
+const (
+	cborOpenMap = 0xbf
+	cborBreak   = 0xff
 )
 
 // The reader's errors are made once, so that hostile input costs no allocation.
@@ -42,7 +52,7 @@ var (
 	errCBORShort      = fmt.Errorf("%w: cbor ends early", ErrMalformed)
 	errCBORTrailing   = fmt.Errorf("%w: bytes after the cbor value", ErrMalformed)
 	errCBORType       = fmt.Errorf("%w: cbor value of another type than expected", ErrMalformed)
-	errCBORIndefinite = fmt.Errorf("%w: cbor of indefinite or reserved length", ErrMalformed)
+	errCBORIndefinite = fmt.Errorf("%w: cbor of indefinite or reserved length where none is known to be written", ErrMalformed)
 	errCBORDepth      = fmt.Errorf("%w: cbor nested deeper than %d levels", ErrMalformed, maxCBORDepth)
 	errCBORValues     = fmt.Errorf("%w: cbor value of more than %d parts", ErrMalformed, maxCBORValues)
 	errCBORKeys       = fmt.Errorf("%w: cbor map of more than %d entries", ErrMalformed, maxCBORKeys)
@@ -58,11 +68,22 @@ var (
 // The first error sticks: from then on every read returns a zero value, and err tells what was wrong. Loops over counted
 // entries therefore end by themselves, and a parser checks err (or done) once at its end.
 //
-// It is strict where parsers could disagree: no indefinite lengths, no duplicate keys, valid UTF-8. Integers and lengths
-// need not be in their shortest form, because agents in use write wide integers and replicas accept them.
+// Maps may be of definite or of indefinite length, with the same bounds: replicas write answers to queries, and .NET
+// clients envelopes, in the second form. Integers and lengths need not be in their shortest form, because agents in use
+// write wide integers and replicas accept them. Where parsers could disagree it is strict: no duplicate keys, valid UTF-8,
+// no arrays and strings of indefinite length. checkPlain refuses what is not written by replicas in certificates.
 type cborReader struct {
-	buf []byte // what is left to read
-	err error  // the first error
+	buf     []byte // what is left to read
+	err     error  // the first error
+	skipped int    // values skipped or passed on whole
+	limit   int    // of skipped; 0 means maxCBORValues
+	typed   bool   // byte strings may be tagged as typed arrays
+}
+
+// readClient starts reading what a client wrote, or somebody who signs for it. Some wallets tag their byte strings as typed
+// arrays, and replicas overlook that.
+func readClient(raw []byte) cborReader {
+	return cborReader{buf: raw, limit: maxClientValues, typed: true}
 }
 
 // fail records err unless there is one already, and drops the rest of the input.
@@ -157,7 +178,21 @@ func (c *cborReader) expect(major int) uint64 {
 }
 
 // bytes reads a byte string. The result aliases the input and is not nil unless there was an error.
-func (c *cborReader) bytes() []byte { return c.take(c.expect(cborBytes)) }
+func (c *cborReader) bytes() []byte {
+	if c.typed {
+		c.typedArray()
+	}
+	return c.take(c.expect(cborBytes))
+}
+
+// typedArray skips the tag of a typed array of bytes (d840) if it is next, and reports whether it did.
+func (c *cborReader) typedArray() bool {
+	if len(c.buf) >= 2 && c.buf[0] == cborTag<<5|24 && c.buf[1] == tagTypedArray {
+		c.buf = c.buf[2:]
+		return true
+	}
+	return false
+}
 
 // text reads a text string as bytes. The result aliases the input and is not nil unless there was an error.
 func (c *cborReader) text() []byte {
@@ -231,49 +266,67 @@ func (c *cborReader) principal() Principal {
 	return p
 }
 
-// skip reads one value of any type and drops it. Nesting is bounded by maxCBORDepth, the number of values in it by
-// maxCBORValues.
+// skip reads one value of any type and drops it. Nesting is bounded by maxCBORDepth, the number of values by limit.
 func (c *cborReader) skip() {
-	var left [maxCBORDepth + 1]uint64 // values still to come, per open level
+	// Values still to come, per open level. In a map of indefinite length the first bit is set, and the last one while a
+	// value is due.
+	const open = 1 << 63
+	var left [maxCBORDepth + 1]uint64
 	left[0] = 1
-	values := 0
+	limit := c.limit
+	if limit == 0 {
+		limit = maxCBORValues
+	}
 	for depth := 0; ; {
-		for left[depth] == 0 {
+		switch {
+		case left[depth] == 0:
 			if depth == 0 {
 				return
 			}
 			depth--
+			continue
+		case left[depth] == open && len(c.buf) > 0 && c.buf[0] == cborBreak:
+			c.buf = c.buf[1:]
+			depth--
+			continue
+		case left[depth]&open != 0:
+			left[depth] ^= 1
+		default:
+			left[depth]--
 		}
-		left[depth]--
-		if values++; values > maxCBORValues {
+		if c.skipped++; c.skipped > limit {
 			c.fail(errCBORValues)
 			return
 		}
-		major, arg := c.head()
-		if c.err != nil {
-			return
-		}
-		var inner uint64
-		switch major {
-		case cborBytes, cborText:
-			c.take(arg)
-			continue
-		case cborArray:
-			inner = arg
-		case cborMap:
-			if arg > uint64(len(c.buf)) {
+		inner := uint64(open)
+		if len(c.buf) > 0 && c.buf[0] == cborOpenMap {
+			c.buf = c.buf[1:]
+		} else {
+			major, arg := c.head()
+			if c.err != nil {
+				return
+			}
+			switch major {
+			case cborBytes, cborText:
+				c.take(arg)
+				continue
+			case cborArray:
+				inner = arg
+			case cborMap:
+				if arg > uint64(len(c.buf)) {
+					c.fail(errCBORShort)
+					return
+				}
+				inner = 2 * arg
+			case cborTag:
+				inner = 1
+			default:
+				continue
+			}
+			if inner > uint64(len(c.buf)) {
 				c.fail(errCBORShort)
 				return
 			}
-			inner = 2 * arg
-		case cborTag:
-			inner = 1
-		default:
-			continue
-		}
-		if inner > uint64(len(c.buf)) {
-			c.fail(errCBORShort)
-			return
 		}
 		if depth == maxCBORDepth {
 			c.fail(errCBORDepth)
@@ -295,9 +348,9 @@ func (c *cborReader) raw() []byte {
 	return start[:n:n]
 }
 
-// checkPlain checks that everything left to read is as replicas write it and as all decoders in use read it: numbers and
-// lengths in their shortest form, and no tags. It consumes nothing. Heads follow each other whatever the nesting, so it
-// need not know what belongs to what.
+// checkPlain checks that everything left to read is as replicas write certificates and as all decoders in use read them:
+// numbers and lengths in their shortest form, all lengths definite, and no tags. It consumes nothing. Heads follow each
+// other whatever the nesting, so it need not know what belongs to what.
 func (c *cborReader) checkPlain() {
 	all := cborReader{buf: c.buf}
 	for values := 0; all.more(); values++ {
@@ -317,11 +370,55 @@ func (c *cborReader) checkPlain() {
 		case cborBytes, cborText:
 			all.take(arg)
 		}
-		if all.err == nil && used != cborHeadSize(arg) {
+		if all.err != nil {
+			c.fail(all.err)
+			return
+		}
+		if used != cborHeadSize(arg) {
 			c.fail(errCBORPlain)
 			return
 		}
 	}
+}
+
+// cborEntries counts the entries of a map.
+type cborEntries struct {
+	left int  // entries still to come, at most that many if open
+	open bool // of indefinite length
+}
+
+// entries reads the head of a map of at most limit entries, of definite or of indefinite length.
+func (c *cborReader) entries(limit int) cborEntries {
+	if len(c.buf) > 0 && c.buf[0] == cborOpenMap {
+		c.buf = c.buf[1:]
+		return cborEntries{left: limit, open: true}
+	}
+	n := c.expect(cborMap)
+	switch {
+	case n > uint64(limit):
+		c.fail(errCBORKeys)
+	case 2*n > uint64(len(c.buf)):
+		c.fail(errCBORShort)
+	default:
+		return cborEntries{left: int(n)}
+	}
+	return cborEntries{}
+}
+
+// next reports whether another entry follows. It returns false at the end of the map and after an error of the reader.
+func (e *cborEntries) next(c *cborReader) bool {
+	if e.open && len(c.buf) > 0 && c.buf[0] == cborBreak {
+		c.buf = c.buf[1:]
+		*e = cborEntries{}
+	}
+	if e.left == 0 {
+		if e.open {
+			c.fail(errCBORKeys)
+		}
+		return false
+	}
+	e.left--
+	return c.err == nil
 }
 
 // fields starts reading a map with text keys. Use it like this:
@@ -338,35 +435,26 @@ func (c *cborReader) checkPlain() {
 //
 // Each round must read exactly one value. The loop ends at the end of the map or at the first error.
 func (c *cborReader) fields() cborFields {
-	n := c.expect(cborMap)
-	if n > maxCBORKeys {
-		c.fail(errCBORKeys)
-		n = 0
-	}
-	if 2*n > uint64(len(c.buf)) {
-		c.fail(errCBORShort)
-		n = 0
-	}
+	entries := c.entries(maxCBORKeys)
 	if len(c.buf) > math.MaxInt32 { // keys are remembered by 32-bit positions
 		c.fail(errCBORLong)
-		n = 0
 	}
-	return cborFields{c: c, size: int(n), base: c.buf}
+	return cborFields{c: c, entries: entries, base: c.buf}
 }
 
 // cborFields iterates over the entries of a map, refusing keys that are not text and keys seen before.
 type cborFields struct {
-	c    *cborReader
-	key  []byte // the current key, valid after next returned true
-	size int
-	n    int
-	base []byte                                // where the entries begin
-	seen [maxCBORKeys]struct{ from, to int32 } // keys so far, in base: pointers would cost write barriers
+	c       *cborReader
+	key     []byte // the current key, valid after next returned true
+	entries cborEntries
+	n       int
+	base    []byte                                // where the entries begin
+	seen    [maxCBORKeys]struct{ from, to int32 } // keys so far, in base: pointers would cost write barriers
 }
 
 // next reads the next key. It returns false at the end of the map and after an error of the reader.
 func (m *cborFields) next() bool {
-	if m.n == m.size || m.c.err != nil {
+	if !m.entries.next(m.c) {
 		return false
 	}
 	m.key = m.c.text()

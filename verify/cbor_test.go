@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -219,4 +220,127 @@ func FuzzCBORSkip(f *testing.F) {
 			t.Errorf("%x: we accept what fxamacker refuses (%v)", in, theirs)
 		}
 	})
+}
+
+// indefinite writes a map of indefinite length around entries, in hex.
+func indefinite(entries string) string { return "bf" + entries + "ff" }
+
+// Every reader of maps takes both forms, within the same bounds.
+func TestCBORMapForms(t *testing.T) {
+	many := func(n int) (entries string) {
+		for i := range n {
+			entries += fmt.Sprintf("62%02x%02x%02x", 'a'+i/16, 'a'+i%16, i%24)
+		}
+		return entries
+	}
+	tests := []struct {
+		name, definite, open string
+		keys                 int
+		want                 error
+	}{
+		{"empty", "a0", indefinite(""), 0, nil},
+		{"two entries", "a2 616100 616201", indefinite("616100 616201"), 2, nil},
+		{"map in a map", "a1 6161 a1 616200", indefinite("6161" + indefinite("616200")), 1, nil},
+		{"map in an array", "a1 6161 82 a1 616200 00", indefinite("6161 82" + indefinite("616200") + "00"), 1, nil},
+		{"as many keys as may be", fmt.Sprintf("b8%02x", maxCBORKeys) + many(maxCBORKeys), indefinite(many(maxCBORKeys)), maxCBORKeys, nil},
+		{"one key more", fmt.Sprintf("b8%02x", maxCBORKeys+1) + many(maxCBORKeys+1), indefinite(many(maxCBORKeys + 1)), maxCBORKeys, errCBORKeys},
+		{"a key twice", "a2 616100 616101", indefinite("616100 616101"), 1, errCBORDuplicate},
+		{"a key that is a number", "a1 0000", indefinite("0000"), 0, errCBORType},
+		{"ends early", "a2 616100", "bf 616100", 1, errCBORShort},
+	}
+	for _, tt := range tests {
+		for form, in := range map[string]string{"definite": tt.definite, "indefinite": tt.open} {
+			t.Run(tt.name+", "+form, func(t *testing.T) {
+				c := cborReader{buf: unhex(t, in)}
+				keys := 0
+				m := c.fields()
+				for ; m.next(); keys++ {
+					c.skip()
+				}
+				if tt.want == nil && m.next() {
+					t.Error("the map goes on after its end")
+				}
+				wantKeys := tt.keys
+				if tt.want == errCBORKeys && form == "definite" {
+					wantKeys = 0 // told before the first one
+				}
+				if tt.want == errCBORShort && form == "definite" {
+					wantKeys = 0
+				}
+				if err := c.done(); err != tt.want || keys != wantKeys {
+					t.Errorf("%d keys, %v, want %d, %v", keys, err, wantKeys, tt.want)
+				}
+			})
+		}
+	}
+	for name, tt := range map[string]struct {
+		in   string
+		want error
+	}{
+		"break for a value":         {"bf 6161 ff", errCBORIndefinite},
+		"break in a definite map":   {"a1 ff", errCBORShort},
+		"break in an array":         {"82 00 ff", errCBORIndefinite},
+		"break for a tagged value":  {"bf 6161 c1 ff ff", errCBORIndefinite},
+		"array for a map":           {"bf 6161 9f 00 ff ff", errCBORIndefinite},
+		"bytes in parts":            {"bf 6161 5f 4100 ff ff", errCBORIndefinite},
+		"text in parts":             {"bf 6161 7f 6161 ff ff", errCBORIndefinite},
+		"too deep":                  {strings.Repeat("bf6161", maxCBORDepth+1) + "00" + strings.Repeat("ff", maxCBORDepth+1), errCBORDepth},
+		"never ends":                {strings.Repeat("bf6161", 10), errCBORShort},
+		"ends twice":                {"bf ff ff", errCBORTrailing},
+		"as deep as may be":         {strings.Repeat("bf6161", maxCBORDepth) + "00" + strings.Repeat("ff", maxCBORDepth), nil},
+		"odd number of values":      {"bf 6161 00 6162 ff", errCBORIndefinite},
+		"definite in indefinite":    {"bf 6161 a1 6162 bf ff ff", nil},
+		"indefinite length of zero": {"bf ff", nil},
+	} {
+		c := cborReader{buf: unhex(t, tt.in)}
+		if c.skip(); c.done() != tt.want {
+			t.Errorf("skip: %s: %v, want %v", name, c.err, tt.want)
+		}
+	}
+}
+
+// What is passed on as raw bytes keeps its form.
+func TestCBORRawIndefinite(t *testing.T) {
+	want := unhex(t, indefinite("6161"+indefinite("616200")+"616382 00 01"))
+	c := cborReader{buf: append(bytes.Clone(want), 0x05)}
+	if got := c.raw(); !bytes.Equal(got, want) || c.uint() != 5 || c.done() != nil {
+		t.Errorf("raw: %x, %v", got, c.err)
+	}
+}
+
+// Certificates reach clients whose decoders differ: only what replicas write is passed on.
+func TestCBORPlainRefusesIndefinite(t *testing.T) {
+	for _, hex := range []string{indefinite("616100"), "a1 6161 bf ff", "82 00 ff"} {
+		c := cborReader{buf: unhex(t, hex)}
+		if c.checkPlain(); c.err != errCBORIndefinite {
+			t.Errorf("%s: %v", hex, c.err)
+		}
+	}
+}
+
+// Wallets tag byte strings as typed arrays (RFC 8746), and replicas overlook it; nobody else's bytes may be tagged.
+func TestCBORTypedArray(t *testing.T) {
+	c := readClient(unhex(t, "d840 420102"))
+	if b := c.bytes(); !bytes.Equal(b, []byte{1, 2}) || c.done() != nil {
+		t.Errorf("client: %x, %v", b, c.err)
+	}
+	c = cborReader{buf: unhex(t, "d840 420102")}
+	if c.bytes(); c.err != errCBORType {
+		t.Errorf("others: %v", c.err)
+	}
+	for _, hex := range []string{"d840 d840 420102", "d841 420102", "d840 6161", "d84042"} {
+		if c = readClient(unhex(t, hex)); c.bytes() != nil || c.done() == nil {
+			t.Errorf("%s accepted", hex)
+		}
+	}
+	plain, err := hashCBOR(unhex(t, "a1 6161 420102"), 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tagged, err := hashCBOR(unhex(t, "a1 6161 d840420102"), 10); err != nil || tagged != plain {
+		t.Errorf("tag counts in the hash: %v", err)
+	}
+	if open, err := hashCBOR(unhex(t, "bf 6161 420102 ff"), 10); err != nil || open != plain {
+		t.Errorf("length counts in the hash: %v", err)
+	}
 }

@@ -42,7 +42,7 @@ type link struct {
 // parseChain reads the delegations of an envelope and notes for each whether it covers the canister. It returns at most
 // MaxDelegations links.
 func parseChain(raw []byte, canister Principal) ([]link, error) {
-	c := cborReader{buf: raw}
+	c := readClient(raw)
 	n := c.array()
 	if n > MaxDelegations {
 		c.fail(errDelegationMany)
@@ -96,7 +96,7 @@ func (c *cborReader) link(canister Principal) link {
 
 // parse reads the signed part of a delegation.
 func (l *link) parse(signed []byte, canister Principal) error {
-	c := cborReader{buf: signed}
+	c := readClient(signed)
 	expires := false
 	l.permission = permitAll
 	f := c.fields()

@@ -50,7 +50,7 @@ type Envelope struct {
 // ParseClientFrame parses the frame in which a client sends an envelope: a map with the key "envelope", tagged or not.
 // Other keys are skipped. Errors have CauseMalformed.
 func ParseClientFrame(frame []byte) (*Envelope, error) {
-	c := cborReader{buf: frame}
+	c := readClient(frame)
 	c.selfDescribe()
 	var raw []byte
 	f := c.fields()
@@ -73,7 +73,7 @@ func ParseClientFrame(frame []byte) (*Envelope, error) {
 // ParseEnvelope parses an envelope, tagged or not, and computes its request id. Unknown keys are kept: in Raw, in Content
 // and in the hash. Errors have CauseMalformed.
 func ParseEnvelope(raw []byte) (*Envelope, error) {
-	c := cborReader{buf: raw}
+	c := readClient(raw)
 	c.selfDescribe()
 	e := &Envelope{Raw: c.buf}
 	f := c.fields()
@@ -111,7 +111,7 @@ func ParseEnvelope(raw []byte) (*Envelope, error) {
 
 // parseContent reads the fields of the signed part that we understand.
 func (e *Envelope) parseContent() error {
-	c := cborReader{buf: e.Content}
+	c := readClient(e.Content)
 	var hasType, hasCanister, hasMethod, hasArg, hasSender, hasExpiry bool
 	f := c.fields()
 	for f.next() {

@@ -34,7 +34,7 @@ var (
 func hashCBOR(raw []byte, limit int) ([sha256.Size]byte, error) {
 	c := cborHashers.Get().(*cborHasher)
 	defer c.release()
-	c.cborReader, c.left = cborReader{buf: raw}, limit
+	c.cborReader, c.left = readClient(raw), limit
 	c.hash()
 	return c.digest, c.done()
 }
@@ -114,8 +114,12 @@ func (c *cborHasher) value(depth int) bool {
 		c.digest = sha256.Sum256(c.bytes())
 	case cborText:
 		c.digest = sha256.Sum256(c.text())
-	case cborUint, cborTag: // of the tags only bignums are numbers
-		c.digest = sha256.Sum256(appendLEB128(buf[:0], c.uint()))
+	case cborUint, cborTag:
+		if c.typedArray() {
+			c.digest = sha256.Sum256(c.bytes())
+		} else { // of the other tags only bignums are numbers
+			c.digest = sha256.Sum256(appendLEB128(buf[:0], c.uint()))
+		}
 	case cborNegInt:
 		_, arg := c.head()
 		c.digest = sha256.Sum256(appendNegative(buf[:0], arg))

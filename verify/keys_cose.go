@@ -80,16 +80,10 @@ func parseCOSE(raw []byte) (publicKey, error) {
 
 // readCOSE reads the map of a COSE key. Its keys are numbers, of which each may occur once.
 func readCOSE(raw []byte) (k coseKey, err error) {
-	c := cborReader{buf: raw}
-	entries := c.expect(cborMap)
-	if entries > maxCOSEEntries {
-		c.fail(errCBORKeys)
-	}
+	c := readClient(raw)
+	entries := c.entries(maxCOSEEntries)
 	var seen [maxCOSEEntries]int64
-	for i := range int(min(entries, maxCOSEEntries)) {
-		if c.err != nil {
-			break
-		}
+	for i := 0; entries.next(&c); i++ {
 		label := c.int()
 		for _, s := range seen[:i] {
 			if s == label {
