@@ -18,12 +18,6 @@ const (
 	MaxPageAge = 4 * time.Minute
 )
 
-// Bounds of the caches. A delegation holds 24 kB of line tables. A subnet signs about one root a second.
-const (
-	maxCachedDelegations = 128
-	maxCachedRoots       = 1024
-)
-
 // mainnetKey is the root key of the Internet Computer, as published in the interface specification.
 const mainnetKey = "308182301d060d2b0601040182dc7c0503010201060c2b0601040182dc7c05030201036100" +
 	"814c0e6ec71fab583b08bd81373c255c3c371b2e84863c98a4f1e08b74235d14" +
@@ -39,34 +33,24 @@ func MainnetRootKey() []byte {
 	return key
 }
 
-// Authority verifies what one network signs, by its root key. It remembers subnet delegations and state roots that it has
-// verified: all canisters of a subnet share one root at one height, so most certificates cost no pairing at all. Time,
-// canister ranges and the tree at hand are checked anew on every use. An Authority is safe for concurrent use.
+// Authority verifies what one network signs, by its root key. It remembers what it has verified: all canisters of a subnet
+// share one state root at one height, so most certificates cost no pairing at all. Time, canister ranges and the tree at
+// hand are checked anew on every use. An Authority is safe for concurrent use.
 type Authority struct {
-	key         *blsKey
-	delegations *onceCache[delegationID, *delegation]
-	roots       *onceCache[rootSignature, struct{}]
-}
-
-// delegationID names a delegation: what it says, by its hash, and of whom.
-type delegationID struct {
-	subnet      Principal
-	certificate [sha256.Size]byte
-}
-
-// rootSignature names a verified signature.
-type rootSignature struct {
-	key       [blsKeySize]byte
-	root      [32]byte
-	signature [blsSignatureSize]byte
+	key    *blsKey
+	keys   *memo[*blsKey] // of subnets, prepared; only what the root key vouched for gets here
+	polled *proofs        // by certificates that hosts answered with
+	sent   *proofs        // by certificates in signatures that clients sent
 }
 
 // AuthorityStats counts how the caches of an Authority did since it was made.
 type AuthorityStats struct {
-	// RootHits and RootMisses count state roots that had been verified before, and those that had to be.
+	// RootHits and RootMisses count signatures of state roots that had been verified before, and those that had to be. The
+	// root subnet's in delegations are among them.
 	RootHits   uint64 `json:"root_hits"`
 	RootMisses uint64 `json:"root_misses"`
-	// DelegationHits and DelegationMisses are the same for subnet delegations.
+	// DelegationHits and DelegationMisses count subnet delegations that were known byte for byte, and those that had to be
+	// read.
 	DelegationHits   uint64 `json:"delegation_hits"`
 	DelegationMisses uint64 `json:"delegation_misses"`
 }
@@ -78,11 +62,7 @@ func NewAuthority(rootKeyDER []byte) (*Authority, error) {
 	if err != nil {
 		return nil, &Error{Cause: CauseMalformed, Text: "reading root key", Err: err}
 	}
-	return &Authority{
-		key:         key,
-		delegations: newOnceCache[delegationID, *delegation](maxCachedDelegations),
-		roots:       newOnceCache[rootSignature, struct{}](maxCachedRoots),
-	}, nil
+	return &Authority{key: key, keys: newMemo[*blsKey](maxSubnetKeys), polled: newProofs(), sent: newProofs()}, nil
 }
 
 // RootKey returns the root key in DER form. The caller owns the slice.
@@ -93,35 +73,30 @@ func (a *Authority) IsMainnet() bool { return bytes.Equal(a.RootKey(), MainnetRo
 
 // Stats returns the counters.
 func (a *Authority) Stats() (s AuthorityStats) {
-	s.RootHits, s.RootMisses = a.roots.stats()
-	s.DelegationHits, s.DelegationMisses = a.delegations.stats()
+	for _, p := range []*proofs{a.polled, a.sent} {
+		s.RootHits += p.roots.hits.Load()
+		s.RootMisses += p.roots.misses.Load()
+		s.DelegationHits += p.delegations.hits.Load()
+		s.DelegationMisses += p.delegations.misses.Load()
+	}
 	return s
 }
 
-// verifyRoot checks the signature of a state root by the subnet with the given key, or remembers having done so.
-func (a *Authority) verifyRoot(key *blsKey, root [32]byte, signature []byte) error {
-	if len(signature) != blsSignatureSize {
-		return fail(CauseSignature, "certificate signature has the wrong length")
-	}
-	id := rootSignature{key: key.raw, root: root, signature: [blsSignatureSize]byte(signature)}
-	if _, ok := a.roots.cached(id); ok {
-		return nil // asked before making a closure: this is the common case
-	}
-	if _, err := a.roots.get(id, func() (struct{}, error) {
-		return struct{}{}, key.verifyRoot(root, signature)
-	}); err != nil {
-		return &Error{Cause: CauseSignature, Text: "checking certificate signature", Err: err}
-	}
-	return nil
+// subnetKey returns the prepared key of a subnet, given in DER form. The error wraps ErrMalformed.
+func (a *Authority) subnetKey(der []byte) (*blsKey, error) {
+	return a.keys.get(sha256.Sum256(der), func() (*blsKey, error) { return parseBLSKey(der) })
 }
 
 // delegation returns the verified delegation with the given subnet and certificate.
-func (a *Authority) delegation(subnet Principal, certificate []byte) (*delegation, error) {
-	id := delegationID{subnet: subnet, certificate: sha256.Sum256(certificate)}
-	if d, ok := a.delegations.cached(id); ok {
+func (a *Authority) delegation(p *proofs, subnet Principal, certificate []byte) (*delegation, error) {
+	h := sha256.New()
+	h.Write([]byte{subnet.n})
+	h.Write(subnet.b[:])
+	h.Write(certificate)
+	var id memoKey
+	h.Sum(id[:0])
+	if d, ok := p.delegations.cached(id); ok {
 		return d, nil
 	}
-	return a.delegations.get(id, func() (*delegation, error) {
-		return newDelegation(a.key, subnet, certificate)
-	})
+	return p.delegations.get(id, func() (*delegation, error) { return a.newDelegation(p, subnet, certificate) })
 }

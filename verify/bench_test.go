@@ -30,8 +30,7 @@ func BenchmarkCertificate(b *testing.B) {
 		a := authorityOf(b, MainnetRootKey())
 		b.ReportAllocs()
 		for b.Loop() {
-			a.delegations = newOnceCache[delegationID, *delegation](1)
-			a.roots = newOnceCache[rootSignature, struct{}](1)
+			a.keys, a.polled = newMemo[*blsKey](1), newProofs()
 			if _, err := a.Certificate(raw, canister, mainnetTime); err != nil {
 				b.Fatal(err)
 			}
@@ -41,7 +40,7 @@ func BenchmarkCertificate(b *testing.B) {
 		a := authorityOf(b, MainnetRootKey())
 		b.ReportAllocs()
 		for b.Loop() {
-			a.roots = newOnceCache[rootSignature, struct{}](1)
+			a.polled.roots = newMemo[struct{}](1)
 			if _, err := a.Certificate(raw, canister, mainnetTime); err != nil {
 				b.Fatal(err)
 			}
@@ -66,7 +65,7 @@ func BenchmarkPage(b *testing.B) {
 		a := q.authority()
 		b.ReportAllocs()
 		for b.Loop() {
-			a.roots = newOnceCache[rootSignature, struct{}](1)
+			a.polled.roots = newMemo[struct{}](1)
 			if _, err := a.Page(r, w, q.now); err != nil {
 				b.Fatal(err)
 			}

@@ -1,117 +1,106 @@
 package verify
 
 import (
-	"errors"
-	"sync"
+	"crypto/sha256"
+	"sync/atomic"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/sync/singleflight"
 )
 
-// onceCache remembers results that are dear to compute. It is bounded: the entry unused for longest makes room for a new
-// one. Concurrent requests for one key compute once. Failures are not remembered, so nobody can fill it with them.
-type onceCache[K comparable, V any] struct {
-	limit int
-
-	mu           sync.Mutex
-	entries      map[K]*cacheEntry[K, V]
-	root         cacheEntry[K, V] // of the ring: root.next is the newest, root.prev the oldest
-	pending      map[K]*cacheEntry[K, V]
-	hits, misses uint64
+// memo remembers what is dear to compute, under the hash of what it was computed from. It is bounded: what was not used
+// for longest makes room. Whoever asks for the same at the same time computes it once. Failures are not remembered, so
+// nobody can fill it with them. Safe for concurrent use.
+type memo[V any] struct {
+	entries      *lru.Cache[memoKey, V]
+	flights      singleflight.Group
+	hits, misses atomic.Uint64
 }
 
-// cacheEntry is one result, linked into the ring once it is known to be good.
-type cacheEntry[K comparable, V any] struct {
-	prev, next *cacheEntry[K, V]
-	key        K
-	once       sync.Once
-	value      V
-	err        error
-}
+type memoKey [sha256.Size]byte
 
-// errAbandoned is what those who wait get if the computation panics.
-var errAbandoned = errors.New("computation abandoned")
-
-// newOnceCache returns a cache of at most limit entries.
-func newOnceCache[K comparable, V any](limit int) *onceCache[K, V] {
-	c := &onceCache[K, V]{
-		limit:   limit,
-		entries: make(map[K]*cacheEntry[K, V]),
-		pending: make(map[K]*cacheEntry[K, V]),
+// newMemo returns a memo of at most limit entries, which is one or more.
+func newMemo[V any](limit int) *memo[V] {
+	entries, err := lru.New[memoKey, V](limit)
+	if err != nil {
+		panic("memo: " + err.Error()) // limits are constants
 	}
-	c.root.prev, c.root.next = &c.root, &c.root
-	return c
+	return &memo[V]{entries: entries}
 }
 
-// cached returns the result for key if it is remembered.
-func (c *onceCache[K, V]) cached(key K) (v V, ok bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	e, ok := c.entries[key]
-	if !ok {
-		return v, false
+// cached returns what is remembered for key. Ask it before making a closure for get: hits are the common case.
+func (m *memo[V]) cached(key memoKey) (v V, ok bool) {
+	if v, ok = m.entries.Get(key); ok {
+		m.hits.Add(1)
 	}
-	c.hits++
-	e.unlink()
-	c.root.push(e)
-	return e.value, true
+	return v, ok
 }
 
-// get returns the result for key, computing it if it is not remembered.
-func (c *onceCache[K, V]) get(key K, compute func() (V, error)) (V, error) {
-	if v, ok := c.cached(key); ok {
+// get returns what is remembered for key, or computes it. A panic of compute goes on to whoever asked.
+func (m *memo[V]) get(key memoKey, compute func() (V, error)) (V, error) {
+	if v, ok := m.cached(key); ok {
 		return v, nil
 	}
-	c.mu.Lock()
-	e, known := c.entries[key] // somebody may just have been faster
-	if !known {
-		e, known = c.pending[key]
-	}
-	if known {
-		c.hits++
-	} else {
-		c.misses++
-		e = &cacheEntry[K, V]{key: key, err: errAbandoned}
-		c.pending[key] = e
-	}
-	c.mu.Unlock()
-
-	e.once.Do(func() {
-		defer c.settle(e)
-		e.value, e.err = compute()
+	computed := false
+	v, err, _ := m.flights.Do(string(key[:]), func() (any, error) {
+		if v, ok := m.entries.Get(key); ok { // somebody was just faster
+			return v, nil
+		}
+		computed = true
+		v, err := compute()
+		if err == nil {
+			m.entries.Add(key, v)
+		}
+		return v, err
 	})
-	return e.value, e.err
-}
-
-// settle ends the computation of e, and keeps the result if it is good.
-func (c *onceCache[K, V]) settle(e *cacheEntry[K, V]) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.pending, e.key)
-	if e.err != nil {
-		return
+	if computed {
+		m.misses.Add(1)
+	} else {
+		m.hits.Add(1)
 	}
-	if len(c.entries) >= c.limit {
-		oldest := c.root.prev
-		oldest.unlink()
-		delete(c.entries, oldest.key)
+	return v.(V), err
+}
+
+// proofs are what one kind of certificates has proved. What clients send is kept apart from what hosts answer, so that
+// nobody can push out the other's.
+type proofs struct {
+	// delegations are subnet delegations, by their bytes. The nodes of a subnet have delegations of their own, renewed
+	// every quarter of an hour and pruned for each canister, so there are many. One that is known in other bytes costs
+	// little more than one that is known: its signature and its key are remembered below.
+	delegations *memo[*delegation]
+	// roots are signatures of state roots. A subnet signs about one a second.
+	roots *memo[struct{}]
+}
+
+// Bounds of the memos. A delegation takes about a kilobyte, a prepared key 24 of them; the network has some fifty subnets.
+const (
+	maxDelegations = 1024
+	maxRoots       = 4096
+	maxSubnetKeys  = 128
+)
+
+func newProofs() *proofs {
+	return &proofs{delegations: newMemo[*delegation](maxDelegations), roots: newMemo[struct{}](maxRoots)}
+}
+
+// verifyRoot checks the signature of a state root by the subnet with the given key, or remembers having done so. The error
+// is an *Error with CauseSignature.
+func (p *proofs) verifyRoot(key *blsKey, root [sha256.Size]byte, signature []byte) error {
+	if len(signature) != blsSignatureSize {
+		return fail(CauseSignature, "certificate signature has the wrong length")
 	}
-	c.entries[e.key] = e
-	c.root.push(e)
-}
-
-// stats returns how many requests were answered from the cache, or by somebody else's computation, and how many were not.
-func (c *onceCache[K, V]) stats() (hits, misses uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.hits, c.misses
-}
-
-// push links e behind r.
-func (r *cacheEntry[K, V]) push(e *cacheEntry[K, V]) {
-	e.prev, e.next = r, r.next
-	r.next.prev = e
-	r.next = e
-}
-
-// unlink takes e out of its ring.
-func (e *cacheEntry[K, V]) unlink() {
-	e.prev.next, e.next.prev = e.next, e.prev
+	var id [blsKeySize + sha256.Size + blsSignatureSize]byte
+	copy(id[:], key.raw[:])
+	copy(id[blsKeySize:], root[:])
+	copy(id[blsKeySize+sha256.Size:], signature)
+	sum := memoKey(sha256.Sum256(id[:]))
+	if _, ok := p.roots.cached(sum); ok {
+		return nil
+	}
+	if _, err := p.roots.get(sum, func() (struct{}, error) {
+		return struct{}{}, key.verifyRoot(root, signature)
+	}); err != nil {
+		return &Error{Cause: CauseSignature, Text: "checking certificate signature", Err: err}
+	}
+	return nil
 }

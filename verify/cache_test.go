@@ -1,18 +1,23 @@
 package verify
 
 import (
+	"crypto/sha256"
 	"errors"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aviate-labs/agent-go/certification/hashtree"
+	"github.com/fxamacker/cbor/v2"
 )
 
-func TestOnceCacheBounded(t *testing.T) {
-	c := newOnceCache[int, int](3)
+func TestMemoBounded(t *testing.T) {
+	m := newMemo[int](3)
 	computed := 0
 	get := func(k int) int {
-		v, err := c.get(k, func() (int, error) { computed++; return 10 * k, nil })
+		v, err := m.get(memoKey{byte(k)}, func() (int, error) { computed++; return 10 * k, nil })
 		if err != nil || v != 10*k {
 			t.Fatalf("%d: %d, %v", k, v, err)
 		}
@@ -24,20 +29,20 @@ func TestOnceCacheBounded(t *testing.T) {
 		if got := get(step.key); got != step.computed {
 			t.Errorf("step %d, key %d: computed %d times, want %d", i, step.key, got, step.computed)
 		}
-		if len(c.entries) > 3 || len(c.pending) != 0 {
-			t.Errorf("step %d: %d entries, %d pending", i, len(c.entries), len(c.pending))
+		if n := m.entries.Len(); n > 3 {
+			t.Errorf("step %d: %d entries", i, n)
 		}
 	}
-	if hits, misses := c.stats(); hits != 5 || misses != 8 {
+	if hits, misses := m.hits.Load(), m.misses.Load(); hits != 5 || misses != 8 {
 		t.Errorf("%d hits, %d misses", hits, misses)
 	}
 }
 
-func TestOnceCacheForgetsFailures(t *testing.T) {
-	c := newOnceCache[string, int](3)
+func TestMemoForgetsFailures(t *testing.T) {
+	m := newMemo[int](3)
 	broken := errors.New("broken")
 	for range 3 {
-		if _, err := c.get("k", func() (int, error) { return 0, broken }); err != broken {
+		if _, err := m.get(memoKey{}, func() (int, error) { return 0, broken }); err != broken {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -47,38 +52,148 @@ func TestOnceCacheForgetsFailures(t *testing.T) {
 				t.Error("panic swallowed")
 			}
 		}()
-		c.get("k", func() (int, error) { panic("x") })
+		m.get(memoKey{}, func() (int, error) { panic("x") })
 	}()
-	if v, err := c.get("k", func() (int, error) { return 7, nil }); v != 7 || err != nil {
+	if v, err := m.get(memoKey{}, func() (int, error) { return 7, nil }); v != 7 || err != nil {
 		t.Errorf("after failures: %d, %v", v, err)
-	}
-	if len(c.pending) != 0 {
-		t.Errorf("%d pending", len(c.pending))
 	}
 }
 
-func TestOnceCacheComputesOnce(t *testing.T) {
-	c := newOnceCache[string, int](3)
-	var computed atomic.Int32
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			v, err := c.get("k", func() (int, error) {
-				for { // until all others have asked
-					if hits, _ := c.stats(); hits == 19 {
-						return int(computed.Add(1)), nil
-					}
-					runtime.Gosched()
+func TestMemoComputesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemo[int32](3)
+		var computed atomic.Int32
+		done := make(chan struct{})
+		for range 20 {
+			go func() {
+				v, err := m.get(memoKey{}, func() (int32, error) {
+					<-done
+					return computed.Add(1), nil
+				})
+				if v != 1 || err != nil {
+					t.Errorf("got %d, %v", v, err)
 				}
-			})
-			if v != 1 || err != nil {
-				t.Errorf("got %d, %v", v, err)
-			}
-		})
+			}()
+		}
+		synctest.Wait() // all have asked
+		close(done)
+		synctest.Wait()
+		if hits, misses := m.hits.Load(), m.misses.Load(); hits != 19 || misses != 1 {
+			t.Errorf("%d hits, %d misses", hits, misses)
+		}
+	})
+}
+
+// The nodes of a subnet answer with delegations of their own, pruned for each canister. Each costs its check once.
+func TestManyDelegationsOfOneSubnet(t *testing.T) {
+	n := newTestNet(t)
+	a := n.authority()
+	canister, _ := n.canisterRangeOf()
+	var certs [][]byte
+	for i := range 200 {
+		tree := testLabels(
+			labeled("subnet", labeled(string(n.id.Bytes()), testLabels(
+				labeled("canister_ranges", n.ranges(n.canisterRangeOf())),
+				labeled("public_key", hashtree.Leaf(n.der(n.subnet))),
+			))),
+			n.timeNode(n.now.Add(-time.Duration(i)*time.Second)),
+		)
+		certs = append(certs, n.sign(n.subnet, n.stateTree(canister, make([]byte, 32), n.now), n.delegation(tree)))
 	}
-	wg.Wait()
-	if hits, misses := c.stats(); hits != 19 || misses != 1 {
-		t.Errorf("%d hits, %d misses", hits, misses)
+	for range 3 {
+		for _, c := range certs {
+			if _, err := a.Certificate(c, canister, n.now); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if s := a.Stats(); s.DelegationMisses != 200 || s.DelegationHits != 400 || s.RootMisses != 201 {
+		t.Errorf("stats %+v", s)
+	}
+	if n := a.keys.misses.Load(); n != 1 {
+		t.Errorf("the subnet's key was prepared %d times", n)
+	}
+}
+
+// withUnknownKey returns a certificate that says the same in other bytes: nothing signs its outer map.
+func withUnknownKey(t *testing.T, cert []byte, i int) []byte {
+	t.Helper()
+	p, err := parseCertificate(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := appendCBORHead([]byte(selfDescribeTag), cborMap, 3)
+	out = append(appendCBORText(out, "tree"), p.tree...)
+	out = appendCBORBytes(appendCBORText(out, "signature"), p.signature)
+	return appendCBORHead(appendCBORText(out, "x"), cborUint, uint64(1000+i))
+}
+
+// A delegation in other bytes is parsed again, and neither its signature nor its key is checked again.
+func TestDelegationInOtherBytes(t *testing.T) {
+	n := newTestNet(t)
+	a := n.authority()
+	canister, _ := n.canisterRangeOf()
+	parts, err := parseCertificate(n.certificate(canister, make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 10 {
+		if _, err := a.delegation(a.polled, parts.subnet, withUnknownKey(t, parts.delegation, i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := a.Stats(); s.DelegationMisses != 10 || s.RootMisses != 1 || s.RootHits != 9 || a.keys.misses.Load() != 1 {
+		t.Errorf("stats %+v, %d keys prepared", s, a.keys.misses.Load())
+	}
+}
+
+// What strangers send in signatures cannot push out what polls rely on. The delegation in a forged canister signature is a
+// real one with an unknown key added, as anybody can make it.
+func TestForgedSignaturesPushOutNothing(t *testing.T) {
+	n := newTestNet(t)
+	a := n.authority()
+	canister, _ := n.canisterRangeOf()
+	honest := n.certificate(canister, make([]byte, 32))
+	if _, err := a.Certificate(honest, canister, n.now); err != nil {
+		t.Fatal(err)
+	}
+	parts, err := parseCertificate(honest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der := append([]byte{canister.n}, canister.Bytes()...)
+	key, err := parsePublicKey(spki(t, oidCanisterSig, append(der, "seed"...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	msg := []byte("anything")
+	seed, digest := sha256.Sum256([]byte("seed")), sha256.Sum256(msg)
+	witness := encodeTree(t, labeled("sig", labeled(string(seed[:]), labeled(string(digest[:]), hashtree.Leaf{}))))
+	for i := range 2 * maxDelegations {
+		cert := appendCBORHead([]byte(selfDescribeTag), cborMap, 3)
+		cert = append(appendCBORText(cert, "tree"), 0x81, 0x00)
+		cert = appendCBORBytes(appendCBORText(cert, "signature"), make([]byte, blsSignatureSize))
+		cert = appendCBORHead(appendCBORText(cert, "delegation"), cborMap, 2)
+		cert = appendCBORPrincipal(appendCBORText(cert, "subnet_id"), n.id)
+		cert = appendCBORBytes(appendCBORText(cert, "certificate"), withUnknownKey(t, parts.delegation, i))
+		sig, err := cbor.Marshal(map[string]any{"certificate": cert, "tree": cbor.RawMessage(witness)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := key.verify(msg, sig, a, n.now); CauseOf(err) != CauseSignature {
+			t.Fatalf("forged signature: %v", err)
+		}
+	}
+	before := a.Stats()
+	if _, err := a.Certificate(honest, canister, n.now); err != nil {
+		t.Fatal(err)
+	}
+	after := a.Stats()
+	if after.DelegationMisses != before.DelegationMisses || after.RootMisses != before.RootMisses {
+		t.Errorf("the honest certificate had to be checked again: %+v, then %+v", before, after)
+	}
+	if n := a.sent.delegations.entries.Len(); n > maxDelegations {
+		t.Errorf("%d delegations are kept", n)
 	}
 }
 
@@ -105,7 +220,8 @@ func TestCertificateConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if s := a.Stats(); s.RootMisses != 8 || s.RootHits != 24 || s.DelegationMisses+s.DelegationHits != 32 {
+	// One root is the delegation's. Test certificates have it in one of two encodings.
+	if s := a.Stats(); s.RootMisses != 9 || s.RootHits != 23+s.DelegationMisses || s.DelegationMisses+s.DelegationHits != 32 {
 		t.Errorf("stats %+v", s)
 	}
 }

@@ -19,6 +19,19 @@ func candidSeeds(f *testing.F) [][]byte {
 	} {
 		seeds = append(seeds, unhex(f, in))
 	}
+	for _, raw := range recordedSeeds(f, "query") {
+		if q := must(ParseQueryReply(raw)); q.Replied {
+			seeds = append(seeds, q.Arg)
+		}
+	}
+	for _, e := range recordedEnvelopes(f) {
+		seeds = append(seeds, e.Arg)
+	}
+	for _, frame := range recordedFrames(f) {
+		if m, err := ParseContent(frame.Content); err == nil { // one is of the protocol of 2023
+			seeds = append(seeds, m.Content)
+		}
+	}
 	key := ClientKey{mustPrincipal(f, goldenClient), goldenNonce}
 	return append(seeds, AppendOpenArg(nil, 1, key.Principal), AppendCloseArg(nil, key), AppendKeepAlive(nil, 3))
 }

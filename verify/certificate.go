@@ -30,16 +30,17 @@ type Certificate struct {
 // Errors are *Error with the causes malformed, certificate_old, certificate_future, delegation, range and signature.
 // Safe for concurrent use; of several equal certificates at once, one is computed.
 func (a *Authority) Certificate(raw []byte, canister Principal, now time.Time) (*Certificate, error) {
-	return a.certificate(raw, canister, func(c *Certificate) error { return c.checkTime(now) })
+	return a.certificate(a.polled, raw, canister, func(c *Certificate) error { return c.checkTime(now) })
 }
 
-// lastingCertificate is Certificate for proofs that stay good however old they get. The certified time is not read.
+// lastingCertificate is Certificate for proofs that clients send and that stay good however old they get. The certified
+// time is not read.
 func (a *Authority) lastingCertificate(raw []byte, canister Principal) (*Certificate, error) {
-	return a.certificate(raw, canister, func(*Certificate) error { return nil })
+	return a.certificate(a.sent, raw, canister, func(*Certificate) error { return nil })
 }
 
-// certificate verifies a certificate but for its time, which checkTime judges before the dear part.
-func (a *Authority) certificate(raw []byte, canister Principal, checkTime func(*Certificate) error) (*Certificate, error) {
+// certificate verifies a certificate but for its time, which checkTime judges before the dear part. What it proves goes to p.
+func (a *Authority) certificate(p *proofs, raw []byte, canister Principal, checkTime func(*Certificate) error) (*Certificate, error) {
 	parts, err := parseCertificate(raw)
 	if err != nil {
 		return nil, failWith(CauseMalformed, "reading certificate", err)
@@ -53,7 +54,7 @@ func (a *Authority) certificate(raw []byte, canister Principal, checkTime func(*
 	}
 	key := a.key
 	if parts.delegated {
-		d, err := a.delegation(parts.subnet, parts.delegation)
+		d, err := a.delegation(p, parts.subnet, parts.delegation)
 		if err != nil {
 			return nil, failWith(CauseDelegation, "checking subnet delegation", err)
 		}
@@ -63,7 +64,7 @@ func (a *Authority) certificate(raw []byte, canister Principal, checkTime func(*
 		}
 		key = d.key
 	}
-	if err := a.verifyRoot(key, c.tree.Digest(), parts.signature); err != nil {
+	if err := p.verifyRoot(key, c.tree.Digest(), parts.signature); err != nil {
 		return nil, err
 	}
 	return c, nil

@@ -162,6 +162,9 @@ func FuzzVerifyFrame(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(golden)
+	for _, raw := range recordedSeeds(f, "wsframe") {
+		f.Add(raw)
+	}
 	cert := unhex(f, frameCert)
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		frame, err := ParseFrame(raw)

@@ -33,7 +33,7 @@ func inRanges(ranges []canisterRange, canister Principal) bool {
 
 // newDelegation verifies a delegation to a subnet: its certificate is signed by the root key directly, and names the
 // subnet's key and ranges. Its age does not matter, the Internet Computer renews delegations rarely.
-func newDelegation(root *blsKey, subnet Principal, certificate []byte) (*delegation, error) {
+func (a *Authority) newDelegation(p *proofs, subnet Principal, certificate []byte) (*delegation, error) {
 	parts, err := parseCertificate(certificate)
 	if err != nil {
 		return nil, failWith(CauseMalformed, "reading its certificate", err)
@@ -46,8 +46,8 @@ func newDelegation(root *blsKey, subnet Principal, certificate []byte) (*delegat
 		return nil, failWith(CauseMalformed, "reading its tree", err)
 	}
 	// Signature first: what is read below may then be as large as the root subnet makes it.
-	if err := root.verifyRoot(tree.Digest(), parts.signature); err != nil {
-		return nil, &Error{Cause: CauseSignature, Text: "checking its signature", Err: err}
+	if err := p.verifyRoot(a.key, tree.Digest(), parts.signature); err != nil {
+		return nil, err
 	}
 	id := subnet.Bytes()
 	der, r := tree.Lookup(labelSubnet, id, labelPublicKey)
@@ -59,7 +59,7 @@ func newDelegation(root *blsKey, subnet Principal, certificate []byte) (*delegat
 		return nil, fail(CauseDelegation, "its time is "+r.String())
 	}
 	d := &delegation{subnet: subnet}
-	if d.key, err = parseBLSKey(der); err != nil {
+	if d.key, err = a.subnetKey(der); err != nil {
 		return nil, failWith(CauseMalformed, "reading the subnet's public key", err)
 	}
 	if kind, r := tree.Lookup(labelSubnet, id, labelType); r == Found {

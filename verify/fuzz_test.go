@@ -33,6 +33,12 @@ func FuzzCertificate(f *testing.F) {
 		f.Add(k.raw)
 		f.Add(k.raw[3:])
 	}
+	for _, raw := range recordedSeeds(f, "certificate") {
+		f.Add(raw)
+	}
+	for _, raw := range recordedSeeds(f, "readstate") {
+		f.Add(must(ParseReadStateReply(raw)))
+	}
 	canisters := make([]Principal, len(known))
 	authorities := make([]*Authority, len(known))
 	for i, k := range known {
@@ -73,6 +79,9 @@ func FuzzWitnessPage(f *testing.F) {
 	f.Add(r.Tree, r.Messages[0].Key, r.Messages[0].Content, uint64(1))
 	f.Add(r.Tree[3:], r.Messages[0].Key, r.Messages[0].Content, uint64(0))
 	f.Add(r.Tree, []byte(vectorGateway+"_00000000000000000000"), r.Messages[0].Content, uint64(0))
+	for _, frame := range recordedFrames(f) {
+		f.Add(frame.Tree, frame.Key, frame.Content, uint64(0))
+	}
 	q := newTestQueue(f, 3, 10, 0)
 	f.Add(q.reply().Tree, q.messages[2].Key, q.messages[2].Content, uint64(0))
 	a := authorityOf(f, vector(f, "flat_root"))
@@ -103,6 +112,9 @@ func FuzzWitnessPage(f *testing.F) {
 func FuzzPageContents(f *testing.F) {
 	f.Add(vector(f, "content"), []byte(nil))
 	f.Add(vector(f, "content")[3:], []byte{0xa0})
+	for _, frame := range recordedFrames(f) {
+		f.Add(frame.Content, vector(f, "content"))
+	}
 	q := newTestQueue(f, 0, 0, 0)
 	client := ClientKey{parsed(f, vectorClient), 0x0102030405060708}
 	f.Fuzz(func(t *testing.T, one, two []byte) {
@@ -151,6 +163,9 @@ func FuzzQueryReply(f *testing.F) {
 		f.Add(append([]byte{0xd9, 0xd9, 0xf7}, encode(f, signed)...))
 	}
 	f.Add([]byte("upstream connect error"))
+	for _, raw := range recordedSeeds(f, "query") {
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		q, err := ParseQueryReply(body)
 		if mustBeTyped(t, err); err != nil {
@@ -184,7 +199,7 @@ func FuzzQueryReply(f *testing.F) {
 // strictDecoder is fxamacker's decoder, as strict as ours where that matters.
 var strictDecoder = func() cbor.DecMode {
 	mode, err := cbor.DecOptions{
-		DupMapKey: cbor.DupMapKeyEnforcedAPF, IndefLength: cbor.IndefLengthForbidden, MaxNestedLevels: 256,
+		DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxNestedLevels: 256,
 		MaxArrayElements: math.MaxInt32, MaxMapPairs: math.MaxInt32, FieldNameMatching: cbor.FieldNameMatchingCaseSensitive,
 	}.DecMode()
 	if err != nil {
@@ -199,6 +214,9 @@ func FuzzCallReply(f *testing.F) {
 	f.Add(encode(f, object{"status": "non_replicated_rejection", "reject_code": 2, "reject_message": "busy", "error_code": "IC0207"}))
 	f.Add(encode(f, object{"reject_code": 2, "reject_message": "busy"}))
 	f.Add([]byte{0xd9, 0xd9, 0xf7, 0xa0})
+	for _, raw := range recordedSeeds(f, "call") {
+		f.Add(raw)
+	}
 	a := authorityOf(f, MainnetRootKey())
 	canister := parsed(f, "ivg37-qiaaa-aaaab-aaaga-cai")
 	id := [32]byte(unhex(f, "edad510eaaa08ed2acd4781324e6446269da6753ec17760f206bbe81c465ff52"))
@@ -226,6 +244,9 @@ func FuzzStatusReply(f *testing.F) {
 	f.Add(encode(f, object{"root_key": MainnetRootKey()[:132]}))
 	f.Add(encode(f, object{"certificate": []byte("cert")}))
 	f.Add([]byte{0xd9, 0xd9, 0xf7, 0xa0})
+	for _, raw := range recordedSeeds(f, "status", "readstate") {
+		f.Add(raw)
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		key, err := ParseStatusReply(body)
 		if mustBeTyped(t, err); err == nil {

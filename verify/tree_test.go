@@ -356,6 +356,12 @@ func FuzzTree(f *testing.F) {
 		}
 		f.Add(parts.tree)
 	}
+	for _, raw := range recordedSeeds(f, "tree") {
+		f.Add(raw)
+	}
+	for _, raw := range recordedSeeds(f, "certificate") {
+		f.Add(must(parseCertificate(raw)).tree)
+	}
 	node, _ := queueTree(7)
 	f.Add(encodeTree(f, node))
 	f.Add(unhex(f, "8301810083024161820340"))

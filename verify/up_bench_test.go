@@ -133,7 +133,7 @@ func BenchmarkSignature(b *testing.B) {
 			value := ii.delegation()
 			ii.delegation = func() any { return value }
 			var sigs [][]byte
-			for i := range maxCachedRoots + 1 {
+			for i := range maxRoots + 1 {
 				ii.at = ii.at.Add(time.Duration(i) * time.Second)
 				sig, err := ii.Sign(message)
 				if err != nil {
