@@ -60,7 +60,7 @@ var (
 	errCBORUTF8       = fmt.Errorf("%w: cbor text is not utf-8", ErrMalformed)
 	errCBORLong       = fmt.Errorf("%w: cbor map over 2 GiB", ErrMalformed)
 	errCBORRange      = fmt.Errorf("%w: cbor integer out of range", ErrMalformed)
-	errCBORPlain      = fmt.Errorf("%w: cbor with a tag inside or a number longer than need be", ErrMalformed)
+	errCBORPlain      = fmt.Errorf("%w: cbor with a tag or a float inside, or a number longer than need be", ErrMalformed)
 )
 
 // cborReader is a cursor over one CBOR text. It allocates nothing, does not recurse, and returns slices of its input.
@@ -268,15 +268,36 @@ func (c *cborReader) principal() Principal {
 
 // skip reads one value of any type and drops it. Nesting is bounded by maxCBORDepth, the number of values by limit.
 func (c *cborReader) skip() {
+	switch c.peek() {
+	case cborArray, cborMap, cborTag:
+		c.skipNested()
+	default: // most values have nothing inside, and need no stack
+		if c.count(); c.err == nil {
+			if major, arg := c.head(); major == cborBytes || major == cborText {
+				c.take(arg)
+			}
+		}
+	}
+}
+
+// count counts a value that is skipped or passed on whole.
+func (c *cborReader) count() {
+	limit := c.limit
+	if limit == 0 {
+		limit = maxCBORValues
+	}
+	if c.skipped++; c.skipped > limit {
+		c.fail(errCBORValues)
+	}
+}
+
+// skipNested is skip for a value that may have others inside.
+func (c *cborReader) skipNested() {
 	// Values still to come, per open level. In a map of indefinite length the first bit is set, and the last one while a
 	// value is due.
 	const open = 1 << 63
 	var left [maxCBORDepth + 1]uint64
 	left[0] = 1
-	limit := c.limit
-	if limit == 0 {
-		limit = maxCBORValues
-	}
 	for depth := 0; ; {
 		switch {
 		case left[depth] == 0:
@@ -294,8 +315,7 @@ func (c *cborReader) skip() {
 		default:
 			left[depth]--
 		}
-		if c.skipped++; c.skipped > limit {
-			c.fail(errCBORValues)
+		if c.count(); c.err != nil {
 			return
 		}
 		inner := uint64(open)
@@ -349,7 +369,7 @@ func (c *cborReader) raw() []byte {
 }
 
 // checkPlain checks that everything left to read is as replicas write certificates and as all decoders in use read them:
-// numbers and lengths in their shortest form, all lengths definite, and no tags. It consumes nothing. Heads follow each
+// numbers and lengths in their shortest form, all lengths definite, no tags and no floats. It consumes nothing. Heads follow each
 // other whatever the nesting, so it need not know what belongs to what.
 func (c *cborReader) checkPlain() {
 	all := cborReader{buf: c.buf}
@@ -365,7 +385,11 @@ func (c *cborReader) checkPlain() {
 		case cborTag:
 			c.fail(errCBORPlain)
 			return
-		case cborSimple: // the argument is no number
+		case cborSimple:
+			if used > 1 { // a float, of which decoders think differently
+				c.fail(errCBORPlain)
+				return
+			}
 			continue
 		case cborBytes, cborText:
 			all.take(arg)

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"time"
@@ -9,6 +10,7 @@ import (
 var (
 	errCertificateParts = fmt.Errorf("%w: certificate without tree or signature", ErrMalformed)
 	errCertificateKey   = fmt.Errorf("%w: certificate with a key that clients misread", ErrMalformed)
+	errCertificateTag   = fmt.Errorf("%w: certificate without self-describe tag", ErrMalformed)
 	errCertificateTime  = fmt.Errorf("%w: certificate without a readable time", ErrMalformed)
 	errLEB128           = fmt.Errorf("%w: leb128 number cut short or over 64 bits", ErrMalformed)
 )
@@ -136,10 +138,14 @@ type certificateParts struct {
 // parseCertificate reads the outer CBOR of a certificate. Everything aliases raw.
 //
 // Nothing signs the encoding of a certificate, and it reaches clients as it came. So whoever passes one on could write it
-// in a way that we read and clients do not: with a bignum for a node's kind, with lengths of 64 bits, or with a key that
-// JavaScript takes for an object's prototype. The forms that replicas write are the only ones accepted.
+// in a way that we read and clients do not: with a bignum for a node's kind, with lengths of 64 bits, without the
+// self-describe tag, or with a key that JavaScript takes for an object's prototype. The forms that replicas write are the
+// only ones accepted.
 func parseCertificate(raw []byte) (p certificateParts, err error) {
 	c := cborReader{buf: raw}
+	if !bytes.HasPrefix(raw, []byte(selfDescribeTag)) {
+		c.fail(errCertificateTag)
+	}
 	c.selfDescribe()
 	c.checkPlain()
 	for m := c.fields(); m.next(); {

@@ -291,7 +291,7 @@ func TestCertificateForms(t *testing.T) {
 	}
 	infinity := append([]byte{0xc0}, make([]byte, 47)...)
 	form := func(kv ...any) []byte {
-		out := appendCBORHead(nil, cborMap, uint64(len(kv)/2))
+		out := appendCBORHead([]byte(selfDescribeTag), cborMap, uint64(len(kv)/2))
 		for i := 0; i < len(kv); i += 2 {
 			out = append(appendCBORText(out, kv[i].(string)), n.marshal(kv[i+1])...)
 		}
@@ -307,10 +307,11 @@ func TestCertificateForms(t *testing.T) {
 		want Cause
 	}{
 		{"as it is", good, ""},
-		{"untagged", good[3:], ""},
+		{"untagged", good[3:], CauseMalformed}, // replicas tag it, and some clients demand that
 		{"other order", form("signature", parts.signature, "tree", raw(parts.tree)), ""},
 		{"unknown key", form("signature", parts.signature, "tree", raw(parts.tree), "more", []int{1}), ""},
-		{"unknown float", form("signature", parts.signature, "tree", raw(parts.tree), "more", 1e-5), ""},
+		{"unknown float", form("signature", parts.signature, "tree", raw(parts.tree), "more", 1e-5), CauseMalformed},
+		{"unknown boolean", form("signature", parts.signature, "tree", raw(parts.tree), "more", true), ""},
 		{"null delegation", form("signature", parts.signature, "tree", raw(parts.tree), "delegation", nil), ""},
 		// These have the same meaning, but the SDK refuses them, or a decoder may.
 		{"kind as a bignum", form("signature", parts.signature, "tree", tree(1, 0xc2, 0x41, 1)), CauseMalformed},

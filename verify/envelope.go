@@ -35,7 +35,7 @@ type Envelope struct {
 	Sender Principal
 	// Nonce makes otherwise equal requests different: at most MaxRequestNonce bytes, nil if there is none.
 	Nonce []byte
-	// IngressExpiry is the time from which the request is not accepted any more, in nanoseconds since 1970.
+	// IngressExpiry is the last time at which the request is accepted, in nanoseconds since 1970.
 	IngressExpiry uint64
 	// PublicKey is the sender's key in DER form, nil for an anonymous request.
 	PublicKey []byte
@@ -167,7 +167,7 @@ const usualExpiry = 3*time.Minute + 30*time.Second
 // enough. The error has CauseExpired or CauseNotYet, and its text says about how wrong the client's clock is.
 func (e *Envelope) CheckExpiry(now time.Time) error {
 	at := nanosOf(now)
-	if e.IngressExpiry <= at {
+	if e.IngressExpiry < at { // replicas take a request in its last nanosecond
 		late := at - e.IngressExpiry
 		return fail(CauseExpired, fmt.Sprintf("expired %s ago by IC time, check the clock (about %s slow)",
 			span(late), span(late+uint64(usualExpiry))))

@@ -337,7 +337,8 @@ func TestCheckExpiry(t *testing.T) {
 		{MaxIngressExpiry + 1, CauseNotYet, "expiry 330 s ahead of IC time, check the clock (about 120 s fast)"},
 		{14 * time.Minute, CauseNotYet, "expiry 14 min ahead of IC time, check the clock (about 10 min fast)"},
 		{1000 * time.Hour, CauseNotYet, "expiry 1000 h ahead of IC time, check the clock (about 999 h fast)"},
-		{0, CauseExpired, "expired 0 s ago by IC time, check the clock (about 210 s slow)"},
+		{0, "", ""},
+		{-1, CauseExpired, "expired 0 s ago by IC time, check the clock (about 210 s slow)"},
 		{-42 * time.Second, CauseExpired, "expired 42 s ago by IC time, check the clock (about 252 s slow)"},
 	} {
 		e := Envelope{IngressExpiry: uint64(goldenTime.Add(tc.ahead).UnixNano())}
@@ -372,4 +373,74 @@ func (s replaySigner) Sign(msg []byte) ([]byte, error) {
 		return nil, fmt.Errorf("signed message is %x", msg)
 	}
 	return s.sig, nil
+}
+
+// stuffed returns the golden ws_open with unknown keys, here and there, that hold lists of small numbers: n in all.
+func stuffed(t testing.TB, n int, inFrame, inEnvelope, inContent bool) []byte {
+	t.Helper()
+	e := mustParse(t, unhex(t, goldenOpenFrame))
+	places := 0
+	for _, here := range []bool{inFrame, inEnvelope, inContent} {
+		if here {
+			places++
+		}
+	}
+	// stuff adds an unknown key to a map of fewer than 23 entries.
+	stuff := func(raw []byte, here bool) []byte {
+		if !here {
+			return raw
+		}
+		out := append([]byte{raw[0] + 1}, raw[1:]...)
+		out = appendCBORHead(appendCBORText(out, "unknown"), cborArray, uint64(n/places))
+		return append(out, make([]byte, n/places)...)
+	}
+	envelope := bytes.Replace(e.Raw, e.Content, stuff(e.Content, inContent), 1)
+	frame := AppendClientFrame(nil, stuff(envelope, inEnvelope))
+	return append([]byte(selfDescribeTag), stuff(frame[len(selfDescribeTag):], inFrame)...)
+}
+
+// What a frame may make us pass over is bounded for all of it, wherever it is.
+func TestClientFrameBounded(t *testing.T) {
+	for _, where := range [][3]bool{{true, false, false}, {false, true, false}, {false, false, true}, {true, true, true}} {
+		if _, err := ParseClientFrame(stuffed(t, 9000, where[0], where[1], where[2])); err != nil {
+			t.Errorf("%v: %v", where, err)
+		}
+		for _, n := range []int{maxClientValues, 2 << 20} {
+			if _, err := ParseClientFrame(stuffed(t, n, where[0], where[1], where[2])); CauseOf(err) != CauseMalformed {
+				t.Errorf("%v, %d values: got %v", where, n, err)
+			}
+		}
+	}
+	// The largest frame that can mean something passes.
+	root := ed25519FromSeed(t, 1)
+	keys := make([]Signer, MaxDelegations)
+	for i := range keys {
+		keys[i] = ed25519FromSeed(t, byte(2+i))
+	}
+	targets := make([]Principal, MaxDelegationTargets)
+	for i := range targets {
+		targets[i] = parsed(t, vectorCanister)
+	}
+	r := Request{Delegations: chainOf(t, func(_ int, d *SignedDelegation) { d.Targets = targets }, root, keys...), RootKey: root.PublicKey()}
+	e := signed(t, r, keys[len(keys)-1])
+	if e, err := ParseClientFrame(AppendClientFrame(nil, e.Raw)); err != nil {
+		t.Error(err)
+	} else if _, err := VerifySender(e, goldenTime, nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkHostileFrame is what a frame of 2 MiB full of small values costs before it is refused.
+func BenchmarkHostileFrame(b *testing.B) {
+	for name, where := range map[string][3]bool{"frame": {true}, "envelope": {false, true}, "content": {false, false, true}} {
+		frame := stuffed(b, 2<<20-1000, where[0], where[1], where[2])
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := ParseClientFrame(frame); err == nil {
+					b.Fatal("accepted")
+				}
+			}
+		})
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
@@ -23,9 +22,8 @@ var (
 
 // webauthnKey is the key of an authenticator: one of its fields is set.
 type webauthnKey struct {
-	p256    *ecdsa.PublicKey
-	rsa     *rsa.PublicKey
-	ed25519 ed25519.PublicKey
+	p256 *ecdsa.PublicKey
+	rsa  *rsa.PublicKey
 }
 
 // verify checks an assertion: its challenge is msg, and its signature is over the authenticator's data and the digest of
@@ -48,8 +46,6 @@ func (k webauthnKey) verify(msg, sig []byte, _ *Authority, _ time.Time) error {
 		ok = ecdsa.VerifyASN1(k.p256, digest[:], signature)
 	case k.rsa != nil:
 		ok = rsa.VerifyPKCS1v15(k.rsa, crypto.SHA256, digest[:], signature) == nil
-	case k.ed25519 != nil:
-		ok = len(signature) == ed25519.SignatureSize && ed25519.Verify(k.ed25519, signed, signature)
 	}
 	if !ok {
 		return errSignature

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -80,10 +79,6 @@ func authenticators(t testing.TB) map[string]*authenticator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
 	return map[string]*authenticator{
 		"ES256": newAuthenticator(t, map[int]any{1: 2, 3: -7, -1: 1, -2: point[1:33], -3: point[33:]}, func(b []byte) []byte {
 			digest := sha256.Sum256(b)
@@ -92,9 +87,6 @@ func authenticators(t testing.TB) map[string]*authenticator {
 		"RS256": newAuthenticator(t, map[int]any{1: 3, 3: -257, -1: rs.N.Bytes(), -2: []byte{1, 0, 1}}, func(b []byte) []byte {
 			digest := sha256.Sum256(b)
 			return must(rsa.SignPKCS1v15(rand.Reader, rs, crypto.SHA256, digest[:]))
-		}),
-		"EdDSA": newAuthenticator(t, map[int]any{1: 1, 3: -8, -1: 6, -2: []byte(public), 2: []byte("key id")}, func(b []byte) []byte {
-			return ed25519.Sign(private, b)
 		}),
 	}
 }
@@ -171,6 +163,33 @@ func TestWebAuthnRefuses(t *testing.T) {
 			if strings.HasPrefix(what, "no ") && !errors.Is(err, ErrMalformed) {
 				t.Errorf("%s, %s: got %v", name, what, err)
 			}
+		}
+	}
+}
+
+// Keys that replicas refuse, or would take too long to check.
+func TestWebAuthnKeysRefused(t *testing.T) {
+	modulus := func(bits int) []byte {
+		n := make([]byte, bits/8)
+		n[0], n[len(n)-1] = 0x80, 1
+		return n
+	}
+	for name, tt := range map[string]struct {
+		cose map[int]any
+		want Cause
+	}{
+		"Ed25519":            {map[int]any{1: 1, 3: -8, -1: 6, -2: make([]byte, 32)}, CauseScheme},
+		"RSA of 4096 bits":   {map[int]any{1: 3, 3: -257, -1: modulus(4096), -2: []byte{1, 0, 1}}, ""},
+		"RSA of 4104 bits":   {map[int]any{1: 3, 3: -257, -1: modulus(4104), -2: []byte{1, 0, 1}}, CauseMalformed},
+		"RSA of 2040 bits":   {map[int]any{1: 3, 3: -257, -1: modulus(2040), -2: []byte{1, 0, 1}}, CauseMalformed},
+		"RSA, even exponent": {map[int]any{1: 3, 3: -257, -1: modulus(2048), -2: []byte{1, 0, 0}}, CauseMalformed},
+	} {
+		raw, err := cbor.Marshal(tt.cose)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parsePublicKey(spki(t, oidCOSE, raw)); CauseOf(err) != tt.want {
+			t.Errorf("%s: got %v, want the cause %q", name, err, tt.want)
 		}
 	}
 }
