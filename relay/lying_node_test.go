@@ -107,6 +107,37 @@ func TestOneLyingNodeIsOneWord(t *testing.T) {
 	}
 }
 
+// A boundary node that never gives an outcome is not asked for it twice in a row, however fast it is: it may lag, or prove
+// with an old certificate that the request is unknown.
+func TestOutcomeIsAskedElsewhere(t *testing.T) {
+	for _, name := range []string{"call unknown to the network", "call received for ever", "call accepted for ever"} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rigOptions{config: twoNodes}, func(t *testing.T, r *rig) {
+				a, ok := localnet.AttackNamed(name)
+				if !ok {
+					t.Fatal("no such attack")
+				}
+				t.Cleanup(a.Mount(r.network, r.canister, "http://lying.test").Stop)
+				r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+					f.ReplyDelay = time.Millisecond
+					if q.Boundary == "http://honest.test" {
+						f.ReplyDelay = 350 * time.Millisecond // the liar is chosen wherever there is a choice
+					}
+					return f
+				})
+				c := r.open()
+				began := time.Now() // in the bubble's time
+				for i := range 6 {  // the next one goes out when the outcome of the one before is known
+					r.echo(c, fmt.Sprint(i))
+				}
+				if took := time.Since(began); took > 10*time.Second {
+					t.Errorf("six messages took %s", took)
+				}
+			})
+		})
+	}
+}
+
 // burst has the canister send three messages to each of the clients at once, and waits for them.
 func (r *rig) burst(text string, clients ...*client.Client) {
 	r.t.Helper()

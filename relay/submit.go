@@ -254,7 +254,7 @@ type attempt struct {
 	denial *host         // one host's word for closing, without proof
 	taken  bool          // the network has the envelope, or may have
 	failed bool          // the attempt failed, as opposed to: no outcome yet
-	avoid  *host         // the next attempt should go elsewhere
+	avoid  *host         // the next attempt should go elsewhere; it gave no outcome
 	pause  time.Duration // what the host asked for
 	err    error
 	last   *closing // what to tell the client if it stays like this until the expiry
@@ -272,7 +272,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st s
 	}
 	defer a.release()
 	if a.status == 202 { // accepted or still running
-		return attempt{taken: true}
+		return attempt{taken: true, avoid: a.host}
 	}
 	reply, err := verify.ParseCallReply(a.body)
 	if err != nil {
@@ -298,7 +298,9 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st s
 	case verify.CallDone:
 		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "").orUnsure(true)}
 	}
-	return attempt{taken: true} // received or processing
+	// Received, processing, or unknown. A node that lags or lies can prove the last, with a certificate of any moment before;
+	// it is not believed, and the envelope goes to another host.
+	return attempt{taken: true, avoid: a.host}
 }
 
 // discreet takes the session's client nonce out of a canister's text: such texts name client keys, and they are logged. It
