@@ -60,7 +60,7 @@ var (
 	errCBORUTF8       = fmt.Errorf("%w: cbor text is not utf-8", ErrMalformed)
 	errCBORLong       = fmt.Errorf("%w: cbor map over 2 GiB", ErrMalformed)
 	errCBORRange      = fmt.Errorf("%w: cbor integer out of range", ErrMalformed)
-	errCBORPlain      = fmt.Errorf("%w: cbor with a tag or a float inside, or a number longer than need be", ErrMalformed)
+	errCBORForm       = fmt.Errorf("%w: cbor in a form that decoders in use misread", ErrMalformed)
 )
 
 // cborReader is a cursor over one CBOR text. It allocates nothing, does not recurse, and returns slices of its input.
@@ -71,14 +71,27 @@ var (
 // Maps may be of definite or of indefinite length, with the same bounds: replicas write answers to queries, and .NET
 // clients envelopes, in the second form. Integers and lengths need not be in their shortest form, because agents in use
 // write wide integers and replicas accept them. Where parsers could disagree it is strict: no duplicate keys, valid UTF-8,
-// no arrays and strings of indefinite length. checkPlain refuses what is not written by replicas in certificates.
+// no arrays and strings of indefinite length. form makes it stricter for what others will read, too.
 type cborReader struct {
 	buf     []byte // what is left to read
 	err     error  // the first error
 	skipped int    // values skipped or passed on whole
 	limit   int    // of skipped; 0 means maxCBORValues
 	typed   bool   // byte strings may be tagged as typed arrays
+	form    cborForm
 }
+
+// cborForm is the form in which CBOR has to be written.
+type cborForm uint8
+
+const (
+	// anyForm is whatever replicas read.
+	anyForm cborForm = iota
+	// portableForm is what all decoders in use read alike: no lengths that are indefinite or of 64 bits, no tags, no floats.
+	portableForm
+	// shortForm is portableForm with numbers and lengths as short as they go, as replicas write certificates.
+	shortForm
+)
 
 // readClient starts reading what a client wrote, or somebody who signs for it. Some wallets tag their byte strings as typed
 // arrays, and replicas overlook that.
@@ -122,6 +135,10 @@ func (c *cborReader) head() (major int, arg uint64) {
 	first := c.buf[0]
 	major, info := int(first>>5), first&0x1f
 	if info < 24 {
+		if c.form != anyForm && major == cborTag {
+			c.fail(errCBORForm)
+			return -1, 0
+		}
 		c.buf = c.buf[1:]
 		return major, uint64(info)
 	}
@@ -145,8 +162,32 @@ func (c *cborReader) head() (major int, arg uint64) {
 	default:
 		arg = binary.BigEndian.Uint64(b)
 	}
+	if c.form != anyForm && !c.form.allows(major, arg, 1+width) {
+		c.fail(errCBORForm)
+		return -1, 0
+	}
 	c.buf = c.buf[1+width:]
 	return major, arg
+}
+
+// allows reports whether a head of that size, more than one byte, may be read.
+func (f cborForm) allows(major int, arg uint64, size int) bool {
+	switch major {
+	case cborTag, cborSimple: // of the simple values these are the floats
+		return false
+	case cborUint, cborNegInt:
+		return f == portableForm || size == cborHeadSize(arg)
+	}
+	return size == cborHeadSize(arg) || f == portableForm && size < 9
+}
+
+// openMap skips the head of a map of indefinite length if that is next and may be, and reports whether it did.
+func (c *cborReader) openMap() bool {
+	if c.form == anyForm && len(c.buf) > 0 && c.buf[0] == cborOpenMap {
+		c.buf = c.buf[1:]
+		return true
+	}
+	return false
 }
 
 // selfDescribe skips one self-describe tag (d9d9f7) if it is next.
@@ -319,9 +360,7 @@ func (c *cborReader) skipNested() {
 			return
 		}
 		inner := uint64(open)
-		if len(c.buf) > 0 && c.buf[0] == cborOpenMap {
-			c.buf = c.buf[1:]
-		} else {
+		if !c.openMap() {
 			major, arg := c.head()
 			if c.err != nil {
 				return
@@ -368,43 +407,6 @@ func (c *cborReader) raw() []byte {
 	return start[:n:n]
 }
 
-// checkPlain checks that everything left to read is as replicas write certificates and as all decoders in use read them:
-// numbers and lengths in their shortest form, all lengths definite, no tags and no floats. It consumes nothing. Heads follow each
-// other whatever the nesting, so it need not know what belongs to what.
-func (c *cborReader) checkPlain() {
-	all := cborReader{buf: c.buf}
-	for values := 0; all.more(); values++ {
-		if values == maxCBORValues {
-			c.fail(errCBORValues)
-			return
-		}
-		before := len(all.buf)
-		major, arg := all.head()
-		used := before - len(all.buf)
-		switch major {
-		case cborTag:
-			c.fail(errCBORPlain)
-			return
-		case cborSimple:
-			if used > 1 { // a float, of which decoders think differently
-				c.fail(errCBORPlain)
-				return
-			}
-			continue
-		case cborBytes, cborText:
-			all.take(arg)
-		}
-		if all.err != nil {
-			c.fail(all.err)
-			return
-		}
-		if used != cborHeadSize(arg) {
-			c.fail(errCBORPlain)
-			return
-		}
-	}
-}
-
 // cborEntries counts the entries of a map.
 type cborEntries struct {
 	left int  // entries still to come, at most that many if open
@@ -413,8 +415,7 @@ type cborEntries struct {
 
 // entries reads the head of a map of at most limit entries, of definite or of indefinite length.
 func (c *cborReader) entries(limit int) cborEntries {
-	if len(c.buf) > 0 && c.buf[0] == cborOpenMap {
-		c.buf = c.buf[1:]
+	if c.openMap() {
 		return cborEntries{left: limit, open: true}
 	}
 	n := c.expect(cborMap)

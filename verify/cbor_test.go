@@ -146,10 +146,6 @@ func TestCBORSkipValues(t *testing.T) {
 		if err := c.done(); err != tc.want {
 			t.Errorf("%d bytes: got %v, want %v", len(tc.in), err, tc.want)
 		}
-		c = cborReader{buf: tc.in}
-		if c.checkPlain(); c.err != tc.want {
-			t.Errorf("%d bytes, plain: got %v, want %v", len(tc.in), c.err, tc.want)
-		}
 	}
 	// The largest tree that is parsed can be passed on in a certificate.
 	var tree []byte
@@ -309,12 +305,49 @@ func TestCBORRawIndefinite(t *testing.T) {
 	}
 }
 
-// Certificates reach clients whose decoders differ: only what replicas write is passed on.
-func TestCBORPlainRefusesIndefinite(t *testing.T) {
-	for _, hex := range []string{indefinite("616100"), "a1 6161 bf ff", "82 00 ff"} {
-		c := cborReader{buf: unhex(t, hex)}
-		if c.checkPlain(); c.err != errCBORIndefinite {
-			t.Errorf("%s: %v", hex, c.err)
+// Certificates and contents reach clients whose decoders differ.
+func TestCBORForms(t *testing.T) {
+	for _, tt := range []struct {
+		name, in        string
+		portable, short error
+	}{
+		{"map", "a2 6161 01 6162 82 f5 f6", nil, nil},
+		{"indefinite map", "bf 6161 00 ff", errCBORIndefinite, errCBORIndefinite},
+		{"indefinite map inside", "a1 6161 bf ff", errCBORIndefinite, errCBORIndefinite},
+		{"break", "82 00 ff", errCBORIndefinite, errCBORIndefinite},
+		{"tag", "c1 00", errCBORForm, errCBORForm},
+		{"long tag", "d82000", errCBORForm, errCBORForm},
+		{"bignum", "c24101", errCBORForm, errCBORForm},
+		{"float of 16 bits", "f93c00", errCBORForm, errCBORForm},
+		{"float of 64 bits", "fb3ff199999999999a", errCBORForm, errCBORForm},
+		{"simple value of two bytes", "f8ff", errCBORForm, errCBORForm},
+		{"wide number", "1b0000000000000001", nil, errCBORForm},
+		{"wide negative number", "3801", nil, errCBORForm},
+		{"number that needs 64 bits", "1b0000000100000000", nil, nil},
+		{"wide length", "590001 00", nil, errCBORForm},
+		{"length of 64 bits", "5b0000000000000001 00", errCBORForm, errCBORForm},
+		{"text length of 64 bits", "7b0000000000000001 61", errCBORForm, errCBORForm},
+		{"list length of 64 bits", "9b0000000000000001 00", errCBORForm, errCBORForm},
+		{"map length of 64 bits", "bb0000000000000000", errCBORForm, errCBORForm},
+	} {
+		for form, want := range map[cborForm]error{portableForm: tt.portable, shortForm: tt.short} {
+			c := cborReader{buf: unhex(t, tt.in), form: form}
+			if c.skip(); c.done() != want {
+				t.Errorf("%s, form %d: got %v, want %v", tt.name, form, c.err, want)
+			}
+		}
+	}
+	// The readers of single values ask the same.
+	for in, read := range map[string]func(*cborReader){
+		"c24101":             func(c *cborReader) { c.uint() },
+		"5b0000000000000000": func(c *cborReader) { c.bytes() },
+		"7b0000000000000000": func(c *cborReader) { c.text() },
+		"9b0000000000000000": func(c *cborReader) { c.array() },
+		"bb0000000000000000": func(c *cborReader) { c.fields() },
+	} {
+		c := cborReader{buf: unhex(t, in), form: portableForm}
+		if read(&c); c.err != errCBORForm {
+			t.Errorf("%s: got %v", in, c.err)
 		}
 	}
 }

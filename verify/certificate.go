@@ -32,17 +32,17 @@ type Certificate struct {
 // Errors are *Error with the causes malformed, certificate_old, certificate_future, delegation, range and signature.
 // Safe for concurrent use; of several equal certificates at once, one is computed.
 func (a *Authority) Certificate(raw []byte, canister Principal, now time.Time) (*Certificate, error) {
-	return a.certificate(a.polled, raw, canister, func(c *Certificate) error { return c.checkTime(now) })
+	return a.certificate(a.polled, raw, canister, now)
 }
 
 // lastingCertificate is Certificate for proofs that clients send and that stay good however old they get. The certified
 // time is not read.
 func (a *Authority) lastingCertificate(raw []byte, canister Principal) (*Certificate, error) {
-	return a.certificate(a.sent, raw, canister, func(*Certificate) error { return nil })
+	return a.certificate(a.sent, raw, canister, time.Time{})
 }
 
-// certificate verifies a certificate but for its time, which checkTime judges before the dear part. What it proves goes to p.
-func (a *Authority) certificate(p *proofs, raw []byte, canister Principal, checkTime func(*Certificate) error) (*Certificate, error) {
+// certificate verifies a certificate. Without a time now it does not matter when it was made. What it proves goes to p.
+func (a *Authority) certificate(p *proofs, raw []byte, canister Principal, now time.Time) (*Certificate, error) {
 	parts, err := parseCertificate(raw)
 	if err != nil {
 		return nil, failWith(CauseMalformed, "reading certificate", err)
@@ -51,14 +51,20 @@ func (a *Authority) certificate(p *proofs, raw []byte, canister Principal, check
 	if err := c.tree.Parse(parts.tree); err != nil {
 		return nil, failWith(CauseMalformed, "reading certificate tree", err)
 	}
-	if err := checkTime(c); err != nil {
-		return nil, err
+	if !now.IsZero() {
+		if err := c.checkTime(now); err != nil {
+			return nil, err
+		}
 	}
 	key := a.key
 	if parts.delegated {
 		d, err := a.delegation(p, parts.subnet, parts.delegation)
 		if err != nil {
 			return nil, failWith(CauseDelegation, "checking subnet delegation", err)
+		}
+		// Clients in use do not mind how old it is, but refuse one that is ahead of their clock.
+		if !now.IsZero() && d.time.Sub(now) > MaxClockSkew {
+			return nil, fail(CauseDelegation, fmt.Sprintf("subnet delegation is %s ahead, check the clock", d.time.Sub(now).Round(time.Second)))
 		}
 		c.delegation, c.flat = d, inRanges(d.flat, canister)
 		if !c.flat && !inRanges(d.sharded, canister) {
@@ -72,17 +78,24 @@ func (a *Authority) certificate(p *proofs, raw []byte, canister Principal, check
 	return c, nil
 }
 
-// checkTime reads the certified time and compares it with now.
-func (c *Certificate) checkTime(now time.Time) error {
-	value, r := c.tree.Lookup(labelTime)
+// certifiedTime returns the time in a certificate's tree. The error is errCertificateTime.
+func certifiedTime(tree *Tree) (time.Time, error) {
+	value, r := tree.Lookup(labelTime)
 	if r != Found {
-		return &Error{Cause: CauseMalformed, Text: "reading certificate time", Err: errCertificateTime}
+		return time.Time{}, errCertificateTime
 	}
 	ns, err := parseLEB128(value)
 	if err != nil || ns > math.MaxInt64 {
-		return &Error{Cause: CauseMalformed, Text: "reading certificate time", Err: errCertificateTime}
+		return time.Time{}, errCertificateTime
 	}
-	c.time = time.Unix(0, int64(ns))
+	return time.Unix(0, int64(ns)), nil
+}
+
+// checkTime reads the certified time and compares it with now.
+func (c *Certificate) checkTime(now time.Time) (err error) {
+	if c.time, err = certifiedTime(&c.tree); err != nil {
+		return &Error{Cause: CauseMalformed, Text: "reading certificate time", Err: err}
+	}
 	switch age := now.Sub(c.time); {
 	case age > MaxCertificateAge:
 		return fail(CauseCertificateOld, fmt.Sprintf("certificate is %s old, check the clock", age.Round(time.Second)))
@@ -142,12 +155,11 @@ type certificateParts struct {
 // self-describe tag, or with a key that JavaScript takes for an object's prototype. The forms that replicas write are the
 // only ones accepted.
 func parseCertificate(raw []byte) (p certificateParts, err error) {
-	c := cborReader{buf: raw}
+	c := cborReader{buf: raw, form: shortForm}
 	if !bytes.HasPrefix(raw, []byte(selfDescribeTag)) {
 		c.fail(errCertificateTag)
 	}
 	c.selfDescribe()
-	c.checkPlain()
 	for m := c.fields(); m.next(); {
 		switch string(m.key) {
 		case "tree":

@@ -1,10 +1,10 @@
 package verify
 
 // ParseContent reads the CBOR of a WebsocketMessage as canisters certify it, with the self-describe tag (the Rust kit)
-// or without (the Motoko kit). Content aliases b. Unknown keys are skipped; a missing or repeated one, an indefinite
-// length, or bytes after the message are errors with CauseMalformed.
+// or without (the Motoko kit). Content aliases b. Unknown keys are skipped; a missing or repeated one, bytes after the
+// message, and what decoders in use misread are errors with CauseMalformed.
 func ParseContent(b []byte) (WebsocketMessage, error) {
-	c := cborReader{buf: b}
+	c := cborReader{buf: b, form: portableForm}
 	c.selfDescribe()
 	var m WebsocketMessage
 	var found [5]bool

@@ -52,7 +52,7 @@ func TestContentFields(t *testing.T) {
 		return ParseContent(b)
 	}
 	m := whole()
-	m["later"] = map[string]any{"a": []any{1.5, nil, "x"}}
+	m["later"] = map[string]any{"a": []any{-1, nil, "x", true}}
 	got, err := parse(m)
 	want := WebsocketMessage{Client: ClientKey{Anonymous, 1}, Sequence: 2, Timestamp: 3, Service: true}
 	if err != nil || got.Client != want.Client || got.Sequence != 2 || got.Timestamp != 3 || !got.Service || string(got.Content) != "c" {
@@ -68,6 +68,21 @@ func TestContentFields(t *testing.T) {
 		if _, err := parse(m); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s as text: got %v", name, err)
 		}
+	}
+	for name, odd := range map[string]any{ // what a client's decoder refuses or misreads
+		"float": 1.5, "tag": cbor.Tag{Number: 32, Content: 1}, "indefinite": cbor.RawMessage("\xbf\xff"),
+		"length of 64 bits": cbor.RawMessage("\x9b\x00\x00\x00\x00\x00\x00\x00\x00"),
+	} {
+		m := whole()
+		m["later"] = odd
+		if _, err := parse(m); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	m = whole()
+	m["timestamp"] = cbor.RawMessage("\x1b\x00\x00\x00\x00\x00\x00\x00\x03") // wide integers are no trouble
+	if got, err := parse(m); err != nil || got.Timestamp != 3 {
+		t.Errorf("wide integer: got %+v, %v", got, err)
 	}
 	for _, in := range []string{
 		"d9d9f7d9d9f7a0", "a0", "80", "f6", "bfff", "a1",

@@ -1,6 +1,9 @@
 package verify
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 var (
 	errDelegationParts = fmt.Errorf("%w: delegation without subnet or certificate", ErrMalformed)
@@ -12,6 +15,7 @@ var (
 type delegation struct {
 	subnet Principal
 	key    *blsKey
+	time   time.Time // when the root subnet certified it
 	// flat are the ranges in the layout that all clients know, sharded those in the newer one.
 	flat, sharded []canisterRange
 	// kind is the subnet's type, empty where the root subnet does not state it.
@@ -55,10 +59,10 @@ func (a *Authority) newDelegation(p *proofs, subnet Principal, certificate []byt
 		return nil, fail(CauseDelegation, "public key of the subnet is "+r.String())
 	}
 	// How old it is does not matter, but clients in use refuse a delegation whose time was pruned away.
-	if _, r := tree.Lookup(labelTime); r != Found {
-		return nil, fail(CauseDelegation, "its time is "+r.String())
-	}
 	d := &delegation{subnet: subnet}
+	if d.time, err = certifiedTime(&tree); err != nil {
+		return nil, &Error{Cause: CauseDelegation, Text: "reading its time", Err: err}
+	}
 	if d.key, err = a.subnetKey(der); err != nil {
 		return nil, failWith(CauseMalformed, "reading the subnet's public key", err)
 	}
