@@ -113,6 +113,7 @@ type slot struct {
 	broke    bool // out of cycles
 	install  int  // counts installations: timers and awaits of older ones are void
 
+	installed time.Time // block of the last installation, reinstallation or upgrade
 	certified []byte
 	changed   bool // since copy was made
 	copy      Canister

@@ -179,13 +179,23 @@ func (s *subnet) applyLocked(slot *slot, env *Env, ok bool) {
 	slot.changed = true
 	if ok && env.setCertified {
 		slot.certified = bytes.Clone(env.certified)
-		info := (*node)(nil).with([]byte("certified_data"), leafOf(slot.certified))
-		if slot.canister != nil {
-			info = info.with([]byte("module_hash"), leafOf(moduleHash(slot)))
-		}
-		s.canisterTree = s.canisterTree.with(slot.id.Bytes(), mapOf(info))
+		s.canisterTree = s.canisterTree.with(slot.id.Bytes(), mapOf(s.canisterInfo(slot)))
 	}
 	s.dirty = true
+}
+
+// canisterInfo is what the state tree says of a canister.
+func (s *subnet) canisterInfo(slot *slot) *node {
+	info := (*node)(nil).with([]byte("certified_data"), leafOf(slot.certified))
+	if slot.canister == nil {
+		return info
+	}
+	info = info.with([]byte("module_hash"), leafOf(moduleHash(slot)))
+	if !s.net.opts.NoInstallTime && !s.net.opts.V2Only {
+		stamp := appendLEB(nil, uint64(slot.installed.UnixNano()))
+		info = info.with([]byte("last_install_timestamp"), leafOf(stamp))
+	}
+	return info
 }
 
 // moduleHash stands for the hash of a module that does not exist: that of the

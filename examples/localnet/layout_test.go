@@ -1,6 +1,8 @@
 package localnet
 
 import (
+	"cmp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -42,7 +44,13 @@ func TestLayouts(t *testing.T) {
 		{"no delegation", Options{NoDelegation: true}, map[string]string{
 			"v3 call": "none", "v4 call": "none", "v2 query": "none", "v3 query": "none", "v2 read_state": "none", "v3 read_state": "none"}},
 		{"v2 only", Options{V2Only: true}, map[string]string{
-			"v3 call": "404", "v4 call": "404", "v2 query": "flat", "v3 query": "404", "v2 read_state": "flat", "v3 read_state": "404"}},
+			"v2 call": "202", "v3 call": "404", "v4 call": "404", "v2 query": "flat", "v3 query": "404", "v2 read_state": "flat", "v3 read_state": "404"}},
+		{"v2 only, another status", Options{V2Only: true, GoneStatus: 405}, map[string]string{
+			"v2 call": "202", "v3 call": "405", "v4 call": "405", "v2 query": "flat", "v3 query": "405", "v2 read_state": "flat", "v3 read_state": "405"}},
+		{"v3 only", Options{V3Only: true}, map[string]string{
+			"v2 call": "404", "v3 call": "404", "v4 call": "sharded", "v2 query": "404", "v3 query": "sharded", "v2 read_state": "404", "v3 read_state": "sharded"}},
+		{"v3 only, another status", Options{V3Only: true, GoneStatus: 410}, map[string]string{
+			"v2 call": "410", "v3 call": "410", "v4 call": "sharded", "v2 query": "410", "v3 query": "sharded", "v2 read_state": "410", "v3 read_state": "sharded"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := newNetwork(t, tt.o)
@@ -52,14 +60,7 @@ func TestLayouts(t *testing.T) {
 				version, _, _ := strings.Cut(endpoint, " ")
 				c := content(n, client, "call", id, "ws_open", verify.AppendOpenArg(nil, uint64(version[1]), principalOf(gateway)))
 				r := post(t, n, canisterPath(version, id, "call"), envelope(t, c, client, nil))
-				if tt.want[endpoint] == "404" {
-					if r.status != 404 {
-						t.Errorf("%s: %d", endpoint, r.status)
-					}
-					// What the network still offers accepts it without an outcome.
-					if r := post(t, n, canisterPath("v2", id, "call"), envelope(t, c, client, nil)); r.status != 202 {
-						t.Errorf("v2 call: %d %s", r.status, r.body)
-					}
+				if gone(t, endpoint, tt.want[endpoint], r) {
 					continue
 				}
 				cert := r.decode(t).Certificate
@@ -68,6 +69,10 @@ func TestLayouts(t *testing.T) {
 					t.Errorf("%s: %s", endpoint, got)
 				}
 			}
+			c := content(n, client, "call", id, "ws_open", verify.AppendOpenArg(nil, 2, principalOf(gateway)))
+			if r := post(t, n, canisterPath("v2", id, "call"), envelope(t, c, client, nil)); !gone(t, "v2 call", cmp.Or(tt.want["v2 call"], "202"), r) {
+				t.Error("v2 call has an outcome")
+			}
 			for _, endpoint := range []string{"v2 query", "v3 query", "v2 read_state", "v3 read_state"} {
 				version, kind, _ := strings.Cut(endpoint, " ")
 				c := content(n, gateway, "query", id, "ws_get_messages", verify.AppendPollArg(nil, 0))
@@ -75,10 +80,7 @@ func TestLayouts(t *testing.T) {
 					c = readStateContent(n, gateway, [][]byte{[]byte("time")})
 				}
 				r := post(t, n, canisterPath(version, id, kind), envelope(t, c, gateway, nil))
-				if tt.want[endpoint] == "404" {
-					if r.status != 404 {
-						t.Errorf("%s: %d", endpoint, r.status)
-					}
+				if gone(t, endpoint, tt.want[endpoint], r) {
 					continue
 				}
 				answer := r.decode(t)
@@ -99,6 +101,19 @@ func TestLayouts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// gone tells whether only a status is wanted of an endpoint, and checks it.
+func gone(t *testing.T, endpoint, want string, r response) bool {
+	t.Helper()
+	status, err := strconv.Atoi(want)
+	if err != nil {
+		return false
+	}
+	if r.status != status {
+		t.Errorf("%s: %d %s, want %d", endpoint, r.status, r.body, status)
+	}
+	return true
 }
 
 // A delegation does not stretch to canisters of another subnet.

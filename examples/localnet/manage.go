@@ -71,6 +71,7 @@ func (s *subnet) installLocked(slot *slot, c Canister) error {
 		slot.canister = old
 		return reject
 	}
+	slot.installed = env.Time
 	if !env.setCertified {
 		env.SetCertifiedData(nil)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +36,20 @@ type Options struct {
 	// NoDelegation puts the canisters on the root subnet, whose certificates
 	// carry no delegation, as a network made by dfx has it.
 	NoDelegation bool
-	// V2Only makes the network an old one: the v3 and v4 endpoints answer 404.
+	// V2Only makes the network an old one: the v3 and v4 endpoints are not
+	// there, and nobody may ask when a canister was installed.
 	V2Only bool
+	// V3Only makes the network one that has given up the flat layout of
+	// canister ranges: the endpoints that certify it are gone, which are v2
+	// query, v2 read_state and v3 call, and so is v2 call. /api/v2/status is the
+	// only one of its kind and stays.
+	V3Only bool
+	// GoneStatus is the HTTP status of an endpoint that is not there. Default
+	// 404; hosts may also answer 405 or 410.
+	GoneStatus int
+	// NoInstallTime makes every installation one from before the network
+	// recorded them: /canister/<id>/last_install_timestamp is absent.
+	NoInstallTime bool
 	// ShardedOnly makes v2 queries certify sharded canister ranges, as a
 	// network would that has given up the flat layout for queries. A v2
 	// read_state still carries the flat one.
@@ -65,6 +78,9 @@ func (o *Options) setDefaults() {
 	if o.RoundInterval <= 0 {
 		o.RoundInterval = 500 * time.Millisecond
 	}
+	if o.GoneStatus == 0 {
+		o.GoneStatus = http.StatusNotFound
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -87,8 +103,9 @@ type Network struct {
 	closed context.Context
 	stop   context.CancelFunc
 
-	faults  atomic.Pointer[Faults]
-	mounted atomic.Pointer[[]*Mounted]
+	faults     atomic.Pointer[Faults]
+	mounted    atomic.Pointer[[]*Mounted]
+	boundaries atomic.Pointer[node] // /api_boundary_nodes
 
 	mu      sync.Mutex // hosts, servers
 	servers []*http.Server
@@ -176,6 +193,9 @@ func (n *Network) subnets() []*subnet {
 	defer n.mu.Unlock()
 	return n.hosts
 }
+
+// everySubnet is all of them, the root subnet included.
+func (n *Network) everySubnet() []*subnet { return append(slices.Clip(n.subnets()), n.root) }
 
 // addSubnet makes the next application subnet and has the root subnet vouch
 // for it.

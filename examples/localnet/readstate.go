@@ -83,12 +83,21 @@ func (s *subnet) mayReadPath(rt route, path [][]byte) *answer {
 		case "canister_ranges": // the flat layout is on its way out
 			known = len(path) == 3 && (rt.version == "v2" || part(1) == string(s.net.root.id.Bytes()))
 		}
+	case "api_boundary_nodes":
+		switch part(2) {
+		case "":
+			known = len(path) <= 2
+		case "domain", "ipv4_address", "ipv6_address":
+			known = len(path) == 3
+		}
 	case "canister_ranges":
 		known = rt.subnet && len(path) == 2
 	case "canister":
 		switch part(2) {
 		case "controllers", "module_hash":
 			known = !rt.subnet && len(path) == 3
+		case "last_install_timestamp": // specification 0.66
+			known = !rt.subnet && len(path) == 3 && !s.net.opts.V2Only
 		case "metadata":
 			known = !rt.subnet && len(path) == 4
 		}

@@ -67,6 +67,13 @@ func TestReadState(t *testing.T) {
 		{"all metadata", other, path("canister", string(id.Bytes()), "metadata"), 404},
 		{"module hash", other, path("canister", string(id.Bytes()), "module_hash"), 200},
 		{"certified data", other, path("canister", string(id.Bytes()), "certified_data"), 404},
+		{"time of installation", other, path("canister", string(id.Bytes()), "last_install_timestamp"), 200},
+		{"time of installation too deep", other, path("canister", string(id.Bytes()), "last_install_timestamp", "x"), 404},
+		{"boundary nodes", other, path("api_boundary_nodes"), 200},
+		{"boundary node", other, path("api_boundary_nodes", "x"), 200},
+		{"domain of a boundary node", other, path("api_boundary_nodes", "x", "domain"), 200},
+		{"other things of a boundary node", other, path("api_boundary_nodes", "x", "secrets"), 404},
+		{"domain too deep", other, path("api_boundary_nodes", "x", "domain", "x"), 404},
 		{"another canister", other, path("canister", "x", "module_hash"), 400},
 		{"unknown", other, path("secrets"), 404},
 	} {
@@ -128,6 +135,9 @@ func TestReadState(t *testing.T) {
 		{"/api/v3/subnet/" + s.Encode() + "/read_state", path("canister_ranges", string(s.Raw)), 200},
 		{"/api/v3/subnet/" + s.Encode() + "/read_state", path("canister_ranges"), 404},
 		{"/api/v3/subnet/" + s.Encode() + "/read_state", path("canister", string(id.Bytes()), "module_hash"), 404},
+		{"/api/v3/subnet/" + s.Encode() + "/read_state", path("canister", string(id.Bytes()), "last_install_timestamp"), 404},
+		{"/api/v3/subnet/" + s.Encode() + "/read_state", path("api_boundary_nodes"), 200},
+		{"/api/v2/subnet/" + s.Encode() + "/read_state", path("api_boundary_nodes", "x", "ipv6_address"), 200},
 		{"/api/v3/subnet/" + s.Encode() + "/read_state", status, 404},
 	} {
 		if r := post(t, n, tt.path, envelope(t, readStateContent(n, who, tt.labels), who, nil)); r.status != tt.want {

@@ -50,6 +50,7 @@ func (s *subnet) currentLocked() *round {
 	}
 	root := (*node)(nil).
 		with([]byte("time"), leafOf(appendLEB(nil, uint64(r.time.UnixNano())))).
+		with([]byte("api_boundary_nodes"), mapOf(s.net.boundaries.Load())).
 		with([]byte("subnet"), mapOf(s.subnetTree)).
 		with([]byte("canister_ranges"), mapOf(s.rangeTree)).
 		with([]byte("canister"), mapOf(s.canisterTree)).

@@ -131,6 +131,8 @@ func (n *Network) serve(ctx context.Context, boundary, method, path, contentType
 	case get:
 		a = n.status()
 		(&forgery{net: n}).lieAnswer(n.attacks(&rt), a)
+	case n.gone(&rt):
+		a = textAnswer(n.opts.GoneStatus, "", http.StatusText(n.opts.GoneStatus))
 	case len(body) > maxBody:
 		a = textAnswer(http.StatusRequestEntityTooLarge, "payload_too_large", fmt.Sprintf("payload_too_large: the body exceeds %d bytes", maxBody))
 	case contentType != cborType:
@@ -150,15 +152,23 @@ func (n *Network) serve(ctx context.Context, boundary, method, path, contentType
 	return a
 }
 
+// gone tells whether the network does not have this endpoint, or not any more.
+func (n *Network) gone(rt *route) bool {
+	switch {
+	case rt.endpoint == "status":
+		return false
+	case n.opts.V2Only && rt.version != "v2":
+		return true
+	}
+	return n.opts.V3Only && (rt.version == "v2" || rt.version == "v3" && rt.endpoint == "call")
+}
+
 func (n *Network) dispatch(ctx context.Context, rt route, req *request, size, lag int) *answer {
 	if req.kind != rt.endpoint {
 		return textAnswer(http.StatusBadRequest, "", fmt.Sprintf("Unexpected request type `%s` at endpoint `%s`", req.kind, rt.endpoint))
 	}
-	if n.opts.V2Only && rt.version != "v2" {
-		return textAnswer(http.StatusNotFound, "", "Not Found")
-	}
 	if rt.subnet {
-		for _, s := range append(n.subnets(), n.root) {
+		for _, s := range n.everySubnet() {
 			if s.id == rt.canister {
 				return n.readState(s, rt, req)
 			}
