@@ -101,7 +101,7 @@ func answerAttacks() []Attack {
 		onAnswer("query reject code of 64 bits", "query", nil, sendBody(selfDescribe+"\xa4\x66status\x68rejected\x6breject_code\x1b\xff\xff\xff\xff\xff\xff\xff\xff\x6ereject_message\x60"+signed)),
 		onAnswer("query with a billion signatures", "query", malformed(), sendBody(selfDescribe+"\xa1\x6asignatures\x9b\x00\x00\x00\x01\x00\x00\x00\x00")),
 		onAnswer("query rejected by nobody", "query", nil, func(f *forgery, a *answer, _ *answerMemo) {
-			a.body = appendRejection([]byte(selfDescribe), "rejected", &Reject{CanisterError, "IC0508", "stopped"}, []byte{0x80})
+			a.body = f.net.queryRejection(&Reject{CanisterError, "IC0508", "stopped"}, []byte{0x80})
 		}),
 		onAnswer("query replies replayed", "query", nil, func(f *forgery, a *answer, m *answerMemo) {
 			m.mu.Lock()

@@ -31,10 +31,10 @@ func callAttacks() []Attack {
 		onAnswer("call without certificate", "call", malformed(), sendBody(selfDescribe+"\xa1\x66status\x67replied")),
 		onAnswer("call with an empty certificate", "call", malformed(), sendBody(selfDescribe+"\xa2\x66status\x67replied\x6bcertificate\x40")),
 		onAnswer("call accepted for ever", "call", nil, func(_ *forgery, a *answer, _ *answerMemo) {
-			*a = *textAnswer(http.StatusAccepted, "", "")
+			*a = *cborAnswer(http.StatusAccepted, nil)
 		}),
 		onAnswer("call refused by one node", "call", nil, func(f *forgery, a *answer, _ *answerMemo) {
-			a.body = appendRejection([]byte(selfDescribe), "non_replicated_rejection", &Reject{DestinationInvalid, "IC0301", "no such canister"}, nil)
+			a.body = callRejection("v4", &Reject{DestinationInvalid, "IC0301", "no such canister"})
 		}),
 		onAnswer("call refused with an odd code", "call", malformed(), sendBody(selfDescribe+"\xa3\x66status\x78\x18non_replicated_rejection\x6breject_code\x43\x00\x00\x05\x6ereject_message\x60")),
 		onAnswer("call reply for another request", "call", causes(verify.CauseRequest), func(f *forgery, a *answer, _ *answerMemo) {

@@ -2,7 +2,6 @@ package localnet
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"time"
 )
@@ -14,10 +13,10 @@ func (n *Network) call(ctx context.Context, s *subnet, rt route, req *request) *
 	}
 	in, fresh, refused := s.submit(req)
 	if refused != nil {
-		return cborAnswer(appendRejection([]byte(selfDescribe), "non_replicated_rejection", refused, nil))
+		return cborAnswer(http.StatusOK, callRejection(rt.version, refused))
 	}
 	if rt.version == "v2" {
-		return textAnswer(http.StatusAccepted, "", "")
+		return cborAnswer(http.StatusAccepted, nil)
 	}
 	if !fresh {
 		return n.repeated(s, rt, in)
@@ -28,11 +27,11 @@ func (n *Network) call(ctx context.Context, s *subnet, rt route, req *request) *
 	case <-in.done:
 		return n.replied(s, rt, in)
 	case <-timer.C:
-		return textAnswer(http.StatusAccepted, "", fmt.Sprintf("Message did not complete execution and certification within the replica defined timeout of %s.", n.opts.SyncWait))
+		return cborAnswer(http.StatusAccepted, []byte("Message did not complete execution and certification within the replica defined timeout."))
 	case <-ctx.Done():
 		return nil
 	case <-n.closed.Done():
-		return textAnswer(http.StatusServiceUnavailable, "no_healthy_nodes", "no_healthy_nodes: the network is closed")
+		return refuseAs("no_healthy_nodes", "")
 	}
 }
 
@@ -44,7 +43,7 @@ func (n *Network) repeated(s *subnet, rt route, in *ingress) *answer {
 	case <-in.done:
 	default:
 		if n.Now().Sub(in.accepted) < n.opts.Block {
-			return textAnswer(http.StatusAccepted, "", "Duplicate request. Message is already in flight.")
+			return cborAnswer(http.StatusAccepted, []byte("Duplicate request. Message is already being tracked and executed."))
 		}
 	}
 	return n.replied(s, rt, in)
@@ -58,29 +57,19 @@ func (n *Network) replied(s *subnet, rt route, in *ingress) *answer {
 	}
 	cert := s.current().certificate(s.delegation(l, rt.canister),
 		[][]byte{[]byte("request_status"), in.id[:]}, [][]byte{[]byte("time")})
-	return cborAnswer(callBody(cert))
+	return cborAnswer(http.StatusOK, callBody(cert))
 }
 
-// appendRejection writes the map of a rejection with its status (none if
-// empty) and, for queries, the encoded signatures.
-func appendRejection(dst []byte, status string, r *Reject, signatures []byte) []byte {
-	count := 2
-	for _, present := range []bool{status != "", r.ErrorCode != "", signatures != nil} {
-		if present {
-			count++
-		}
+// callRejection is the answer to a call that was refused before consensus. The
+// keys are in the order of a sorted map; version 2 has no status.
+func callRejection(version string, r *Reject) []byte {
+	dst := []byte(selfDescribe)
+	if version == "v2" {
+		dst = appendMap(dst, 3)
+	} else {
+		dst = appendText(appendText(appendMap(dst, 4), "status"), "non_replicated_rejection")
 	}
-	dst = appendMap(dst, count)
-	if status != "" {
-		dst = appendText(appendText(dst, "status"), status)
-	}
+	dst = appendText(appendText(dst, "error_code"), r.code())
 	dst = appendUint(appendText(dst, "reject_code"), r.Code)
-	dst = appendText(appendText(dst, "reject_message"), r.Message)
-	if r.ErrorCode != "" {
-		dst = appendText(appendText(dst, "error_code"), r.ErrorCode)
-	}
-	if signatures != nil {
-		dst = append(appendText(dst, "signatures"), signatures...)
-	}
-	return dst
+	return appendText(appendText(dst, "reject_message"), r.Message)
 }

@@ -44,13 +44,24 @@ const (
 // Reject says that the network or a canister refused a message.
 type Reject struct {
 	Code      uint64 // one of the reject codes above
-	ErrorCode string // such as IC0508; may be empty
+	ErrorCode string // such as IC0508; empty: IC0406 for a canister's own reject, else IC0503
 	Message   string
 }
 
 // Error implements error.
 func (r *Reject) Error() string {
 	return fmt.Sprintf("reject code %d, %s: %s", r.Code, r.ErrorCode, r.Message)
+}
+
+// code is the error code, which replicas never leave out.
+func (r *Reject) code() string {
+	switch {
+	case r.ErrorCode != "":
+		return r.ErrorCode
+	case r.Code == CanisterReject:
+		return "IC0406"
+	}
+	return "IC0503"
 }
 
 // ErrNoMethod is what a canister returns for a method that it does not have.

@@ -14,6 +14,9 @@ const (
 	majorText  = 3 << 5
 	majorArray = 4 << 5
 	majorMap   = 5 << 5
+
+	indefinite = 31   // in place of a length: items up to a break follow
+	breakCode  = 0xff // RFC 8949 section 3.2.1
 )
 
 // appendHead writes a major type with its argument in the shortest form.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/big"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/aviate-labs/agent-go/certification"
@@ -12,7 +13,7 @@ import (
 )
 
 const (
-	maxBody        = 5 << 20 // of any request, as the replica's
+	maxBody        = 4 << 20 // of any request, as the boundary nodes'
 	maxIngress     = 2 << 20 // of a call
 	maxIngressLife = 5*time.Minute + 30*time.Second
 	maxNonce       = 32
@@ -49,6 +50,19 @@ func (b badRequest) Error() string { return string(b) }
 
 func refuse(format string, args ...any) error { return badRequest(fmt.Sprintf(format, args...)) }
 
+// unreadableError is a refusal by the boundary node, which reads some fields of
+// an envelope before a replica sees it. The text is the reason.
+type unreadableError string
+
+func (e unreadableError) Error() string { return string(e) }
+
+func unreadable(format string, args ...any) error {
+	return unreadableError(fmt.Sprintf(format, args...))
+}
+
+// readByBoundary are the fields of the content that boundary nodes read.
+var readByBoundary = []string{"sender", "canister_id", "method_name", "nonce", "ingress_expiry", "arg"}
+
 // request is a decoded envelope.
 type request struct {
 	kind     string // call, query, read_state
@@ -79,25 +93,25 @@ type signedDelegation struct {
 // shapes only; see validate.
 func parseEnvelope(body []byte) (*request, error) {
 	if moreItems(body, maxItems) {
-		return nil, refuse("Could not parse body as CBOR: more than %d items", maxItems)
+		return nil, unreadable("more than %d items", maxItems)
 	}
 	var m map[string]any
 	if err := envelopeMode.Unmarshal(body, &m); err != nil {
-		return nil, refuse("Could not parse body as CBOR: %v", err)
+		return nil, unreadable("%v", err)
+	}
+	content, ok := m["content"].(map[string]any)
+	if !ok {
+		return nil, unreadable("missing field `content`")
 	}
 	for key := range m {
 		switch key {
 		case "content", "sender_pubkey", "sender_sig", "sender_delegation":
 		default:
-			return nil, refuse("Could not parse envelope: unknown field `%.40s`", key)
+			return nil, refuse("Failed to deserialize cbor request: unknown field `%.40s`", key)
 		}
 	}
-	content, ok := m["content"].(map[string]any)
-	if !ok {
-		return nil, refuse("Could not parse envelope: missing field `content`")
-	}
 	r := &request{}
-	f := fields{m: content}
+	f := fields{m: content, content: true}
 	r.kind = f.text("request_type", true)
 	sender, expiry := f.bytes("sender", true), f.nat("ingress_expiry")
 	r.nonce, r.expiry = f.bytes("nonce", false), expiry
@@ -109,17 +123,17 @@ func parseEnvelope(body []byte) (*request, error) {
 	case "read_state":
 		r.paths = f.paths("paths")
 	default:
-		return nil, refuse("Could not parse envelope: unknown request_type `%.40s`", r.kind)
+		return nil, refuse("Failed to deserialize cbor request: field `request_type`: unknown variant `%.40s`", r.kind)
 	}
 	if f.err != nil {
 		return nil, f.err
 	}
 	var err error
 	if r.sender, err = verify.PrincipalFromBytes(sender); err != nil || len(sender) == 0 {
-		return nil, refuse("Could not parse envelope: sender is not a principal")
+		return nil, unreadable("field `sender`: not a principal")
 	}
 	if r.id, err = hashMap(content); err != nil {
-		return nil, refuse("Could not hash content: %v", err)
+		return nil, refuse("Failed to deserialize cbor request: %v", err)
 	}
 	f = fields{m: m}
 	r.pubkey, r.sig = f.bytes("sender_pubkey", false), f.bytes("sender_sig", false)
@@ -158,13 +172,20 @@ func normalize(v any) any {
 
 // fields reads typed fields from a decoded map and keeps the first error.
 type fields struct {
-	m   map[string]any
-	err error
+	m       map[string]any
+	content bool // of the envelope
+	err     error
 }
 
 func (f *fields) fail(name, want string) {
-	if f.err == nil {
-		f.err = refuse("Could not parse envelope: field `%s`: expected %s", name, want)
+	switch value := f.m[name]; {
+	case f.err != nil:
+	case f.content && slices.Contains(readByBoundary, name) && (value != nil || name == "sender"):
+		f.err = unreadable("field `%s`: expected %s", name, want)
+	case value == nil:
+		f.err = refuse("Failed to deserialize cbor request: missing field `%s`", name)
+	default:
+		f.err = refuse("Failed to deserialize cbor request: field `%s`: expected %s", name, want)
 	}
 }
 
@@ -172,7 +193,7 @@ func (f *fields) bytes(name string, required bool) []byte {
 	v, ok := f.m[name]
 	if !ok || v == nil {
 		if required {
-			f.fail(name, "a byte string, found nothing")
+			f.fail(name, "a byte string")
 		}
 		return nil
 	}
@@ -187,7 +208,7 @@ func (f *fields) text(name string, required bool) string {
 	v, ok := f.m[name]
 	if !ok || v == nil {
 		if required {
-			f.fail(name, "a text, found nothing")
+			f.fail(name, "a text")
 		}
 		return ""
 	}
@@ -223,7 +244,7 @@ func (f *fields) list(name string, required bool, limit int) []any {
 	v, ok := f.m[name]
 	if !ok || v == nil {
 		if required {
-			f.fail(name, "an array, found nothing")
+			f.fail(name, "an array")
 		}
 		return nil
 	}

@@ -148,7 +148,7 @@ func TestRefusedEnvelopes(t *testing.T) {
 		{"large bignum expiry", resent("ingress_expiry", cbor.Tag{Number: 2, Content: bytes.Repeat([]byte{1}, 9)}), "ingress_expiry"},
 		{"sender of 30 bytes", edit("sender", make([]byte, 30)), "principal"},
 		{"unknown type", edit("request_type", "mint"), "request_type"},
-		{"query at call", edit("request_type", "query"), "Unexpected request type"},
+		{"query at call", edit("request_type", "query"), "unknown variant `query`"},
 		{"another canister", edit("canister_id", canisterID(9).Bytes()), "does not match"},
 		{"just expired", edit("ingress_expiry", minutes(0)), "Invalid request expiry"},
 		{"long expired", edit("ingress_expiry", uint64(1)), "Invalid request expiry"},

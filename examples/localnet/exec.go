@@ -91,9 +91,7 @@ func (s *subnet) recordLocked(in *ingress) {
 	case "rejected":
 		m = m.with([]byte("reject_code"), leafOf(appendLEB(nil, in.reject.Code)))
 		m = m.with([]byte("reject_message"), leafOf([]byte(in.reject.Message)))
-		if in.reject.ErrorCode != "" {
-			m = m.with([]byte("error_code"), leafOf([]byte(in.reject.ErrorCode)))
-		}
+		m = m.with([]byte("error_code"), leafOf([]byte(in.reject.code())))
 	}
 	s.requestTree = s.requestTree.with(in.id[:], mapOf(m))
 	s.dirty = true

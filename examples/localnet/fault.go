@@ -2,6 +2,7 @@ package localnet
 
 import (
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -38,13 +39,17 @@ type Fault struct {
 	Delay time.Duration
 	// Drop closes the connection before the request is looked at.
 	Drop bool
-	// Status, if not zero, answers with this status instead, Cause in the
-	// header x-ic-error-cause, RetryAfter (rounded up to seconds) in the header
-	// Retry-After if positive, and Body.
-	Status     int
-	Cause      string
-	RetryAfter time.Duration
-	Body       []byte
+	// Status, if not zero, answers with this status instead, RetryAfter
+	// (rounded up to seconds) in the header Retry-After if positive, and Body,
+	// of the given type (default plain text). With a Cause it is a boundary
+	// node that answers: without Body in its words, and with the cause in the
+	// header x-ic-error-cause if it is asked itself, see Options.Direct. See
+	// also BoundaryError and GatewayError.
+	Status      int
+	Cause       string
+	RetryAfter  time.Duration
+	ContentType string
+	Body        []byte
 	// Lag answers a query from the state this many rounds before the newest,
 	// as a replica does that is late.
 	Lag int
@@ -80,6 +85,26 @@ func (n *Network) fault(r *Request) Fault {
 		return (*f)(r)
 	}
 	return Fault{}
+}
+
+// answer is what the fault answers with.
+func (f *Fault) answer() *answer {
+	body := string(f.Body)
+	if f.Body == nil && f.Cause != "" {
+		body = boundaryBody(f.Cause, "")
+	}
+	a := textAnswer(f.Status, body)
+	if f.ContentType != "" {
+		a.header.Set("Content-Type", f.ContentType)
+	}
+	if a.cause = f.Cause; a.cause == "" {
+		a.cause = noCause
+	}
+	a.bare = f.ContentType == jsonType // by the HTTP gateway
+	if f.RetryAfter > 0 {
+		a.header.Set("Retry-After", strconv.FormatInt(int64((f.RetryAfter+time.Second-1)/time.Second), 10))
+	}
+	return a
 }
 
 // shape applies what the fault does to a finished answer.

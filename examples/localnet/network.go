@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -54,6 +55,15 @@ type Options struct {
 	// network would that has given up the flat layout for queries. A v2
 	// read_state still carries the flat one.
 	ShardedOnly bool
+	// Direct makes the hosts API boundary nodes that are asked themselves: they
+	// say in the header x-ic-error-cause what went wrong, or none. By default
+	// there is an HTTP gateway in front, as at icp-api.io, that removes it.
+	Direct bool
+	// Definite makes the network answer queries with maps of definite length,
+	// which replicas did before node signatures. Replicas of today write maps of
+	// indefinite length. Default: whether the environment variable
+	// ICWS_LOCALNET_FORM is "definite".
+	Definite bool
 	// Seed selects all keys of the network: equal seeds make equal root keys,
 	// subnet ids and node keys.
 	Seed uint64
@@ -78,6 +88,7 @@ func (o *Options) setDefaults() {
 	if o.RoundInterval <= 0 {
 		o.RoundInterval = 500 * time.Millisecond
 	}
+	o.Definite = o.Definite || os.Getenv("ICWS_LOCALNET_FORM") == "definite"
 	if o.GoneStatus == 0 {
 		o.GoneStatus = http.StatusNotFound
 	}

@@ -2,6 +2,7 @@ package localnet
 
 import (
 	"crypto/ed25519"
+	"net/http"
 	"time"
 
 	"github.com/aviate-labs/agent-go/certification"
@@ -13,8 +14,7 @@ const maxQueryReply = 3 << 20
 // query runs a query method on a certified state and signs the reply. The
 // forgery is for attacks on the answer.
 func (n *Network) query(s *subnet, rt route, req *request, lag int) (*answer, *forgery) {
-	now := n.Now()
-	if err := n.validate(req, now); err != nil {
+	if err := n.validate(req, n.Now()); err != nil {
 		return refusal(err), nil
 	}
 	r := s.behind(lag)
@@ -31,7 +31,7 @@ func (n *Network) query(s *subnet, rt route, req *request, lag int) (*answer, *f
 	if reject == nil && len(arg) > maxQueryReply {
 		reject = replyTooLarge(req.canister, len(arg), maxQueryReply)
 	}
-	return cborAnswer(s.signedReply(req.id, arg, reject, now)), f
+	return cborAnswer(http.StatusOK, s.signedReply(req.id, arg, reject, r.time)), f
 }
 
 // answerQuery asks the canister as the round saw it.
@@ -67,9 +67,10 @@ func (s *subnet) queryEnv(r *round, l layout, req *request) *Env {
 }
 
 // signedReply encodes the answer to a query with the signature of one node.
-func (s *subnet) signedReply(id [32]byte, arg []byte, reject *Reject, now time.Time) []byte {
+// The time that it signs is that of the state it answers from.
+func (s *subnet) signedReply(id [32]byte, arg []byte, reject *Reject, at time.Time) []byte {
 	node := s.nodes[int(s.net.served.Load())%len(s.nodes)]
-	stamp := uint64(now.UnixNano())
+	stamp := uint64(at.UnixNano())
 	pairs := []certification.KeyValuePair{
 		{Key: "request_id", Value: id[:]},
 		{Key: "timestamp", Value: stamp},
@@ -81,11 +82,9 @@ func (s *subnet) signedReply(id [32]byte, arg []byte, reject *Reject, now time.T
 	} else {
 		pairs = append(pairs,
 			certification.KeyValuePair{Key: "status", Value: "rejected"},
+			certification.KeyValuePair{Key: "error_code", Value: reject.code()},
 			certification.KeyValuePair{Key: "reject_code", Value: reject.Code},
 			certification.KeyValuePair{Key: "reject_message", Value: reject.Message})
-		if reject.ErrorCode != "" {
-			pairs = append(pairs, certification.KeyValuePair{Key: "error_code", Value: reject.ErrorCode})
-		}
 	}
 	hash, err := certification.RepresentationIndependentHash(pairs)
 	if err != nil { // all values are of supported types
@@ -96,11 +95,39 @@ func (s *subnet) signedReply(id [32]byte, arg []byte, reject *Reject, now time.T
 	sig = appendBytes(appendText(sig, "signature"), ed25519.Sign(node.key, append([]byte("\x0bic-response"), hash[:]...)))
 	sig = appendBytes(appendText(sig, "identity"), node.id.Bytes())
 	if reject != nil {
-		return appendRejection([]byte(selfDescribe), "rejected", reject, sig)
+		return s.net.queryRejection(reject, sig)
 	}
 	dst := append(make([]byte, 0, len(arg)+len(sig)+64), selfDescribe...)
-	dst = appendMap(dst, 3)
+	dst = s.net.openMap(dst, 3)
 	dst = appendText(appendText(dst, "status"), "replied")
 	dst = appendBytes(appendText(appendMap(appendText(dst, "reply"), 1), "arg"), arg)
-	return append(appendText(dst, "signatures"), sig...)
+	return s.net.closeMap(append(appendText(dst, "signatures"), sig...))
+}
+
+// queryRejection encodes the answer to a query that was rejected, with an
+// encoded list of signatures.
+func (n *Network) queryRejection(r *Reject, signatures []byte) []byte {
+	dst := n.openMap([]byte(selfDescribe), 5)
+	dst = appendText(appendText(dst, "status"), "rejected")
+	dst = appendText(appendText(dst, "error_code"), r.code())
+	dst = appendUint(appendText(dst, "reject_code"), r.Code)
+	dst = appendText(appendText(dst, "reject_message"), r.Message)
+	return n.closeMap(append(appendText(dst, "signatures"), signatures...))
+}
+
+// openMap begins the outer map of an answer to a query. Replicas write one of
+// indefinite length, because their encoder does not count the fields of a
+// struct that is flattened into another.
+func (n *Network) openMap(dst []byte, pairs int) []byte {
+	if n.opts.Definite {
+		return appendMap(dst, pairs)
+	}
+	return append(dst, majorMap|indefinite)
+}
+
+func (n *Network) closeMap(dst []byte) []byte {
+	if n.opts.Definite {
+		return dst
+	}
+	return append(dst, breakCode)
 }

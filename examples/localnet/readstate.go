@@ -1,8 +1,10 @@
 package localnet
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -15,22 +17,54 @@ func (n *Network) readState(s *subnet, rt route, req *request) *answer {
 	if denied := s.mayRead(rt, req); denied != nil {
 		return denied
 	}
-	l := flat
+	r := s.current()
+	l, paths := flat, append(slices.Clip(req.paths), [][]byte{[]byte("time")})
 	if rt.version == "v3" {
-		l = sharded
+		l, paths = sharded, r.withoutFlatRanges(paths, s.net.root.id)
 	}
-	paths := append(req.paths[:len(req.paths):len(req.paths)], [][]byte{[]byte("time")})
 	var delegation []byte
-	if rt.subnet {
-		delegation = s.delegation(l, firstOf(s))
-	} else {
+	switch {
+	case !rt.subnet:
 		delegation = s.delegation(l, rt.canister)
+	case l == flat:
+		delegation = s.vouched.flat
+	default: // about a subnet, not about a canister: no ranges
+		delegation = s.vouched.bare
 	}
-	cert := s.current().certificate(delegation, paths...)
-	return cborAnswer(appendBytes(appendText(appendMap([]byte(selfDescribe), 1), "certificate"), cert))
+	cert := r.certificate(delegation, paths...)
+	return cborAnswer(http.StatusOK, appendBytes(appendText(appendMap([]byte(selfDescribe), 1), "certificate"), cert))
 }
 
-func firstOf(s *subnet) verify.Principal { return s.ranges[0].from }
+// withoutFlatRanges keeps /subnet/<id>/canister_ranges of all subnets but the
+// root out of what version 3 reveals, also where a longer list is asked for.
+func (r *round) withoutFlatRanges(paths [][][]byte, root verify.Principal) [][][]byte {
+	all, _ := r.root.get([]byte("subnet"))
+	out := make([][][]byte, 0, len(paths))
+	for _, path := range paths {
+		if string(path[0]) != "subnet" || len(path) > 2 {
+			out = append(out, path)
+			continue
+		}
+		known := false
+		all.kids.each(func(id []byte, info item) bool {
+			if len(path) == 2 && !bytes.Equal(path[1], id) {
+				return true
+			}
+			known = true
+			info.kids.each(func(label []byte, _ item) bool {
+				if string(label) != "canister_ranges" || bytes.Equal(id, root.Bytes()) {
+					out = append(out, [][]byte{path[0], id, label})
+				}
+				return true
+			})
+			return true
+		})
+		if !known {
+			out = append(out, path) // to prove that it is absent
+		}
+	}
+	return out
+}
 
 // mayRead refuses paths that nobody, or not this sender, may read. It knows the
 // paths of the interface specification, section "Paths", and answers others as
@@ -45,11 +79,11 @@ func (s *subnet) mayRead(rt route, req *request) *answer {
 			continue
 		}
 		if len(path[1]) != 32 {
-			return textAnswer(http.StatusBadRequest, "", "Invalid request id in paths. Maybe the request ID is not of 32 bytes in length?!")
+			return textAnswer(http.StatusBadRequest, "Invalid request id in paths. Maybe the request ID is not of 32 bytes in length?!")
 		}
 		id := [32]byte(path[1])
 		if asked != nil && *asked != id {
-			return textAnswer(http.StatusBadRequest, "", fmt.Sprintf("More than one non-unique request ID exists in request_status paths: 0x%x and 0x%x.", *asked, id))
+			return textAnswer(http.StatusBadRequest, fmt.Sprintf("More than one non-unique request ID exists in request_status paths: 0x%x and 0x%x.", *asked, id))
 		}
 		asked = &id
 		if denied := s.maySee(id, rt, req); denied != nil {
@@ -61,7 +95,7 @@ func (s *subnet) mayRead(rt route, req *request) *answer {
 
 // mayReadPath refuses a path that nobody may read at this endpoint.
 func (s *subnet) mayReadPath(rt route, path [][]byte) *answer {
-	invalid := textAnswer(http.StatusNotFound, "", "Invalid path requested.")
+	invalid := textAnswer(http.StatusNotFound, "Invalid path requested.")
 	part := func(i int) string { // no label of the specification is empty
 		if i >= len(path) {
 			return ""
@@ -102,7 +136,11 @@ func (s *subnet) mayReadPath(rt route, path [][]byte) *answer {
 			known = !rt.subnet && len(path) == 4
 		}
 		if known && part(1) != string(rt.canister.Bytes()) {
-			return textAnswer(http.StatusBadRequest, "", fmt.Sprintf("Effective principal id in URL %s does not match requested principal id: 0x%x.", rt.canister, path[1]))
+			other, err := verify.PrincipalFromBytes(path[1])
+			if err != nil {
+				return textAnswer(http.StatusBadRequest, fmt.Sprintf("Could not parse principal ID: %v.", err))
+			}
+			return textAnswer(http.StatusBadRequest, fmt.Sprintf("Effective principal id in URL %s does not match requested principal id: %s.", rt.canister, other))
 		}
 	case "request_status":
 		switch part(2) {
@@ -128,11 +166,11 @@ func (s *subnet) maySee(id [32]byte, rt route, req *request) *answer {
 	case in == nil:
 		return nil
 	case in.caller != req.sender:
-		return textAnswer(http.StatusForbidden, "", "The user tries to access Request ID not signed by the caller.")
+		return textAnswer(http.StatusForbidden, "The user tries to access Request ID not signed by the caller.")
 	case !req.targets(in.slot.id):
-		return textAnswer(http.StatusForbidden, "", "The user tries to access request IDs for canisters not belonging to sender delegation targets.")
+		return textAnswer(http.StatusForbidden, "The user tries to access request IDs for canisters not belonging to sender delegation targets.")
 	case in.slot.id != rt.canister:
-		return textAnswer(http.StatusForbidden, "", "The user tries to access Request ID not belonging to the effective canister id.")
+		return textAnswer(http.StatusForbidden, "The user tries to access Request ID not belonging to the effective canister id.")
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,6 +17,8 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	cause  string // of a boundary node; noCause if it had none
+	bare   bool   // answered before any boundary node's own code: no cause at all
 
 	drop      bool // close the connection instead of answering
 	truncate  int  // close it after this many body bytes, if positive
@@ -23,25 +26,32 @@ type answer struct {
 	dripBytes int
 }
 
-const cborType = "application/cbor"
+const (
+	cborType = "application/cbor"
+	noCause  = "none"
+)
 
-func textAnswer(status int, cause, text string) *answer {
-	a := &answer{status: status, header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}}, body: []byte(text)}
-	if cause != "" {
-		a.header.Set("X-Ic-Error-Cause", cause)
-	}
-	return a
+// textAnswer is what a replica answers in text.
+func textAnswer(status int, text string) *answer {
+	return &answer{status: status, header: http.Header{"Content-Type": {textType}}, body: []byte(text), cause: noCause}
 }
 
-func cborAnswer(body []byte) *answer {
-	return &answer{status: http.StatusOK, header: http.Header{"Content-Type": {cborType}}, body: body}
+// emptyAnswer is that of a path or a method that no program looks at.
+func emptyAnswer(status int) *answer {
+	return &answer{status: status, header: http.Header{}, bare: true}
+}
+
+// cborAnswer is a success. Boundary nodes label all of them as CBOR, the texts
+// of a 202 as well.
+func cborAnswer(status int, body []byte) *answer {
+	return &answer{status: status, header: http.Header{"Content-Type": {cborType}}, body: body, cause: noCause}
 }
 
 func refusal(err error) *answer {
 	if bad := badRequest(""); errors.As(err, &bad) {
-		return textAnswer(http.StatusBadRequest, "", string(bad))
+		return textAnswer(http.StatusBadRequest, string(bad))
 	}
-	return textAnswer(http.StatusInternalServerError, "", err.Error())
+	return textAnswer(http.StatusInternalServerError, err.Error())
 }
 
 // route is a parsed request path.
@@ -54,8 +64,8 @@ type route struct {
 
 // parsePath reads /api/v2/status, /api/<v>/canister/<id>/<endpoint> and
 // /api/<v>/subnet/<id>/read_state.
-func parsePath(path string) (route, *answer) {
-	unknown := textAnswer(http.StatusNotFound, "", "Not Found")
+func (n *Network) parsePath(path string) (route, *answer) {
+	unknown := emptyAnswer(http.StatusNotFound)
 	rest, ok := strings.CutPrefix(path, "/api/")
 	if !ok {
 		return route{}, unknown
@@ -79,7 +89,11 @@ func parsePath(path string) (route, *answer) {
 	}
 	var err error
 	if r.canister, err = verify.ParsePrincipal(part[2]); err != nil {
-		return route{}, textAnswer(http.StatusBadRequest, "malformed_request", fmt.Sprintf("malformed_request: %.80q is not a principal", part[2]))
+		if n.opts.Direct {
+			return route{}, refuseAs("malformed_request", fmt.Sprintf("Unable to decode %s_id from URL: %v", part[1], err))
+		}
+		f := GatewayError("client_incorrect_principal")
+		return route{}, f.answer()
 	}
 	return r, nil
 }
@@ -87,22 +101,26 @@ func parsePath(path string) (route, *answer) {
 // serve answers one request. boundary is the URL of the boundary node, body is
 // kept by nothing. A nil answer means that ctx ended first.
 func (n *Network) serve(ctx context.Context, boundary, method, path, contentType string, body []byte) *answer {
-	rt, bad := parsePath(path)
+	a := n.answer(ctx, boundary, method, path, contentType, body)
+	if a != nil && !a.drop {
+		n.addHeaders(a, method)
+	}
+	return a
+}
+
+func (n *Network) answer(ctx context.Context, boundary, method, path, contentType string, body []byte) *answer {
+	rt, bad := n.parsePath(path)
 	if bad != nil {
 		return bad
 	}
 	rt.boundary = boundary
-	get := rt.endpoint == "status"
-	if method == http.MethodOptions {
-		return &answer{status: http.StatusNoContent, header: http.Header{}}
-	}
-	if get != (method == http.MethodGet || method == http.MethodHead) || !get && method != http.MethodPost {
-		return textAnswer(http.StatusMethodNotAllowed, "", "Method Not Allowed")
+	if refused := n.refuseMethod(&rt, method); refused != nil {
+		return refused
 	}
 	info := Request{Boundary: boundary, Version: rt.version, Endpoint: rt.endpoint, Canister: rt.canister, Count: n.served.Add(1)}
 	var req *request
 	var parseErr error
-	if !get {
+	if rt.endpoint != "status" {
 		if len(body) <= maxBody {
 			req, parseErr = parseEnvelope(body)
 		}
@@ -119,28 +137,19 @@ func (n *Network) serve(ctx context.Context, boundary, method, path, contentType
 		return &answer{drop: true}
 	}
 	if f.Status != 0 {
-		a := textAnswer(f.Status, f.Cause, string(f.Body))
-		if f.RetryAfter > 0 {
-			a.header.Set("Retry-After", fmt.Sprint(int64((f.RetryAfter+time.Second-1)/time.Second)))
-		}
+		a := f.answer()
 		f.shape(a)
 		return a
 	}
 	var a *answer
 	switch {
-	case get:
+	case rt.endpoint == "status":
 		a = n.status()
 		(&forgery{net: n}).lieAnswer(n.attacks(&rt), a)
 	case n.gone(&rt):
-		a = textAnswer(n.opts.GoneStatus, "", http.StatusText(n.opts.GoneStatus))
-	case len(body) > maxBody:
-		a = textAnswer(http.StatusRequestEntityTooLarge, "payload_too_large", fmt.Sprintf("payload_too_large: the body exceeds %d bytes", maxBody))
-	case contentType != cborType:
-		a = textAnswer(http.StatusBadRequest, "", fmt.Sprintf("Unexpected content-type, expected %s.", cborType))
-	case parseErr != nil:
-		a = refusal(parseErr)
+		a = emptyAnswer(n.opts.GoneStatus)
 	default:
-		a = n.dispatch(ctx, rt, req, len(body), f.Lag)
+		a = n.pass(ctx, rt, req, parseErr, contentType, len(body), f.Lag)
 	}
 	if a == nil || !pause(ctx, f.ReplyDelay) {
 		return nil
@@ -149,6 +158,23 @@ func (n *Network) serve(ctx context.Context, boundary, method, path, contentType
 		return &answer{drop: true}
 	}
 	f.shape(a)
+	return a
+}
+
+// refuseMethod answers what is not the one method of an endpoint.
+func (n *Network) refuseMethod(rt *route, method string) *answer {
+	get := rt.endpoint == "status"
+	switch {
+	case method == http.MethodOptions && !n.opts.Direct:
+		return emptyAnswer(http.StatusOK)
+	case get && (method == http.MethodGet || method == http.MethodHead), !get && method == http.MethodPost:
+		return nil
+	}
+	a := emptyAnswer(http.StatusMethodNotAllowed)
+	a.header.Set("Allow", "POST")
+	if get {
+		a.header.Set("Allow", "GET,HEAD")
+	}
 	return a
 }
 
@@ -163,29 +189,46 @@ func (n *Network) gone(rt *route) bool {
 	return n.opts.V3Only && (rt.version == "v2" || rt.version == "v3" && rt.endpoint == "call")
 }
 
-func (n *Network) dispatch(ctx context.Context, rt route, req *request, size, lag int) *answer {
-	if req.kind != rt.endpoint {
-		return textAnswer(http.StatusBadRequest, "", fmt.Sprintf("Unexpected request type `%s` at endpoint `%s`", req.kind, rt.endpoint))
+// pass is what a boundary node does with a request: it looks at its size and
+// form and finds a replica for it.
+func (n *Network) pass(ctx context.Context, rt route, req *request, parseErr error, contentType string, size, lag int) *answer {
+	var unreadable unreadableError
+	switch {
+	case size > maxBody:
+		return refuseAs("payload_too_large", "")
+	case errors.As(parseErr, &unreadable):
+		return refuseAs("unable_to_parse_cbor", "Failed to parse the CBOR request body: "+string(unreadable))
 	}
-	if rt.subnet {
-		for _, s := range n.everySubnet() {
-			if s.id == rt.canister {
-				return n.readState(s, rt, req)
-			}
+	var s *subnet
+	if !rt.subnet {
+		if s = n.subnetOf(rt.canister); s == nil {
+			return refuseAs("canister_not_found", "")
 		}
-		return textAnswer(http.StatusBadRequest, "subnet_not_found", "subnet_not_found: "+rt.canister.String())
+	} else if i := slices.IndexFunc(n.everySubnet(), func(s *subnet) bool { return s.id == rt.canister }); i >= 0 {
+		s = n.everySubnet()[i]
+	} else {
+		return refuseAs("subnet_not_found", "")
 	}
-	if req.kind != "read_state" && req.canister != rt.canister {
-		return textAnswer(http.StatusBadRequest, "", fmt.Sprintf("Specified CanisterId %s does not match effective canister id %s in the URL", req.canister, rt.canister))
+	switch {
+	case contentType != cborType:
+		return textAnswer(http.StatusBadRequest, fmt.Sprintf("Unexpected content-type, expected %s.", cborType))
+	case parseErr != nil:
+		return refusal(parseErr)
+	case req.kind != rt.endpoint:
+		return textAnswer(http.StatusBadRequest, fmt.Sprintf("Failed to deserialize cbor request: unknown variant `%s`, expected `%s`", req.kind, rt.endpoint))
+	case req.kind != "read_state" && req.canister != rt.canister:
+		return textAnswer(http.StatusBadRequest, fmt.Sprintf("Specified CanisterId %s does not match effective canister id in URL %s", req.canister, rt.canister))
 	}
-	s := n.subnetOf(rt.canister)
-	if s == nil {
-		return textAnswer(http.StatusBadRequest, "canister_not_found", fmt.Sprintf("canister_not_found: no subnet holds canister %s", rt.canister))
-	}
+	return n.replica(ctx, s, rt, req, size, lag)
+}
+
+// replica answers a request as a node of the subnet does, or as an attack on it
+// wants.
+func (n *Network) replica(ctx context.Context, s *subnet, rt route, req *request, size, lag int) *answer {
 	switch rt.endpoint {
 	case "call":
 		if size > maxIngress {
-			return textAnswer(http.StatusRequestEntityTooLarge, "", fmt.Sprintf("Request 0x%x is too large. Message byte size %d is larger than the max allowed %d.", req.id, size, maxIngress))
+			return textAnswer(http.StatusRequestEntityTooLarge, fmt.Sprintf("Request 0x%x is too large. Message byte size %d is larger than the max allowed %d.", req.id, size, maxIngress))
 		}
 		a := n.call(ctx, s, rt, req)
 		if attacks := n.attacks(&rt); len(attacks) > 0 && a != nil {
@@ -223,12 +266,12 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// status is the answer of /api/v2/status.
+// status is the answer of /api/v2/status as boundary nodes give it.
 func (n *Network) status() *answer {
-	dst := appendMap([]byte(selfDescribe), 4)
-	dst = appendText(appendText(dst, "ic_api_version"), "0.18.0")
-	dst = appendText(appendText(dst, "impl_version"), "localnet")
-	dst = appendText(appendText(dst, "replica_health_status"), "healthy")
+	dst := appendMap([]byte(selfDescribe), 2)
 	dst = appendBytes(appendText(dst, "root_key"), n.root.key.der)
-	return cborAnswer(dst)
+	dst = appendText(appendText(dst, "replica_health_status"), "healthy")
+	a := cborAnswer(http.StatusOK, dst)
+	a.bare = true
+	return a
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -134,6 +135,7 @@ const (
 
 // delegations are the encoded values of a certificate's delegation field.
 type delegations struct {
+	bare   []byte // without ranges
 	flat   []byte
 	shards map[verify.Principal][]byte // by the first id of the shard
 }
@@ -146,15 +148,16 @@ func (s *subnet) delegate(root *subnet) {
 	base := [][][]byte{
 		{[]byte("time")},
 		{[]byte("subnet"), subnetID, []byte("public_key")},
-		{[]byte("subnet"), subnetID, []byte("type")},
+		{[]byte("subnet"), subnetID, []byte("type")}, // since 2026; recorded ones lack it
 	}
-	encode := func(ranges [][]byte) []byte {
-		cert := r.certificate(nil, append(base[:len(base):len(base)], ranges)...)
+	encode := func(ranges ...[][]byte) []byte {
+		cert := r.certificate(nil, append(slices.Clip(base), ranges...)...)
 		dst := appendMap(nil, 2)
 		dst = appendBytes(appendText(dst, "subnet_id"), subnetID)
 		return appendBytes(appendText(dst, "certificate"), cert)
 	}
 	d := delegations{
+		bare:   encode(),
 		flat:   encode([][]byte{[]byte("subnet"), subnetID, []byte("canister_ranges")}),
 		shards: map[verify.Principal][]byte{},
 	}

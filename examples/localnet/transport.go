@@ -25,13 +25,10 @@ func (n *Network) Handler() http.Handler {
 		if a == nil || a.drop {
 			panic(http.ErrAbortHandler) // closes the connection without an answer
 		}
-		allowBrowsers(w.Header())
 		for k, v := range a.header {
 			w.Header()[k] = v
 		}
-		if a.status != http.StatusNoContent {
-			w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
-		}
+		w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 		w.WriteHeader(a.status)
 		if r.Method != http.MethodHead {
 			a.write(r.Context(), w)
@@ -39,12 +36,39 @@ func (n *Network) Handler() http.Handler {
 	})
 }
 
-// allowBrowsers lets pages of any origin read the answers, as boundary nodes do.
-func allowBrowsers(h http.Header) {
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS")
-	h.Set("Access-Control-Allow-Headers", "Content-Type, User-Agent, Accept, Cookie, Set-Cookie")
-	h.Set("Access-Control-Expose-Headers", "X-Ic-Error-Cause, Retry-After")
+// The lists of the HTTP gateway for pages of other origins.
+const (
+	corsAllow  = "user-agent,dnt,if-none-match,if-modified-since,cache-control,content-type,range,cookie,x-requested-with,x-ic-canister-id"
+	corsExpose = "accept-ranges,content-length,content-range,x-request-id,x-ic-canister-id"
+	corsVary   = "origin, access-control-request-method, access-control-request-headers"
+)
+
+// addHeaders adds what every answer has. The HTTP gateway lets pages of any
+// origin read its answers and tells no cause; a boundary node that is asked
+// itself tells the cause and leaves other origins to the replica.
+func (n *Network) addHeaders(a *answer, method string) {
+	if a.status >= 200 && a.status < 300 && method != http.MethodOptions {
+		a.header.Set("X-Content-Type-Options", "nosniff")
+		a.header.Set("X-Frame-Options", "DENY")
+	}
+	if n.opts.Direct {
+		if !a.bare {
+			a.header.Set("X-Ic-Error-Cause", a.cause)
+			if a.cause == noCause {
+				a.header.Set("Access-Control-Allow-Origin", "*")
+			}
+		}
+		return
+	}
+	a.header.Set("Access-Control-Allow-Origin", "*")
+	a.header.Set("Vary", corsVary)
+	if method != http.MethodOptions {
+		a.header.Set("Access-Control-Expose-Headers", corsExpose)
+		return
+	}
+	a.header.Set("Access-Control-Allow-Methods", "POST")
+	a.header.Set("Access-Control-Allow-Headers", corsAllow)
+	a.header.Set("Access-Control-Max-Age", "7200")
 }
 
 // write sends the body at the pace and to the length that the fault wants.
@@ -108,8 +132,6 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	case a.drop:
 		return nil, errReset
 	}
-	header := a.header.Clone()
-	allowBrowsers(header)
 	reader := &answerBody{ctx: ctx, a: a, rest: a.body}
 	if a.truncate > 0 && a.truncate < len(a.body) {
 		reader.rest, reader.cut = a.body[:a.truncate], true
@@ -117,7 +139,7 @@ func (rt roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{
 		Status: strconv.Itoa(a.status) + " " + http.StatusText(a.status), StatusCode: a.status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: header, Body: reader, ContentLength: int64(len(a.body)), Request: r,
+		Header: a.header, Body: reader, ContentLength: int64(len(a.body)), Request: r,
 	}, nil
 }
 

@@ -19,31 +19,31 @@ func (n *Network) validate(r *request, now time.Time) error {
 	expiry := time.Unix(0, int64(min(r.expiry, 1<<63-1)))
 	latest := now.Add(maxIngressLife)
 	if !expiry.After(now) || expiry.After(latest) {
-		return refuse("Invalid request expiry: Specified ingress_expiry not within expected range:\n"+
-			"Minimum allowed expiry: %s\nMaximum allowed expiry: %s\nProvided expiry:        %s\n",
-			now.UTC(), latest.UTC(), expiry.UTC())
+		return refuse("Invalid request expiry: Specified ingress_expiry not within expected range: "+
+			"Minimum allowed expiry: %s, Maximum allowed expiry: %s, Provided expiry:        %s",
+			replicaTime(now), replicaTime(latest), replicaTime(expiry))
 	}
 	if len(r.nonce) > maxNonce {
 		return refuse("Invalid nonce: length %d, at most %d", len(r.nonce), maxNonce)
 	}
-	if err := n.authenticate(r, now); err != nil {
-		return refuse("Failed to authenticate request 0x%x due to: %v", r.id, err)
-	}
-	return nil
+	return n.authenticate(r, now)
 }
+
+// replicaTime writes a time as replicas do.
+func replicaTime(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05.999999999 UTC") }
 
 func (n *Network) authenticate(r *request, now time.Time) error {
 	if r.sender.IsAnonymous() {
 		if r.pubkey != nil || r.sig != nil || r.chain != nil {
-			return refuse("Signature is not allowed for the anonymous user.")
+			return refuse("Signature is not allowed for the anonymous user")
 		}
 		return nil
 	}
 	if r.pubkey == nil || r.sig == nil {
-		return refuse("Missing signature from user: %s.", r.sender)
+		return refuse("Missing signature from user: %s", r.sender)
 	}
 	if verify.SelfAuthenticating(r.pubkey) != r.sender {
-		return refuse("The user id %s does not match the public key.", r.sender)
+		return refuse("The user id %s does not match the public key %x", r.sender, r.pubkey)
 	}
 	key, err := n.followChain(r, now)
 	if err != nil {
@@ -70,7 +70,7 @@ func (n *Network) followChain(r *request, now time.Time) ([]byte, error) {
 		seen = append(seen, d.pubkey)
 		if d.expiration < uint64(now.UnixNano()) {
 			return nil, refuse("Invalid delegation expiry: Specified sender delegation has expired:\nProvided expiry:    %s\nLocal replica time: %s",
-				time.Unix(0, int64(d.expiration)).UTC(), now.UTC())
+				replicaTime(time.Unix(0, int64(d.expiration))), replicaTime(now))
 		}
 		switch d.permissions {
 		case "", "all":
@@ -87,7 +87,7 @@ func (n *Network) followChain(r *request, now time.Time) ([]byte, error) {
 		key = d.pubkey
 	}
 	if r.kind != "read_state" && !r.targets(r.canister) { // read_state: see maySee
-		return nil, refuse("Canister %s is not one of the delegation targets.", r.canister)
+		return nil, refuse("Canister %s is not one of the delegation targets", r.canister)
 	}
 	return key, nil
 }
