@@ -126,7 +126,7 @@ func (f *forgery) readPage() {
 	if !ok || f.req.method != "ws_get_messages" {
 		return
 	}
-	nonce, err := verify.DecodePollArg(f.req.arg)
+	nonce, err := readPollArg(f.req.arg)
 	if err != nil {
 		return
 	}

@@ -102,6 +102,27 @@ func appendMessageContent(dst []byte, key verify.ClientKey, sequence, timestamp 
 	return appendBytes(appendText(dst, "content"), payload)
 }
 
+// readContent reads what appendMessageContent wrote.
+func readContent(b []byte) (m wsMessage, err error) {
+	var c struct {
+		Client struct {
+			Principal []byte `cbor:"client_principal"`
+			Nonce     uint64 `cbor:"client_nonce"`
+		} `cbor:"client_key"`
+		Sequence  uint64 `cbor:"sequence_num"`
+		Timestamp uint64 `cbor:"timestamp"`
+		Service   bool   `cbor:"is_service_message"`
+		Content   []byte `cbor:"content"`
+	}
+	if err := envelopeMode.Unmarshal(b, &c); err != nil {
+		return m, err
+	}
+	m = wsMessage{sequence: c.Sequence, timestamp: c.Timestamp, service: c.Service, content: c.Content}
+	m.client.Nonce = c.Client.Nonce
+	m.client.Principal, err = verify.PrincipalFromBytes(c.Client.Principal)
+	return m, err
+}
+
 // page is a reply of ws_get_messages.
 type page struct {
 	messages     []cdkMessage

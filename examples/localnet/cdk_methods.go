@@ -10,7 +10,7 @@ import (
 func decodeTrap(err error) error { return fmt.Errorf("failed to decode call arguments: %w", err) }
 
 func (c *CDK) wsOpen(ctx *AppContext, arg []byte) ([]byte, error) {
-	nonce, gateway, err := verify.DecodeOpenArg(arg)
+	nonce, gateway, err := readOpenArg(arg)
 	if err != nil {
 		return nil, decodeTrap(err)
 	}
@@ -38,7 +38,7 @@ func (c *CDK) wsOpen(ctx *AppContext, arg []byte) ([]byte, error) {
 }
 
 func (c *CDK) wsMessage(ctx *AppContext, arg []byte) ([]byte, error) {
-	m, err := verify.DecodeMessageArg(arg)
+	m, err := readMessageArg(arg)
 	if err != nil {
 		return nil, decodeTrap(err)
 	}
@@ -47,32 +47,32 @@ func (c *CDK) wsMessage(ctx *AppContext, arg []byte) ([]byte, error) {
 	switch {
 	case cl == nil:
 		return resultErr(noConnection(caller)), nil
-	case cl.key != m.Client:
-		return resultErr(fmt.Sprintf("Client with principal %s has a different key than the one used in the message", m.Client.Principal)), nil
-	case cl.incoming != m.Sequence:
+	case cl.key != m.client:
+		return resultErr(fmt.Sprintf("Client with principal %s has a different key than the one used in the message", m.client.Principal)), nil
+	case cl.incoming != m.sequence:
 		want := cl.incoming
 		if err := c.removeClient(ctx, cl, "WrongSequenceNumber"); err != nil {
 			return nil, err
 		}
-		return resultErr(fmt.Sprintf("Expected incoming sequence number %d but got %d", want, m.Sequence)), nil
+		return resultErr(fmt.Sprintf("Expected incoming sequence number %d but got %d", want, m.sequence)), nil
 	}
 	c.touchClient(cl)
 	cl.incoming++
-	if m.Service {
-		return c.serviceMessage(ctx, cl, m.Content)
+	if m.service {
+		return c.serviceMessage(ctx, cl, m.content)
 	}
-	content := append([]byte(nil), m.Content...) // arg belongs to the caller
+	content := append([]byte(nil), m.content...) // arg belongs to the caller
 	return c.callback(ctx, func(ctx *AppContext) error { return c.o.App.OnMessage(ctx, caller, content) })
 }
 
 func (c *CDK) serviceMessage(ctx *AppContext, cl *cdkClient, content []byte) ([]byte, error) {
-	m, err := verify.DecodeServiceMessage(content)
+	alive, err := readKeepAlive(content)
 	switch {
 	case err != nil && c.o.Motoko:
 		return nil, fmt.Errorf("IDL error: %w", err)
 	case err != nil:
 		return resultErr(fmt.Sprintf("Error decoding service message content: %v", err)), nil
-	case m.Kind != "KeepAliveMessage":
+	case !alive:
 		return resultErr("Invalid service message"), nil
 	}
 	cl.keepAlive = ctx.env.Time
@@ -80,7 +80,7 @@ func (c *CDK) serviceMessage(ctx *AppContext, cl *cdkClient, content []byte) ([]
 }
 
 func (c *CDK) wsClose(ctx *AppContext, arg []byte) ([]byte, error) {
-	key, err := verify.DecodeCloseArg(arg)
+	key, err := readCloseArg(arg)
 	if err != nil {
 		return nil, decodeTrap(err)
 	}

@@ -143,7 +143,7 @@ func (v *cdkView) Query(env *Env, method string, arg []byte) ([]byte, error) {
 	if method != "ws_get_messages" {
 		return nil, ErrNoMethod
 	}
-	nonce, err := verify.DecodePollArg(arg)
+	nonce, err := readPollArg(arg)
 	if err != nil {
 		return nil, decodeTrap(err)
 	}
