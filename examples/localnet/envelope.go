@@ -99,6 +99,7 @@ func parseEnvelope(body []byte) (*request, error) {
 	if err := envelopeMode.Unmarshal(body, &m); err != nil {
 		return nil, unreadable("%v", err)
 	}
+	untag(m)
 	content, ok := m["content"].(map[string]any)
 	if !ok {
 		return nil, unreadable("missing field `content`")
@@ -139,6 +140,24 @@ func parseEnvelope(body []byte) (*request, error) {
 	r.pubkey, r.sig = f.bytes("sender_pubkey", false), f.bytes("sender_sig", false)
 	r.chain = f.chain("sender_delegation")
 	return r, f.err
+}
+
+// untag takes the CBOR tags off everything below v, in place, as the decoder of
+// replicas does: some clients put keys into tag 64 (RFC 8746), a typed array.
+func untag(v any) any {
+	switch v := v.(type) {
+	case cbor.Tag:
+		return untag(v.Content)
+	case []any:
+		for i := range v {
+			v[i] = untag(v[i])
+		}
+	case map[string]any:
+		for k := range v {
+			v[k] = untag(v[k])
+		}
+	}
+	return v
 }
 
 // hashMap is the representation-independent hash, by agent-go's
