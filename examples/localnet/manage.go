@@ -73,7 +73,7 @@ func (s *subnet) installLocked(slot *slot, c Canister) error {
 	}
 	slot.installed = env.Time
 	if !env.setCertified {
-		env.SetCertifiedData(nil)
+		env.SetCertifiedData([]byte{}) // the state of a canister that certifies nothing
 	}
 	s.applyLocked(slot, env, true)
 	return nil

@@ -216,7 +216,10 @@ func (n *Network) addSubnet() *subnet {
 	index := len(n.hosts)
 	s := newSubnet(n, fmt.Sprintf("host %d", index), hostRanges(index))
 	s.describe(s)
-	n.root.describe(s)
+	for _, other := range append(slices.Clip(n.hosts), n.root) { // all know of all
+		s.describe(other)
+		other.describe(s)
+	}
 	n.hosts = append(n.hosts[:index:index], s)
 	s.delegate(n.root)
 	return s
