@@ -4,12 +4,27 @@
 // signatures, strict checks of every envelope, and canisters that are Go
 // values. One of them, CDK, keeps the rules of the IC WebSocket CDK 0.4.
 //
-// A Network needs no socket: Network.RoundTripper answers requests in process
-// and works inside testing/synctest bubbles. Network.Start serves real HTTP;
-// each call adds one more boundary node of the same network. SetFaults makes
-// requests fail in every way that a network can, and Attacks makes canisters
-// and boundary nodes lie.
+// A Network needs no socket: Network.RoundTripper answers requests in process,
+// whatever host they name, and works inside testing/synctest bubbles.
+// Network.Start serves real HTTP; each call adds one more boundary node of the
+// same network. SetFaults makes requests fail in every way that a network can,
+// with the words of those who fail (BoundaryError, GatewayError), and Attacks
+// makes canisters and boundary nodes lie. SetBoundaryNodes lists hosts in
+// certified state.
+//
+// What it writes has the form of what the real network writes: key order, maps
+// of indefinite length, headers, statuses and texts are held against recorded
+// answers by TestShapes. By default the hosts are HTTP gateways such as
+// icp-api.io; Options.Direct makes them boundary nodes that are asked
+// themselves. Options.Definite makes query answers maps of definite length, as
+// older replicas wrote them; the environment variable
+// ICWS_LOCALNET_FORM=definite does the same for every network of a run, so
+// that all tests can be run in either form:
+//
+//	go test ./...
+//	ICWS_LOCALNET_FORM=definite go test ./...
 //
 // It is a counterpart for tests, not a replica: one process holds all keys and
-// consensus is a mutex.
+// consensus is a mutex. It reads requests with code of its own and not with
+// that of package verify, of which it uses principals and names of causes.
 package localnet

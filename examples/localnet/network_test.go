@@ -9,6 +9,7 @@ import (
 	"github.com/aviate-labs/agent-go"
 	"github.com/aviate-labs/agent-go/certification"
 	"github.com/aviate-labs/agent-go/certification/hashtree"
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -132,6 +133,38 @@ func BenchmarkCall(b *testing.B) {
 		c := content(n, who, "call", id, "ws_open", verify.AppendOpenArg(nil, i, canisterID(1)))
 		if r := post(b, n, canisterPath("v4", id, "call"), envelope(b, c, who, nil)); r.status != 200 {
 			b.Fatal(r.status)
+		}
+	}
+}
+
+// A node signs the time of the state it answers from, not that of its clock:
+// a subnet that stands still signs the past.
+func TestQuerySignatureTime(t *testing.T) {
+	n := newNetwork(t, Options{RoundInterval: time.Hour, Nodes: 3})
+	d := &desk{T: t, net: n, canister: n.Install(NewCDK(CDKOptions{})), gateway: newIdentity(t)}
+	d.wantText(d.open(newIdentity(t), 1), "")
+	for _, wait := range []time.Duration{0, time.Minute, 3 * time.Minute} {
+		n.Advance(wait)
+		c := content(n, d.gateway, "query", d.canister, "ws_get_messages", verify.AppendPollArg(nil, 0))
+		r := post(t, n, canisterPath("v2", d.canister, "query"), envelope(t, c, d.gateway, nil))
+		var signed struct {
+			Signatures []struct {
+				Timestamp uint64 `cbor:"timestamp"`
+			} `cbor:"signatures"`
+		}
+		if err := cbor.Unmarshal(r.body, &signed); err != nil {
+			t.Fatal(err)
+		}
+		var page verify.Reply
+		if err := page.Decode(r.decode(t).Reply.Arg); err != nil {
+			t.Fatal(err)
+		}
+		certified, err := parseCertificate(t, page.Cert).Tree.Lookup(label("time"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stamp := appendLEB(nil, signed.Signatures[0].Timestamp); !bytes.Equal(stamp, certified) {
+			t.Errorf("after %s the node signs %x, the state is of %x", wait, stamp, certified)
 		}
 	}
 }
