@@ -142,7 +142,7 @@ const (
 func (s *slot) refusal() *Reject {
 	switch {
 	case s.mode == stopped:
-		return &Reject{CanisterError, "IC0508", fmt.Sprintf("Canister %s is stopped", s.id)}
+		return &Reject{CanisterError, "IC0508", fmt.Sprintf("Canister %s is stopped and therefore does not have a CallContextManager", s.id)}
 	case s.mode == stopping:
 		return &Reject{CanisterError, "IC0509", fmt.Sprintf("Canister %s is stopping", s.id)}
 	case s.broke:
@@ -158,7 +158,8 @@ func notFound(id verify.Principal) *Reject {
 }
 
 // run calls f on behalf of the canister and turns every failure into a Reject.
-func (s *slot) run(method string, f func() ([]byte, error)) (reply []byte, reject *Reject) {
+// kind is that of the method: query, update or none.
+func (s *slot) run(kind, method string, f func() ([]byte, error)) (reply []byte, reject *Reject) {
 	defer func() {
 		if p := recover(); p != nil {
 			reply, reject = nil, s.trap(fmt.Sprint(p))
@@ -170,7 +171,7 @@ func (s *slot) run(method string, f func() ([]byte, error)) (reply []byte, rejec
 		return reply, nil
 	case *Reject:
 		if e == ErrNoMethod {
-			return nil, &Reject{e.Code, e.ErrorCode, fmt.Sprintf("Error from Canister %s: Canister has no method '%s'.", s.id, method)}
+			return nil, &Reject{e.Code, e.ErrorCode, fmt.Sprintf("Error from Canister %s: Canister has no %s method '%s'.", s.id, kind, method)}
 		}
 		return nil, e
 	default:

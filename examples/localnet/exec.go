@@ -121,7 +121,7 @@ func (s *subnet) executeLocked(in *ingress, now time.Time) {
 		return
 	}
 	env := s.envLocked(in.slot, in.caller, now)
-	reply, reject := in.slot.run(in.method, func() ([]byte, error) {
+	reply, reject := in.slot.run("update", in.method, func() ([]byte, error) {
 		if cont := in.cont; cont != nil {
 			in.cont = nil
 			return cont(env)
@@ -246,7 +246,7 @@ func (s *subnet) wake() {
 	slices.SortStableFunc(ripe, func(a, b *canisterTimer) int { return a.due.Compare(b.due) })
 	for _, t := range ripe {
 		env := s.envLocked(t.slot, t.slot.id, now)
-		_, reject := t.slot.run("timer", func() ([]byte, error) { t.run(env); return nil, nil })
+		_, reject := t.slot.run("", "timer", func() ([]byte, error) { t.run(env); return nil, nil })
 		s.applyLocked(t.slot, env, reject == nil)
 	}
 	s.armLocked()
@@ -308,7 +308,7 @@ func (s *subnet) message(slot *slot, f func(*Env) ([]byte, error)) *Reject {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	env := s.envLocked(slot, slot.id, s.net.Now())
-	_, reject := slot.run("message", func() ([]byte, error) { return f(env) })
+	_, reject := slot.run("", "message", func() ([]byte, error) { return f(env) })
 	s.applyLocked(slot, env, true)
 	s.armLocked()
 	return reject

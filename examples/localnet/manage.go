@@ -66,7 +66,7 @@ func (s *subnet) installLocked(slot *slot, c Canister) error {
 	slot.canister = c
 	slot.install++
 	env := s.envLocked(slot, slot.id, s.net.Now())
-	_, reject := slot.run("init", func() ([]byte, error) { return nil, c.Init(env) })
+	_, reject := slot.run("", "init", func() ([]byte, error) { return nil, c.Init(env) })
 	if reject != nil {
 		slot.canister = old
 		return reject

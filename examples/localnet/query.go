@@ -52,7 +52,7 @@ func (s *subnet) answerQuery(r *round, l layout, req *request) ([]byte, *Reject)
 			return nil, f.slot.refusal()
 		}
 	}
-	return f.slot.run(req.method, func() ([]byte, error) { return c.Query(env, req.method, req.arg) })
+	return f.slot.run("query", req.method, func() ([]byte, error) { return c.Query(env, req.method, req.arg) })
 }
 
 func (s *subnet) queryEnv(r *round, l layout, req *request) *Env {

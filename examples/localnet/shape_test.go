@@ -136,6 +136,16 @@ func testCBORShapes(t *testing.T) {
 			t.Errorf("%s: %d %v", tt.name, tt.got.status, tt.got.header)
 		}
 	}
+	// Who tells a stopped canister or a missing method by the text.
+	for file, r := range map[string]response{
+		"derived-query-rejected.bin":                   s.ask("v2", "query", s.running, "nope", ""),
+		"derived-call-v4-non-replicated-rejection.bin": s.ask("v4", "call", s.stopped, "nope", ""),
+	} {
+		want := response{status: 200, body: s.artefact(file)}.decode(t)
+		if got := r.decode(t); plainText(got.RejectMessage) != plainText(want.RejectMessage) || got.RejectCode != want.RejectCode || got.ErrorCode != want.ErrorCode {
+			t.Errorf("%+v, %s has %+v", got, file, want)
+		}
+	}
 	// Without delegation, as the root subnet and local networks answer.
 	root := newShaping(t, Options{NoDelegation: true})
 	if b := s.artefact("call-v3-dfx-replied-canister_status.bin"); b != nil && shapeOf(root.ask("v3", "call", root.running, "echo", "").body) != shapeOf(b) {
