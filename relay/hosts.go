@@ -32,13 +32,12 @@ type host struct {
 	retryAt  time.Time     // while failures > 0: when it may be tried again
 	trying   bool          // one request is finding out whether it recovered, or how fast it is
 	lastErr  string
-	call     int       // call endpoint version that works here: 4, 3 or 2
-	callAt   time.Time // when that was found out
+	detours  map[Endpoint]detour
 }
 
 func newHost(u *url.URL) *host {
 	base := url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
-	return &host{name: u.Host, base: base.String(), call: newestCall}
+	return &host{name: u.Host, base: base.String()}
 }
 
 // standing is what may be asked of a host.
@@ -170,30 +169,6 @@ func (hs hosts) pick(tried []*host) *host {
 	return ready[rand.N(n)]
 }
 
-// callVersion returns the version of the call endpoint to use: the newest, or an older one for a while after the host
-// turned out not to have it.
-func (h *host) callVersion(now time.Time) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.call != newestCall && now.Sub(h.callAt) > callVersionAge {
-		h.call = newestCall
-	}
-	return h.call
-}
-
-// olderCall notes that the host does not have version v, and returns the next older one, 0 if there is none: then nothing
-// is served there for now, which says nothing about versions.
-func (h *host) olderCall(v int, now time.Time) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if v <= oldestCall {
-		h.call = newestCall
-		return 0
-	}
-	h.call, h.callAt = v-1, now
-	return v - 1
-}
-
 // besides reports whether there is a host to ask other than h, in good health.
 func (hs hosts) besides(h *host) bool {
 	now := time.Now()
@@ -205,10 +180,16 @@ func (hs hosts) besides(h *host) bool {
 
 // denials counts who says no without proof. What is not certified is one host's word, so it takes a second one, where
 // there is a second, to believe it.
-type denials struct{ by []*host }
+type denials struct {
+	by    []*host
+	since time.Time // when the first said so
+}
 
 // add counts the word of h and reports whether it is to be believed now.
 func (d *denials) add(h *host, hs hosts) bool {
+	if len(d.by) == 0 {
+		d.since = time.Now()
+	}
 	if len(d.by) < 2 || !slices.Contains(d.by, h) {
 		d.by = append(d.by, h)
 	}
@@ -217,3 +198,6 @@ func (d *denials) add(h *host, hs hosts) bool {
 	}
 	return len(hs) == 1 || slices.ContainsFunc(d.by, func(other *host) bool { return other != d.by[0] })
 }
+
+// lasted reports whether they have been saying so for t.
+func (d *denials) lasted(t time.Duration) bool { return time.Since(d.since) >= t }

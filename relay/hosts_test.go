@@ -77,25 +77,3 @@ func TestHostHonoursRetryAfter(t *testing.T) {
 		}
 	})
 }
-
-func TestCallVersionFallsBackAndReturns(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := testHosts("a")[0]
-		now := time.Now()
-		if v := h.callVersion(now); v != 4 {
-			t.Fatalf("begins with version %d, want 4", v)
-		}
-		if v := h.olderCall(4, now); v != 3 || h.callVersion(now) != 3 {
-			t.Errorf("after a missing 4: %d", v)
-		}
-		if v := h.olderCall(3, now); v != 2 {
-			t.Errorf("after a missing 3: %d", v)
-		}
-		if v := h.olderCall(2, now); v != 0 {
-			t.Errorf("after a missing 2: %d, want 0", v)
-		}
-		if v := h.callVersion(now.Add(callVersionAge + time.Second)); v != 4 {
-			t.Errorf("after a while version %d, want 4 again", v)
-		}
-	})
-}

@@ -2,8 +2,6 @@ package relay
 
 import (
 	"errors"
-	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -132,19 +130,13 @@ func failedAttempt(e *envelope, err error) attempt {
 	if !errors.As(err, &ue) {
 		return attempt{failed: true, err: err}
 	}
-	if ue.transient() {
-		return attempt{failed: true, taken: ue.taken, pause: ue.retryAfter, err: err, last: because(Outage, "")}
+	c := ue.closing(e.method())
+	a := attempt{failed: true, taken: ue.taken, pause: ue.retryAfter, err: err, last: c}
+	if !ue.transient() {
+		a.denial, a.outcome, a.closing = ue.host, ue.outcome, c
+		if ue.means.final && !e.open {
+			a.patience = absencePatience
+		}
 	}
-	c := because(BadSender, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
-	switch {
-	case ue.cause == "canister_not_found" || ue.cause == "subnet_not_found":
-		c = because(CanisterUnusable, e.method()+": canister does not exist, check its id")
-	case ue.status == http.StatusRequestEntityTooLarge:
-		c = because(TooLarge, "")
-	case strings.Contains(ue.text, "delegation") && strings.Contains(ue.text, "expire"):
-		c = because(BadSender, e.method()+": the sender's delegation has expired, log in again")
-	case strings.Contains(ue.text, "expiry"):
-		c = because(BadExpiry, fmt.Sprintf("%s: the IC refused it: %s", e.method(), ue.text))
-	}
-	return attempt{failed: true, taken: ue.taken, denial: ue.host, outcome: ue.outcome, closing: c, last: c, err: err}
+	return a
 }

@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 )
@@ -72,34 +71,6 @@ func TestRejects(t *testing.T) {
 		got := diagnose(tc.code, tc.errorCode, tc.text)
 		if got.reason.Code() != tc.want || !strings.Contains(got.text, tc.words) || got.passing != tc.passing || got.final != tc.final {
 			t.Errorf("reject %d %s %q: %d %q, passing %v, final %v", tc.code, tc.errorCode, tc.text, got.reason.Code(), got.text, got.passing, got.final)
-		}
-	}
-}
-
-// What a boundary node refuses with an HTTP status is told in its words, under the code of what it is about.
-func TestRefusedRequests(t *testing.T) {
-	for _, tc := range []struct {
-		status      int
-		cause, text string
-		want        int
-		words       string
-	}{
-		{http.StatusBadRequest, "", "Specified ingress_expiry not within expected range", 1008, "ingress_expiry not within"},
-		{http.StatusBadRequest, "", "Invalid delegation expiry: Specified sender delegation has expired", 1008, "log in again"},
-		{http.StatusBadRequest, "", "Invalid signature", 1008, "Invalid signature"},
-		{http.StatusBadRequest, "canister_not_found", "", 1011, "does not exist"},
-		{http.StatusBadRequest, "subnet_not_found", "", 1011, "does not exist"},
-		{http.StatusRequestEntityTooLarge, "payload_too_large", "", 1009, "larger"},
-	} {
-		a := failedAttempt(&envelope{}, &upstreamError{outcome: statusOutcome(tc.status), host: testHosts("a")[0], status: tc.status, cause: tc.cause, text: tc.text})
-		if a.closing == nil || a.closing.reason.Code() != tc.want || !strings.Contains(a.closing.text, tc.words) || a.denial == nil {
-			t.Errorf("%d %s %q: %+v", tc.status, tc.cause, tc.text, a.closing)
-		}
-	}
-	for _, status := range []int{http.StatusForbidden, http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusFound} {
-		a := failedAttempt(&envelope{}, &upstreamError{outcome: statusOutcome(status), host: testHosts("a")[0], status: status})
-		if a.closing != nil || a.denial != nil || !a.failed {
-			t.Errorf("%d is taken for final", status)
 		}
 	}
 }

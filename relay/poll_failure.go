@@ -9,8 +9,13 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// finalTries is how many polls in a row must find that a canister can never work before its clients are closed.
-const finalTries = 3
+const (
+	// finalTries is how many polls in a row must find that a canister can never work before its clients are closed.
+	finalTries = 3
+	// absencePatience is how long they must find it of one that did work: boundary nodes that are late with the routing
+	// table say for a moment that it does not exist.
+	absencePatience = 10 * time.Second
+)
 
 // failed notes a poll that brought nothing, decides when to try again, and closes the canister's clients once it has
 // been failing for too long.
@@ -25,7 +30,7 @@ func (p *poller) failed(err error, took time.Duration) {
 	}
 	st.failures++
 	st.err, st.trouble = err.Error(), cl
-	failures, since := st.failures, st.failedSince
+	failures, since, worked := st.failures, st.failedSince, !st.last.IsZero()
 	p.mu.Unlock()
 	p.due = now.Add(backoff(failures, p.g.cfg.PollInterval, pollBackoffMax))
 
@@ -36,7 +41,8 @@ func (p *poller) failed(err error, took time.Duration) {
 		log.Debug("polling failed again", zap.Duration("failing_for", now.Sub(since)))
 	}
 	p.trySkipping(err, failures)
-	final = final && p.denied.add(p.avoid, p.g.up.hosts) && failures >= finalTries
+	final = final && p.denied.add(p.avoid, p.g.up.hosts) && failures >= finalTries &&
+		(!worked || p.denied.lasted(absencePatience))
 	if final || now.Sub(since) >= p.g.cfg.OutageTimeout {
 		if all := p.all(); len(all) > 0 {
 			log.Error("closing the canister's sessions", zap.String("reason", cl.reason.Label()), zap.Int("sessions", len(all)))
@@ -65,10 +71,7 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 		return OutcomeRefused, because(t.reason, methodPoll+": "+t.text), t.final
 	case errors.As(err, &ue):
 		p.avoid = ue.host
-		if ue.cause == "canister_not_found" || ue.cause == "subnet_not_found" {
-			return ue.outcome, because(CanisterUnusable, "canister does not exist, check its id"), true
-		}
-		return ue.outcome, because(Outage, ""), false
+		return ue.outcome, ue.closingOfOthers(), ue.means.final
 	}
 	return OutcomeNetwork, because(Outage, ""), false
 }

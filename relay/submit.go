@@ -203,7 +203,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		r := s.submitOnce(ctx, e, avoid, st)
 		maybeExecuted = maybeExecuted || r.taken
 		if r.denial != nil {
-			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts), r.denial
+			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts) && denied.lasted(r.patience), r.denial
 		}
 		certain := r.final && r.denial == nil
 		if e.open && !certain && s.hasHeard() {
@@ -251,13 +251,14 @@ type attempt struct {
 	outcome Outcome
 	closing *closing // for a final outcome that ends the session
 
-	denial *host         // one host's word for closing, without proof
-	taken  bool          // the network has the envelope, or may have
-	failed bool          // the attempt failed, as opposed to: no outcome yet
-	avoid  *host         // the next attempt should go elsewhere; it gave no outcome
-	pause  time.Duration // what the host asked for
-	err    error
-	last   *closing // what to tell the client if it stays like this until the expiry
+	denial   *host         // one host's word for closing, without proof
+	patience time.Duration // how long hosts must deny it to be believed
+	taken    bool          // the network has the envelope, or may have
+	failed   bool          // the attempt failed, as opposed to: no outcome yet
+	avoid    *host         // the next attempt should go elsewhere; it gave no outcome
+	pause    time.Duration // what the host asked for
+	err      error
+	last     *closing // what to tell the client if it stays like this until the expiry
 }
 
 func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st stages) attempt {

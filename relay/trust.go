@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -68,17 +69,24 @@ func (t *trust) get(ctx context.Context) (*verify.Authority, error) {
 	return a, nil
 }
 
+// fetch asks the hosts for the root key, one after the other until one names it.
 func (t *trust) fetch(ctx context.Context) (*verify.Authority, error) {
-	a, err := t.up.status(ctx)
-	if err != nil {
-		return nil, err
+	var failure error
+	for range t.up.hosts {
+		a, err := t.up.status(ctx)
+		if err != nil {
+			return nil, cmp.Or(failure, err)
+		}
+		key, err := verify.ParseStatusReply(a.body)
+		if err == nil {
+			defer a.release()
+			return verify.NewAuthority(key)
+		}
+		a.release()
+		failure = fmt.Errorf("the status of %s names no usable key, configure the network's with root_key <file>: %w", a.host.name, err)
+		a.host.failed(failure.Error(), time.Now(), 0) // a boundary node that knows no root key knows no network yet
 	}
-	defer a.release()
-	key, err := verify.ParseStatusReply(a.body)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", a.host.name, err)
-	}
-	return verify.NewAuthority(key)
+	return nil, failure
 }
 
 // stats returns the counts of the verification caches.

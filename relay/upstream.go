@@ -16,21 +16,9 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// Versions of the call endpoint (IC interface specification). 4 and 3 wait for the outcome and certify it; 2 only
-// accepts the call.
-const (
-	newestCall = 4
-	oldestCall = 2
-	// callVersionAge is how long a host that lacks a version is not asked for it again.
-	callVersionAge = 10 * time.Minute
-)
-
-// Bounds of what is read from a boundary node, in bytes: an answer of the IC is at most 3 MiB and comes with a
+// maxAnswer bounds what is read from a boundary node, in bytes: an answer of the IC is at most 3 MiB and comes with a
 // certificate and signatures.
-const (
-	maxAnswer    = 5 << 20
-	maxErrorText = 512
-)
+const maxAnswer = 5 << 20
 
 // callHold is how long a replica keeps a synchronous call waiting before it answers 202; a call may take that much
 // longer than other requests.
@@ -85,9 +73,8 @@ func (u *upstream) close() { u.client.CloseIdleConnections() }
 type upstreamError struct {
 	outcome    Outcome
 	host       *host
-	status     int    // HTTP status, 0 if there was none
-	cause      string // x-ic-error-cause, if the boundary node gave one
-	text       string // what the answer said, printable and short
+	status     int // HTTP status, 0 if there was none
+	refusal        // what the answer says, if there was one, and what this means
 	retryAfter time.Duration
 	taken      bool // one of the hosts that were tried may have passed the request on
 	err        error
@@ -112,18 +99,16 @@ func (e *upstreamError) Error() string {
 
 func (e *upstreamError) Unwrap() error { return e.err }
 
-// transient reports whether the same request may do better later or elsewhere. Of the 4xx that is true of 429, of
-// 408, and of 403, which boundary nodes use for what might work later.
-func (e *upstreamError) transient() bool {
-	return e.outcome != OutcomeBadRequest || e.status == http.StatusForbidden || e.status == http.StatusRequestTimeout
-}
+// transient reports whether the same request may do better later or elsewhere.
+func (e *upstreamError) transient() bool { return e.means.passing }
 
 // mayBeTaken reports whether the host may have passed the request on before it failed. It has not where no connection
 // came about, or where the answer says so.
 func (e *upstreamError) mayBeTaken() bool {
 	var oe *net.OpError
 	dialing := errors.As(e.err, &oe) && oe.Op == "dial"
-	return !dialing && e.transient() && e.outcome != OutcomeRateLimited
+	refused := e.status >= 400 && e.status < 500
+	return !dialing && !refused && !e.means.busy && e.transient()
 }
 
 // isTransient reports whether err, from upstream, may pass.
@@ -137,8 +122,7 @@ type request struct {
 	endpoint Endpoint
 	canister verify.Principal
 	class    class
-	method   string
-	path     func(h *host) string // may differ between hosts by version
+	versions []int // of the endpoint, where not all will do; see host.order
 	body     []byte
 	timeout  time.Duration
 	stages   stages
@@ -148,10 +132,11 @@ type request struct {
 
 // answer is the response to a request. Its body comes from a pool: release it when nothing refers to it any more.
 type answer struct {
-	host   *host
-	status int
-	body   []byte
-	buf    *bytes.Buffer
+	host    *host
+	version int // of the endpoint
+	status  int
+	body    []byte
+	buf     *bytes.Buffer
 }
 
 func (a *answer) release() {
@@ -165,15 +150,20 @@ func (a *answer) release() {
 
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// do sends r to the best host, and to the others in turn while they fail for reasons of their own. Each attempt takes
-// its own token from the budget. The error is an *upstreamError, or that of ctx where nothing was sent.
+// do sends r to the best host, and to the others in turn while they fail for reasons of their own. A host that does not
+// serve one version of the endpoint is asked for the others first. Each attempt takes its own token from the budget. The
+// error is an *upstreamError, or that of ctx where nothing was sent; it says that no host serves the endpoint only if all
+// that were asked say so.
 func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 	var tried []*host
 	if r.avoid != nil && len(u.hosts) > 1 {
 		tried = append(tried, r.avoid)
 	}
+	var h *host
+	var left []int   // versions of the endpoint to try at h
+	var lacking bool // h does not serve one of them
 	var failure *upstreamError
-	for admitted := r.admitted; len(tried) < len(u.hosts); admitted = false {
+	for admitted := r.admitted; len(left) > 0 || len(tried) < len(u.hosts); admitted = false {
 		var err error
 		if !admitted {
 			err = u.admit(ctx, r.canister, r.class)
@@ -186,9 +176,20 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		case r.stages.going != nil && !r.stages.going():
 			return nil, context.Canceled
 		}
-		h := u.hosts.pick(tried) // now: the hosts may have changed while the request waited
-		tried = append(tried, h)
-		a, ue := u.try(ctx, h, r)
+		if len(left) == 0 {
+			h = u.hosts.pick(tried) // now: the hosts may have changed while the request waited
+			tried = append(tried, h)
+			left, lacking = r.versions, false
+			if left == nil {
+				left = h.order(r.endpoint, time.Now())
+			}
+		}
+		version := left[0]
+		left = left[1:]
+		a, ue := u.try(ctx, h, version, r, len(left) > 0)
+		if ue == nil || !ue.transient() {
+			h.serves(r.endpoint, version, lacking, time.Now())
+		}
 		if ue == nil {
 			return a, nil
 		}
@@ -196,7 +197,12 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		if ctx.Err() != nil || !ue.transient() {
 			return nil, ue
 		}
-		failure = ue
+		if lacking = ue.means == noEndpoint; !lacking {
+			left = nil
+		}
+		if failure == nil || failure.means == noEndpoint || !lacking {
+			failure = ue // what fails for another reason than that the endpoint is not there may come back
+		}
 	}
 	return nil, failure
 }
@@ -208,11 +214,12 @@ func (u *upstream) admit(ctx context.Context, canister verify.Principal, cl clas
 	return err
 }
 
-// try sends r to h once and keeps the books of h.
-func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, *upstreamError) {
+// try sends r to h once, to a version of its endpoint, and keeps the books of h. more says that other versions are left to
+// try.
+func (u *upstream) try(ctx context.Context, h *host, version int, r *request, more bool) (*answer, *upstreamError) {
 	h.begin()
 	began := time.Now()
-	a, ue := u.exchange(ctx, h, r)
+	a, ue := u.exchange(ctx, h, version, r)
 	took := time.Since(began)
 	outcome := OutcomeOK
 	switch {
@@ -226,6 +233,9 @@ func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, *upst
 	case !ue.transient():
 		h.succeeded(0) // the host works, it is the request that it does not like
 		outcome = ue.outcome
+	case ue.means == noEndpoint && (more || r.versions != nil):
+		h.abandoned() // it may serve what is left
+		outcome = ue.outcome
 	default:
 		h.failed(ue.Error(), began, ue.retryAfter)
 		outcome = ue.outcome
@@ -235,20 +245,24 @@ func (u *upstream) try(ctx context.Context, h *host, r *request) (*answer, *upst
 }
 
 // exchange is one HTTP exchange.
-func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, *upstreamError) {
+func (u *upstream) exchange(ctx context.Context, h *host, version int, r *request) (*answer, *upstreamError) {
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	if r.stages.sent != nil {
 		ctx = withSent(ctx, r.stages.sent)
 	}
 	fail := func(outcome Outcome, status int, err error) *upstreamError {
-		return &upstreamError{outcome: outcome, host: h, status: status, err: err}
+		return &upstreamError{outcome: outcome, host: h, status: status, refusal: refusal{means: troubled}, err: err}
 	}
-	req, err := http.NewRequestWithContext(ctx, r.method, h.base+r.path(h), bytes.NewReader(r.body))
+	method := http.MethodPost
+	if r.endpoint == EndpointStatus {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequestWithContext(ctx, method, h.base+r.path(version), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, fail(OutcomeBadRequest, 0, err)
 	}
-	if r.method == http.MethodPost {
+	if method == http.MethodPost {
 		req.Header.Set("Content-Type", "application/cbor")
 	}
 	res, err := u.client.Do(req)
@@ -258,7 +272,7 @@ func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, 
 	defer res.Body.Close()
 	buf := bodies.Get().(*bytes.Buffer)
 	buf.Reset()
-	a := &answer{host: h, status: res.StatusCode, buf: buf}
+	a := &answer{host: h, version: version, status: res.StatusCode, buf: buf}
 	n, err := buf.ReadFrom(io.LimitReader(res.Body, maxAnswer+1))
 	if err == nil && n > maxAnswer {
 		err = fmt.Errorf("answer is larger than %d bytes", maxAnswer)
@@ -275,8 +289,7 @@ func (u *upstream) exchange(ctx context.Context, h *host, r *request) (*answer, 
 		outcome:    statusOutcome(res.StatusCode),
 		host:       h,
 		status:     res.StatusCode,
-		cause:      printable(res.Header.Get("x-ic-error-cause"), 64),
-		text:       printable(string(a.body[:min(len(a.body), maxErrorText)]), 200),
+		refusal:    readRefusal(res.StatusCode, res.Header, a.body),
 		retryAfter: retryAfter(res.Header.Get("Retry-After")),
 	}
 	a.release()
@@ -312,7 +325,7 @@ func statusOutcome(status int) Outcome {
 	return OutcomeBadRequest
 }
 
-// retryAfter reads the header in its form in seconds; boundary nodes send no dates.
+// retryAfter reads the header in its form in seconds; the network sends no dates.
 func retryAfter(header string) time.Duration {
 	n, err := strconv.Atoi(strings.TrimSpace(header))
 	if err != nil || n < 0 {

@@ -42,7 +42,16 @@ func after(r *http.Request, d time.Duration, status int) (*http.Response, error)
 	if err := sleep(r.Context(), d); err != nil {
 		return nil, err
 	}
-	return &http.Response{StatusCode: status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("x"))}, nil
+	return answering(status, "", "x"), nil
+}
+
+// answering is an answer with a cause in its header, if that is not empty.
+func answering(status int, cause, body string) *http.Response {
+	header := make(http.Header)
+	if cause != "" {
+		header.Set("X-Ic-Error-Cause", cause)
+	}
+	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body))}
 }
 
 func testUpstream(n *fakeNetwork, rate float64, names ...string) *upstream {
@@ -175,21 +184,6 @@ func TestOneBreakIsOneFailure(t *testing.T) {
 		wg.Wait()
 		if _, _, retryAt := u.hosts[0].stands(time.Now()); time.Until(retryAt) > time.Second {
 			t.Errorf("after 100 requests that broke together it is left alone for %s", time.Until(retryAt))
-		}
-	})
-}
-
-// Bare 404 for every version says nothing about versions: nothing is served there for now.
-func TestHostThatServesNothing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		status := 404
-		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) { return after(r, 0, status) }}
-		u := testUpstream(n, 1e6, "a")
-		if _, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{}); err == nil {
-			t.Fatal("a call to a host that serves nothing went well")
-		}
-		if v := u.hosts[0].callVersion(time.Now()); v != newestCall {
-			t.Errorf("afterwards calls go to version %d", v)
 		}
 	})
 }

@@ -1,0 +1,201 @@
+package relay
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// recordedDirs hold answers that this project did not make up: those derived from the network's own source, and those
+// recorded from the network, which are not part of the project and are read where they are.
+var recordedDirs = []string{"../verify/testdata/recorded", "../../shared/recorded"}
+
+// recordedRefusals says what each recorded answer means.
+var recordedRefusals = map[string]refusalCase{
+	"error-400-canister_not_found.txt":              gone,
+	"derived-error-400-subnet_not_found.txt":        gone,
+	"error-400-unable_to_parse_cbor.txt":            {reason: NotAnEnvelope, text: "ws_open: the IC cannot read it: Failed to parse", poll: "refuses the requests of this gateway, ask its operator: Failed"},
+	"error-429-load_shed-2024.txt":                  slower,
+	"derived-error-429-load_shed.txt":               slower,
+	"derived-gateway-429-rate_limited.json":         slower,
+	"derived-replica-429-overloaded.txt":            slower,
+	"error-503-no_healthy_nodes.txt":                {passing: true, taken: true, reason: Outage, text: "subnet is being upgraded", poll: "subnet is being upgraded"},
+	"derived-error-403-forbidden.txt":               barred,
+	"derived-error-408-body_timed_out.txt":          {passing: true, reason: Outage, text: "cannot be reached", poll: "cannot be reached"},
+	"derived-error-413-payload_too_large.txt":       {reason: TooLarge, text: "larger than the IC accepts", poll: "refuses the requests of this gateway"},
+	"derived-error-503-replica_error.txt":           down503,
+	"derived-error-503-service_unavailable.txt":     down503,
+	"derived-replica-503-unhealthy.txt":             down503,
+	"derived-replica-503-certified-state.txt":       down503,
+	"derived-replica-503-ingress-pool.txt":          down503,
+	"derived-replica-400-expiry.txt":                {reason: BadExpiry, text: "ws_open: the IC refused it: Invalid request expiry", poll: "refuses the requests of this gateway, ask its operator: Invalid request expiry"},
+	"derived-replica-400-canister-mismatch.txt":     {reason: BadSender, text: "ws_open: the IC refused it: Specified CanisterId", poll: "refuses the requests of this gateway, ask its operator: Specified"},
+	"derived-replica-403-read_state-not-caller.txt": barred,
+	"derived-replica-404-read_state-path.txt":       {reason: BadSender, text: "Invalid path", poll: "Invalid path"},
+}
+
+// refusalCase is what a refusal means for a ws_open and for a poll.
+type refusalCase struct {
+	passing bool        // the same request is sent again, elsewhere or later
+	taken   bool        // the network may have the call all the same
+	final   bool        // polls need not go on
+	reason  CloseReason // of the session whose ws_open it was, if it stays like this
+	text    string      // in what it is told
+	poll    string      // in what the canister's sessions are told if polls go on being refused
+}
+
+var (
+	gone    = refusalCase{reason: CanisterUnusable, text: "ws_open: canister does not exist", final: true, poll: "canister does not exist"}
+	slower  = refusalCase{passing: true, reason: Outage, text: "asks for fewer requests", poll: "asks for fewer requests"}
+	barred  = refusalCase{passing: true, reason: Outage, text: "forbids requests to this canister for now", poll: "forbids requests to this canister for now"}
+	down503 = refusalCase{passing: true, taken: true, reason: Outage, text: "cannot be reached", poll: "cannot be reached"}
+)
+
+// check sends a ws_open and a poll to a network that answers so.
+func (want refusalCase) check(t *testing.T, status int, cause, body string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := &fakeNetwork{serve: func(*http.Request) (*http.Response, error) { return answering(status, cause, body), nil }}
+		u := testUpstream(n, 1e6, "a")
+		_, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{})
+		a := failedAttempt(&envelope{open: true}, err)
+		switch {
+		case a.last == nil:
+			t.Fatalf("a call brings %v", err)
+		case a.last.reason != want.reason || !strings.Contains(a.last.text, want.text):
+			t.Errorf("a call ends with %s %q, want %s %q", a.last.reason, a.last.text, want.reason, want.text)
+		case a.taken != want.taken || isTransient(err) != want.passing || (a.denial == nil) != want.passing || (a.closing == nil) != want.passing:
+			t.Errorf("of a call: may be taken %v, may pass %v, want %v and %v", a.taken, isTransient(err), want.taken, want.passing)
+		}
+		u = testUpstream(n, 1e6, "a")
+		_, err = u.query(t.Context(), testPrincipal(1), classBusy, []byte("query"), nil)
+		_, cl, final := (&poller{canister: &canister{}}).explain(err)
+		if final != want.final || !strings.Contains(cl.text, want.poll) {
+			t.Errorf("polls end with %s %q, final %v, want %q, final %v", cl.reason, cl.text, final, want.poll, want.final)
+		}
+		if cl.reason != Outage && cl.reason != CanisterUnusable {
+			t.Errorf("polls of the gateway itself end sessions with %s", cl.reason)
+		}
+	})
+}
+
+// Every recorded answer of the network that is not 200 means what it says, whether its cause comes in the header, as
+// boundary nodes send it, or only in the body, as the HTTP gateway leaves it.
+func TestRecordedRefusals(t *testing.T) {
+	headerCauses := regexp.MustCompile(`[a-z_]+[a-z]`)
+	seen := make(map[string]bool)
+	for _, dir := range recordedDirs {
+		raw, err := os.ReadFile(filepath.Join(dir, "manifest-errors.json"))
+		if errors.Is(err, os.ErrNotExist) && dir != recordedDirs[0] {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var artefacts []struct {
+			File, Kind, Headers string
+			Status              int
+		}
+		if err := json.Unmarshal(raw, &artefacts); err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range artefacts {
+			if a.Kind != "text" || seen[a.File] {
+				continue
+			}
+			seen[a.File] = true
+			body, err := os.ReadFile(filepath.Join(dir, a.File))
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Run(a.File, func(t *testing.T) {
+				if a.Status == http.StatusAccepted {
+					checkAccepted(t, string(body))
+					return
+				}
+				want, decided := recordedRefusals[a.File]
+				if !decided {
+					t.Fatal("nobody has decided what it means")
+				}
+				want.check(t, a.Status, "", string(body))
+				_, list, _ := strings.Cut(a.Headers, "x-ic-error-cause: ")
+				list, _, _ = strings.Cut(list, " where")
+				for _, cause := range headerCauses.FindAllString(list, -1) {
+					if cause == "none" || causes[cause] != nil {
+						want.check(t, a.Status, cause, string(body))
+					}
+				}
+			})
+		}
+	}
+	if len(seen) < 18 {
+		t.Errorf("%d answers were read, want at least the derived ones", len(seen))
+	}
+}
+
+// checkAccepted wants a call that is accepted to be taken for that, whatever its body says it is.
+func checkAccepted(t *testing.T, body string) {
+	for _, kind := range []string{"application/cbor", "text/plain; charset=utf-8", "text/html", ""} {
+		n := &fakeNetwork{serve: func(*http.Request) (*http.Response, error) {
+			r := answering(202, "none", body)
+			r.Header.Set("Content-Type", kind)
+			return r, nil
+		}}
+		a, err := testUpstream(n, 1e6, "a").call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{})
+		if err != nil || a == nil || a.status != 202 {
+			t.Errorf("202 labelled %q: %v", kind, err)
+		}
+		a.release()
+	}
+}
+
+// The status of a boundary node has two keys, and of one that has no registry yet no root key. Then another is asked, and
+// where none knows it, the operator is told what to do.
+func TestRecordedStatus(t *testing.T) {
+	read := func(file string) string {
+		b, err := os.ReadFile(filepath.Join(recordedDirs[0], file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	without, with := read("derived-status-boundary-node-no-root-key.bin"), read("derived-status-boundary-node.bin")
+	for name, tt := range map[string]struct {
+		answers map[string]string
+		fails   bool
+	}{
+		"two keys":        {map[string]string{"a": with}, false},
+		"a replica's":     {map[string]string{"a": read("derived-status-replica.bin")}, false},
+		"one knows it":    {map[string]string{"a": without, "b": without, "c": with}, false},
+		"no root key":     {map[string]string{"a": without}, true},
+		"nobody knows it": {map[string]string{"a": without, "b": without}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
+					return answering(200, "", tt.answers[r.URL.Host]), nil
+				}}
+				var hosts []string
+				for h := range tt.answers {
+					hosts = append(hosts, h)
+				}
+				trust := &trust{up: testUpstream(n, 1e6, hosts...)}
+				a, err := trust.fetch(t.Context())
+				switch {
+				case tt.fails && (err == nil || !strings.Contains(err.Error(), "root_key <file>")):
+					t.Errorf("brings %v, want an error that names root_key <file>", err)
+				case !tt.fails && (err != nil || string(a.RootKey()) != string(verify.MainnetRootKey())):
+					t.Errorf("brings %v, want mainnet's key", err)
+				}
+			})
+		})
+	}
+}

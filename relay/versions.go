@@ -1,0 +1,73 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+)
+
+// versions are those that can be used of each endpoint, the best first (IC interface specification, HTTPS interface).
+// Versions 4 and 3 of call wait for the outcome and certify it, version 2 only accepts the call. Version 2 of query and
+// read_state certifies the routing table in the layout that deployed clients understand, version 3 in a newer one.
+var versions = map[Endpoint][]int{
+	EndpointCall:      {4, 3, unansweredCall},
+	EndpointQuery:     {2, 3},
+	EndpointReadState: {2, 3},
+	EndpointStatus:    {2},
+}
+
+// unansweredCall is the version of call that brings no outcome.
+const unansweredCall = 2
+
+// flatReadState is the version of read_state that has the older layout.
+var flatReadState = []int{2}
+
+// detourAge is how long a host that lacks the best version of an endpoint is not asked for it again.
+const detourAge = 10 * time.Minute
+
+// detour is a version that works at a host where better ones do not.
+type detour struct {
+	version int
+	found   time.Time
+}
+
+// order returns the versions of e in the order in which to try them at h: first the one that is known to work there, then
+// the others.
+func (h *host) order(e Endpoint, now time.Time) []int {
+	h.mu.Lock()
+	d, known := h.detours[e]
+	h.mu.Unlock()
+	all := versions[e]
+	if !known || now.Sub(d.found) > detourAge {
+		return all
+	}
+	order := []int{d.version}
+	for _, v := range all {
+		if v != d.version {
+			order = append(order, v)
+		}
+	}
+	return order
+}
+
+// serves notes that a version of e works at h; lacking says that a better one was tried before and is not served.
+func (h *host) serves(e Endpoint, version int, lacking bool, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case version == versions[e][0]:
+		delete(h.detours, e)
+	case lacking:
+		if h.detours == nil {
+			h.detours = make(map[Endpoint]detour)
+		}
+		h.detours[e] = detour{version, now}
+	}
+}
+
+// path is where r goes at a host.
+func (r *request) path(version int) string {
+	if r.endpoint == EndpointStatus {
+		return fmt.Sprintf("/api/v%d/status", version)
+	}
+	return fmt.Sprintf("/api/v%d/canister/%s/%s", version, r.canister, r.endpoint)
+}
