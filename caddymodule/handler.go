@@ -194,6 +194,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		return h.refuse(w, err)
 	}
 	defer ticket.Release() // does nothing once the session has begun
+	ticket.Heed(r.URL)
 
 	if kind == openingConnect {
 		ws, stream, err := connect(pooled.upgrader, w, r)

@@ -295,6 +295,10 @@ func (c *canister) receive(page *verify.Page, i int) {
 	if !ok {
 		return
 	}
+	if !page.Flat && !s.sharded {
+		s.end(because(ClientOutdated, ""))
+		return
+	}
 	if first {
 		c.opened(s)
 	}

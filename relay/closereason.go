@@ -62,6 +62,8 @@ const (
 	CanisterUnusable
 	// Unverifiable is a canister whose answers failed verification for longer than outage_timeout.
 	Unverifiable
+	// ClientOutdated is a client that does not read the layout of certificates that the network has moved to.
+	ClientOutdated
 	// MessageLost is a canister message that this client can no longer get in order.
 	MessageLost
 	// Outage is a network that was unreachable for longer than outage_timeout.
@@ -110,6 +112,7 @@ var closeReasons = [closeReasonEnd]struct {
 	CanisterUnavailable: {websocket.CloseTryAgainLater, "canister_unavailable", "the canister is not running, try again later"},
 	CanisterUnusable:    {websocket.CloseInternalServerErr, "canister_unusable", "the canister does not speak IC WebSocket"},
 	Unverifiable:        {websocket.CloseInternalServerErr, "unverifiable", "the canister's answers fail verification"},
+	ClientOutdated:      {websocket.ClosePolicyViolation, "client_outdated", "the network no longer certifies the layout this client reads, update the client"},
 	MessageLost:         {websocket.CloseInternalServerErr, "message_lost", "a message of the canister is missing, reconnect"},
 	Outage:              {websocket.CloseServiceRestart, "outage", "the Internet Computer cannot be reached, try again later"},
 	OutcomeUnknown:      {websocket.CloseServiceRestart, "outcome_unknown", "outcome of a message is unknown, reconnect"},
@@ -140,7 +143,7 @@ func (r CloseReason) Text() string { return closeReasons[r].text }
 // connection alone. After others the canister does not have the session any more, or would get a message out of order.
 func (r CloseReason) keepsSent() bool {
 	switch r {
-	case ClientClosed, ClientGone, PongTimeout, WriteTimeout, SlowConsumer, Stale, Draining, Reconfigured:
+	case ClientClosed, ClientGone, PongTimeout, WriteTimeout, SlowConsumer, Stale, ClientOutdated, Draining, Reconfigured:
 		return true
 	}
 	return false

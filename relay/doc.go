@@ -14,6 +14,9 @@
 // behind, opening.go and closer.go tell canisters of clients that have gone. hosts.go, budget.go and backoff.go decide
 // where and when requests go; sweep.go keeps the deadlines of all sessions.
 //
+// refusal.go reads what the network refuses, versions.go knows the versions of its endpoints, layout.go and flatten.go see to
+// certificates that clients can read.
+//
 // What may be wrong with a client, a canister or a network, and what its clients are told, is in closereason.go and
 // outcome.go.
 package relay

@@ -176,8 +176,10 @@ type Ticket struct {
 	g      *Gateway
 	policy *Policy
 	ip     netip.Addr
-	used   atomic.Bool
-	s      *session // set by Serve
+	// sharded says that the client reads the newer layout of certificates, see Heed.
+	sharded bool
+	used    atomic.Bool
+	s       *session // set by Serve
 }
 
 // Release gives the place back: the upgrade failed. After Serve or Release it does nothing.

@@ -83,28 +83,35 @@ func (g *Gateway) readNodeKeys(ctx context.Context, canister verify.Principal) (
 // readState reads one path of the certified state as the canister's subnet certifies it, and returns the certificate,
 // raw and verified.
 func (g *Gateway) readState(ctx context.Context, canister verify.Principal, path ...[]byte) ([]byte, *verify.Certificate, error) {
+	raw, cert, _, err := g.readStateBy(ctx, canister, g.up.readState, path...)
+	return raw, cert, err
+}
+
+// readStateBy is readState by read, which is one of upstream's. It also returns the host that answered.
+func (g *Gateway) readStateBy(ctx context.Context, canister verify.Principal,
+	read func(context.Context, verify.Principal, []byte) (*answer, error), path ...[]byte) ([]byte, *verify.Certificate, *host, error) {
 	authority, err := g.trust.get(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	body, _, err := g.sign(&verify.Request{Type: "read_state", Canister: canister, Paths: [][][]byte{path}})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	a, err := g.up.readState(ctx, canister, body)
+	a, err := read(ctx, canister, body)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	// What is kept of the answer outlives it, so it does not go back to the pool.
 	raw, err := verify.ParseReadStateReply(a.body)
 	if err != nil {
-		return nil, nil, &badAnswer{host: a.host, err: err}
+		return nil, nil, nil, &badAnswer{host: a.host, err: err}
 	}
 	cert, err := authority.Certificate(raw, canister, time.Now())
 	if err != nil {
-		return nil, nil, &badAnswer{host: a.host, err: err}
+		return nil, nil, nil, &badAnswer{host: a.host, err: err}
 	}
-	return raw, cert, nil
+	return raw, cert, a.host, nil
 }
 
 // signedBy returns who signed a reply without messages, and when, if its signature was checked and holds.

@@ -258,8 +258,8 @@ func (p *poller) page(r *pollResult) {
 	}
 }
 
-// verify checks the messages of an answer, and makes sure that clients can, too. The error is a *badAnswer if the answer is
-// at fault; otherwise something could not be had that is needed for the check.
+// verify checks the messages of an answer, and makes sure that clients can, too, as far as that is possible. The error is a
+// *badAnswer if the answer is at fault; otherwise something could not be had that is needed for the check.
 func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	authority, err := p.g.trust.get(p.g.ctx)
 	if err != nil {
@@ -269,10 +269,10 @@ func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	if err != nil {
 		return nil, &badAnswer{host: r.answer.host, err: err}
 	}
-	if !page.Flat {
-		if err := p.flatten(page, r.reply.Cert, r.answer.host); err != nil {
-			return nil, err
-		}
+	if page.Flat {
+		p.donor.keep(r.reply.Cert)
+	} else if err := p.flatten(page, r.reply.Cert, r.answer.host); err != nil {
+		return nil, err
 	}
 	return page, nil
 }

@@ -149,6 +149,7 @@ func (r *rig) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		ticket.Release()
 		return
 	}
+	ticket.Heed(req.URL)
 	ticket.Serve(req.Context(), ws)
 }
 

@@ -45,6 +45,7 @@ type session struct {
 	policy  *Policy
 	trace   context.Context // values only
 	started time.Time
+	sharded bool // the client reads the newer layout of certificates
 
 	chain  *verify.SenderChain // the sender's verified delegations; reader only
 	window chan struct{}       // a place for each envelope under way; nil with relay_window 1
@@ -95,6 +96,7 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 		policy:  t.policy,
 		trace:   context.WithoutCancel(ctx),
 		started: now,
+		sharded: t.sharded,
 		nextSeq: 1,
 	}
 	t.s = s

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -48,7 +49,8 @@ type Options struct {
 	// delegations and state roots it has verified.
 	Authority *verify.Authority
 	// AllowSharded accepts certificates whose delegation lists the canister ranges in the sharded form only. SDKs up to
-	// 0.5.0 (@dfinity/agent 2.4) reject those, so by default this client does too.
+	// 0.5.0 (@dfinity/agent 2.4) reject those, so by default this client does too. With it the gateway is told so, in the
+	// URL: see relay.RangesSharded.
 	AllowSharded bool
 
 	// TLS is used for wss URLs; nil means the system's roots.
@@ -86,6 +88,22 @@ type Options struct {
 	// safe for concurrent use; it should return quickly.
 	Trace func(Event)
 }
+
+// address is the URL at which the WebSocket is opened.
+func (o *Options) address(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || !o.AllowSharded {
+		return base // the dialer says what is wrong with it
+	}
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += rangesSharded
+	return u.String()
+}
+
+// rangesSharded is relay.RangesSharded, which this package does not import: it has to work with other gateways.
+const rangesSharded = "ranges=sharded"
 
 // setDefaults fills in everything that was left out, except for keys.
 func (o *Options) setDefaults() {

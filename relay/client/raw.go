@@ -54,7 +54,7 @@ func DialRaw(ctx context.Context, url string, o Options) (*Raw, error) {
 		dialer.Proxy = http.ProxyFromEnvironment
 	}
 	started := time.Now()
-	conn, response, err := dialer.DialContext(ctx, url, o.Header)
+	conn, response, err := dialer.DialContext(ctx, o.address(url), o.Header)
 	if err != nil {
 		if response != nil && errors.Is(err, websocket.ErrBadHandshake) {
 			body, _ := io.ReadAll(io.LimitReader(response.Body, 1024))
