@@ -138,7 +138,7 @@ func (f *forger) frame(m message) []byte {
 		panic(err)
 	}
 	signature := new(bls12381.G1Affine).ScalarMultiplication(&point, secret).Bytes()
-	cert := mustCBOR(map[string]any{"tree": mustTree(state), "signature": signature[:]})
+	cert := append([]byte("\xd9\xd9\xf7"), mustCBOR(map[string]any{"tree": mustTree(state), "signature": signature[:]})...)
 	if m.tamper {
 		content[len(content)-1] ^= 1
 	}
