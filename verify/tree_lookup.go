@@ -126,3 +126,18 @@ func (t *Tree) children(at uint32) iter.Seq2[[]byte, uint32] {
 		}
 	}
 }
+
+// whole reports whether no label of the subtree at may hide in a pruned part. What is below the labels is not looked at.
+func (t *Tree) whole(at uint32) bool {
+	for i, end := at, t.nodes[at].end; i < end; {
+		switch n := &t.nodes[i]; n.kind {
+		case treePruned:
+			return false
+		case treeLabeled:
+			i = n.end
+		default:
+			i++
+		}
+	}
+	return true
+}
