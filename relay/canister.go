@@ -27,7 +27,7 @@ type canister struct {
 	latest   map[verify.Principal]*session // of each principal the session that the canister opened last
 	awaiting map[*session]time.Time        // accepted by the canister, first message not seen yet; since when
 	at       position
-	suspect  bool      // the canister denied a session that we hold: its queue may have been reset
+	suspect  time.Time // since when there is reason to think that the queue began anew; zero = there is none
 	active   time.Time // last traffic either way
 	emptied  time.Time // when the last session left
 	poll     pollStatus
@@ -194,7 +194,7 @@ func (c *canister) accepted(s *session) {
 func (c *canister) missedFirst(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.suspect = true
+	c.suspectSince(time.Now())
 	if _, waits := c.awaiting[s]; !waits && c.sessions[s.key] == s {
 		c.awaiting[s] = time.Now()
 	}
@@ -203,9 +203,16 @@ func (c *canister) missedFirst(s *session) {
 // doubt notes that the canister does not know a session that we hold.
 func (c *canister) doubt() {
 	c.mu.Lock()
-	c.suspect = true
+	c.suspectSince(time.Now())
 	c.mu.Unlock()
 	c.nudge()
+}
+
+// suspectSince notes a reason to think that the queue began anew. The caller holds mu.
+func (c *canister) suspectSince(then time.Time) {
+	if c.suspect.IsZero() {
+		c.suspect = then
+	}
 }
 
 // position returns the nonce that is polled for next.

@@ -27,7 +27,7 @@ func (p *poller) acceptGap(page *verify.Page, at position, h *host) bool {
 		p.logger().Warn("messages are missing before those of a page, asking again",
 			zap.String("host", h.name), zap.Uint64("missing", first-at.next))
 	}
-	if p.gap.by.add(h, p.g.up.hosts) {
+	if p.gap.by.add(h, p.g.up.hosts()) {
 		return true
 	}
 	p.avoid = h
@@ -64,7 +64,7 @@ func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
 				zap.String("cause", string(cause)), zap.Error(m.Poison))
 		}
 		doubt.times++
-		if believed := doubt.by.add(h, p.g.up.hosts); cause == verify.CauseClientKey && (!believed || doubt.times < poisonTries) {
+		if believed := doubt.by.add(h, p.g.up.hosts()); cause == verify.CauseClientKey && (!believed || doubt.times < poisonTries) {
 			accept = false
 		}
 	}
@@ -84,7 +84,7 @@ func (p *poller) noteEmpty(h *host) {
 	if h != p.quiet {
 		p.quiet, p.quietFor = h, 0
 	}
-	if p.quietFor++; p.quietFor >= quietTries && p.g.up.hosts.besides(h) {
+	if p.quietFor++; p.quietFor >= quietTries && p.g.up.hosts().besides(h) {
 		p.quietFor = 0
 		p.avoid = h
 	}

@@ -106,7 +106,7 @@ func (p *poller) readDonor() error {
 		case c.Flat() && len(raw) <= maxDonor:
 			p.donor.cert = bytes.Clone(raw)
 			return nil
-		case by.add(h, p.g.up.hosts):
+		case by.add(h, p.g.up.hosts()):
 			return errLayoutGone
 		}
 		avoid = h

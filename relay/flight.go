@@ -19,15 +19,17 @@ const (
 
 // flight is one poll under way.
 type flight struct {
-	purpose purpose
-	off     atomic.Int64 // when it left for the network, in unix nanoseconds; 0 while it waits for upstream_rate
+	purpose   purpose
+	off       atomic.Int64 // when it left for the network, in unix nanoseconds; 0 while it waits for upstream_rate
+	suspected time.Time    // since when the queue may have begun anew, for a look at it
+	install   bool         // it reads the install time as well, if there is still reason to
+	lagging   *host        // if possible not from this one
 }
 
 var errPanic = errors.New("fault in the gateway while polling")
 
 // fly starts a poll; its answer comes to results.
-func (p *poller) fly(pp purpose, cl class, avoid *host) {
-	f := &flight{purpose: pp}
+func (p *poller) fly(f *flight, cl class, avoid *host) {
 	p.flying = append(p.flying, f)
 	p.g.spawn("poll", func() { p.results <- p.travel(p.g.ctx, f, cl, avoid) },
 		func() { p.results <- &pollResult{flight: f, err: errPanic} })
@@ -51,6 +53,9 @@ func (c *canister) travel(ctx context.Context, f *flight, cl class, avoid *host)
 	r.flight = f
 	if f.purpose == forProof && r.empty != nil {
 		r.nodeErr = c.checkNode(ctx, r)
+	}
+	if f.install && (f.purpose == forProbe || r.empty != nil) {
+		r.install = c.readInstall(ctx, f.lagging)
 	}
 	return r
 }

@@ -8,6 +8,7 @@ type position struct {
 	next   uint64 // nonce of the next message
 	passed uint64 // what comes next was made then or later, by the canister's clock in nanoseconds
 	floor  uint64 // everything in this queue is younger; what earlier queues had is not
+	since  uint64 // this queue was there then, and is followed since; 0 = not known
 	seen   bool   // a message of this queue was seen, so first and newest are set
 	first  mark   // the first message seen
 	newest mark   // the newest one
@@ -56,6 +57,9 @@ func (p *position) advance(page *verify.Page) {
 		at := mark{m.Nonce, m.Timestamp}
 		if !p.seen {
 			p.first, p.newest, p.seen = at, at, true
+			if p.since == 0 {
+				p.since = m.Timestamp
+			}
 		}
 		if m.Timestamp > p.newest.stamp {
 			p.newest = at

@@ -74,7 +74,7 @@ func TestRestarted(t *testing.T) {
 func TestAdvance(t *testing.T) {
 	var p position
 	p.advance(pageOf(5, 10, 20, 30))
-	want := position{next: 8, passed: 30, seen: true, first: mark{5, 10}, newest: mark{7, 30}}
+	want := position{next: 8, passed: 30, since: 10, seen: true, first: mark{5, 10}, newest: mark{7, 30}}
 	if p != want {
 		t.Fatalf("after a page: %+v", p)
 	}

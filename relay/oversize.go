@@ -97,7 +97,7 @@ func firstServable(look func(skip uint64) (shelf, error)) (uint64, error) {
 // say so, if there are two. The error is any other failure: it must not cost messages.
 func (p *poller) lookAhead(nonce uint64) (shelf, error) {
 	var avoid *host
-	for range min(2, len(p.g.up.hosts)) {
+	for range min(2, len(p.g.up.hosts())) {
 		at, h, err := p.lookOnce(nonce, avoid)
 		if err != nil || at != unservable {
 			return at, err

@@ -41,7 +41,7 @@ func (p *poller) failed(err error, took time.Duration) {
 		log.Debug("polling failed again", zap.Duration("failing_for", now.Sub(since)))
 	}
 	p.trySkipping(err, failures)
-	final = final && p.denied.add(p.avoid, p.g.up.hosts) && failures >= finalTries &&
+	final = final && p.denied.add(p.avoid, p.g.up.hosts()) && failures >= finalTries &&
 		(!worked || p.denied.lasted(absencePatience))
 	if final || now.Sub(since) >= p.g.cfg.OutageTimeout {
 		if all := p.all(); len(all) > 0 {
@@ -59,11 +59,7 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 	switch {
 	case errors.As(err, &bad):
 		p.avoid = bad.host
-		bad.host.failed(bad.err.Error(), time.Now(), 0)
-		cause := verify.CauseOf(bad.err)
-		p.g.cfg.Metrics.VerificationFailed(p.id, cause)
-		p.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.host.name),
-			zap.String("cause", string(cause)), zap.Error(bad.err))
+		p.blame(bad)
 		return OutcomeUnverified, because(Unverifiable, ""), false
 	case errors.As(err, &rejected):
 		p.avoid = rejected.host
@@ -74,4 +70,13 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 		return ue.outcome, ue.closingOfOthers(), ue.means.final
 	}
 	return OutcomeNetwork, because(Outage, ""), false
+}
+
+// blame notes an answer that does not verify.
+func (c *canister) blame(bad *badAnswer) {
+	bad.host.failed(bad.err.Error(), time.Now(), 0)
+	cause := verify.CauseOf(bad.err)
+	c.g.cfg.Metrics.VerificationFailed(c.id, cause)
+	c.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.host.name),
+		zap.String("cause", string(cause)), zap.Error(bad.err))
 }

@@ -29,6 +29,7 @@ type poller struct {
 	ghosts    time.Time               // since when all pages have been of a queue that has ended
 	unordered bool                    // times do not grow with nonces in this canister
 	present   presence
+	install   installWatch
 }
 
 // pollResult is the answer to one poll. Its memory is the answer's: release it.
@@ -40,6 +41,7 @@ type pollResult struct {
 	reply   verify.Reply
 	empty   *verify.QueryReply // for a reply without messages: its node signatures
 	nodeErr error              // why they do not hold, if that was to be checked
+	install *installReading    // read with a look at the queue, or nil
 	err     error
 	took    time.Duration
 }
@@ -130,7 +132,7 @@ func (p *poller) tick() {
 	if silent >= busyFor {
 		cl = classIdle
 	}
-	p.fly(forNews, cl, p.avoid)
+	p.fly(&flight{purpose: forNews}, cl, p.avoid)
 }
 
 // ask polls once and waits for the answer.
@@ -197,6 +199,7 @@ func (p *poller) handle(r *pollResult) {
 	if p.g.ctx.Err() != nil {
 		return
 	}
+	p.noteInstall(r)
 	switch {
 	case r.err != nil:
 		if r.flight != nil && r.flight.purpose == forProof {
@@ -306,6 +309,9 @@ func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified t
 	recovered := p.poll.failures > 0
 	if recovered {
 		p.poll.recovered = now
+		if p.poll.trouble != nil && p.poll.trouble.reason == CanisterUnavailable {
+			p.suspectSince(now) // it was stopped, as for an upgrade
+		}
 	}
 	p.poll.last, p.poll.failures, p.poll.failedSince, p.poll.err, p.poll.trouble = now, 0, time.Time{}, "", nil
 	if !certified.IsZero() {

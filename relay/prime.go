@@ -68,7 +68,7 @@ func (p *poller) skip(page *verify.Page, end bool, start uint64) {
 		low = search(low, 0, func(nonce uint64) (uint64, bool, error) { return p.lookAt(nonce, start) })
 	}
 	p.mu.Lock()
-	p.at.next = low + 1
+	p.at.next, p.at.since = low+1, start
 	p.mu.Unlock()
 	if !p.g.cfg.KeepOrphans {
 		oldest := page.Messages[0].Nonce

@@ -22,7 +22,8 @@ const (
 	confirmEvery = 20 * time.Second
 	// confirmAgain is the pause until an answer that lacks it is confirmed.
 	confirmAgain = time.Second
-	// lagLimit is how far behind a node may be that boundary nodes still ask: 50 blocks, at one a second.
+	// lagLimit is how far behind a node may be that boundary nodes still ask: 50 blocks, at one a second. What nodes sign
+	// proves nothing before, where the network does not tell when the canister was installed.
 	lagLimit = 50 * time.Second
 	// absences is how many answers in a row must lack it, from two nodes where the subnet has two.
 	absences = 3
@@ -39,48 +40,54 @@ type presence struct {
 	hosts   denials                       // that passed them on
 	last    *host                         // that gave the last answer, whatever it was
 	lacking time.Time                     // when the newest of them was signed
+	since   time.Time                     // when the first answer that lacks it came, signed or not
 }
 
 // check starts a look at the queue if one is due and none is under way.
 func (p *poller) check(now time.Time) {
-	switch {
-	case !p.mayCheck():
-	case p.probeDue(now):
+	if !p.mayCheck() {
+		return
+	}
+	if since, due := p.probeDue(now); due {
 		p.probed = now
 		p.mu.Lock()
-		p.suspect = false
+		p.suspect = time.Time{}
 		p.mu.Unlock()
 		avoid := p.avoid
-		if avoid == nil && p.prober != nil && p.g.up.hosts.besides(p.prober) {
+		if avoid == nil && p.prober != nil && p.g.up.hosts().besides(p.prober) {
 			avoid = p.prober // it may lag, or hide what is there
 		}
-		p.fly(forProbe, classBusy, avoid)
-	case p.confirmDue(now):
+		p.fly(p.wonders(&flight{purpose: forProbe}, since, now), classBusy, avoid)
+		return
+	}
+	if p.confirmDue(now) {
 		p.present.checked, p.present.again = now, true
 		avoid := p.avoid
 		if p.present.last != nil {
 			avoid = p.present.last
 		}
-		p.fly(forProof, classIdle, avoid)
+		since := p.present.since
+		if since.IsZero() {
+			since = now
+		}
+		p.fly(p.wonders(&flight{purpose: forProof}, since, now), classIdle, avoid)
 	}
 }
 
-// probeDue reports whether there is a reason to look for a reset from nonce 0.
-func (p *poller) probeDue(now time.Time) bool {
+// probeDue reports whether there is a reason to look for a reset from nonce 0, and since when.
+func (p *poller) probeDue(now time.Time) (since time.Time, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.at.next == 0 || now.Sub(p.probed) < probeAfter || p.poll.failures > 0 {
-		return false
+		return time.Time{}, false
 	}
-	if p.suspect {
-		return true
-	}
-	for _, since := range p.awaiting {
-		if now.Sub(since) >= probeAfter {
-			return true
+	since = p.suspect
+	for _, accepted := range p.awaiting {
+		if late := accepted.Add(probeAfter); !late.After(now) && (since.IsZero() || late.Before(since)) {
+			since = late
 		}
 	}
-	return false
+	return since, !since.IsZero()
 }
 
 // probeBack deals with the beginning of the queue.
@@ -88,6 +95,7 @@ func (p *poller) probeBack(r *pollResult) {
 	p.prober = r.answer.host
 	if len(r.reply.Messages) == 0 {
 		p.works(r, OutcomeEmpty, 0, time.Time{})
+		p.replaced(nil)
 		return
 	}
 	page, err := p.verify(r)
@@ -96,9 +104,12 @@ func (p *poller) probeBack(r *pollResult) {
 		return
 	}
 	p.works(r, OutcomeOK, 0, page.Time)
+	if p.replaced(page) {
+		return
+	}
 	at := p.here()
 	if floor, restarted := at.restarted(page); restarted {
-		p.restart("a message is younger than one that came after it", floor)
+		p.restart(reset{why: "a message is younger than one that came after it", floor: floor, before: stampTime(floor)})
 		return
 	}
 	if nonce, missed := p.missed(page); missed {
@@ -132,28 +143,32 @@ func (p *poller) rewind(nonce uint64) {
 	p.due = time.Now()
 }
 
-// restart follows the queue to its new beginning, all of which is younger than floor. Sessions that were opened in the
-// old one are not known to the canister any more; those that wait for their first message may be. Nodes that lag go on
-// showing the old queue for a while.
-func (p *poller) restart(why string, floor uint64) {
+// restart follows the queue to its new beginning. Sessions that were opened in the old one are not known to the canister
+// any more; those that wait for their first message may be. Nodes that lag go on showing the old queue for a while.
+func (p *poller) restart(r reset) {
 	p.g.cfg.Metrics.QueueReset(p.id)
 	var forgotten []*session
 	p.mu.Lock()
 	for _, s := range p.sessions {
-		if s.openedBy(floor) {
+		if s.openedBy(r.floor) {
 			forgotten = append(forgotten, s)
 		}
 	}
-	p.at = position{floor: floor, passed: floor}
+	told := r.closing(&p.install.newest, p.at.since)
+	p.at = position{floor: r.floor, passed: r.floor}
+	p.suspect = time.Time{}
 	p.mu.Unlock()
 	p.settled()
 	p.present = presence{}
 	p.due = time.Now()
-	p.logger().Warn("the canister's queue began anew, usually after an upgrade; its earlier sessions are closed",
-		zap.String("because", why), zap.Int("sessions", len(forgotten)))
+	fields := []zap.Field{zap.String("because", r.why), zap.Int("sessions", len(forgotten)), zap.String("told", told.text)}
+	if !r.installed.IsZero() {
+		fields = append(fields, zap.Time("upgraded_at", r.installed))
+	}
+	p.logger().Warn("the canister's queue began anew; its earlier sessions are closed", fields...)
 	for _, s := range forgotten {
 		s.dropped()
-		s.end(because(Forgotten, "the canister was restarted or upgraded and forgot this session, reconnect"))
+		s.end(told)
 	}
 }
 
@@ -162,8 +177,7 @@ func (p *poller) restart(why string, floor uint64) {
 func (p *poller) confirmDue(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil ||
-		now.Sub(stampTime(p.at.newest.stamp)) < lagLimit {
+	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil {
 		return false
 	}
 	pause := confirmEvery
@@ -191,6 +205,12 @@ func (p *poller) proofBack(r *pollResult) {
 	if at.next != r.nonce+1 {
 		return // it is not the newest any more
 	}
+	if p.present.since.IsZero() {
+		p.present.since = time.Now()
+	}
+	if p.replaced(nil) {
+		return
+	}
 	node, when, ok := p.signedBy(r)
 	p.mu.Lock()
 	newer := when.After(p.poll.certified) && when.Sub(stampTime(at.newest.stamp)) >= lagLimit
@@ -206,8 +226,8 @@ func (p *poller) proofBack(r *pollResult) {
 	p.present.lacking = when
 	// A boundary node cannot sign for the nodes behind it, it can only choose them. So in the end one will do, where the
 	// others give no answer.
-	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts) || p.present.times >= loneAbsences
+	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts()) || p.present.times >= loneAbsences
 	if believed && p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
-		p.restart("nodes of the subnet sign that the newest message is gone", at.newest.stamp)
+		p.restart(reset{why: "nodes of the subnet sign that the newest message is gone", floor: at.newest.stamp, before: when})
 	}
 }

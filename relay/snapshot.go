@@ -77,7 +77,7 @@ func (g *Gateway) Snapshot() Snapshot {
 		snap.Canisters = append(snap.Canisters, c.snapshot())
 	}
 	slices.SortFunc(snap.Canisters, func(a, b CanisterSnapshot) int { return a.Canister.Compare(b.Canister) })
-	for _, h := range g.up.hosts {
+	for _, h := range g.up.hosts() {
 		snap.Hosts = append(snap.Hosts, h.snapshot())
 	}
 	slices.SortFunc(snap.Hosts, func(a, b HostSnapshot) int { return cmp.Compare(a.Host, b.Host) })

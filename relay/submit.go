@@ -203,7 +203,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		r := s.submitOnce(ctx, e, avoid, st)
 		maybeExecuted = maybeExecuted || r.taken
 		if r.denial != nil {
-			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts) && denied.lasted(r.patience), r.denial
+			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts()) && denied.lasted(r.patience), r.denial
 		}
 		certain := r.final && r.denial == nil
 		if e.open && !certain && s.hasHeard() {
@@ -222,7 +222,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		if r.failed {
 			failures++
 			pause = backoff(failures, submitBackoffMin, submitBackoffMax)
-			if len(s.g.up.hosts) == 1 { // where there are others, the host's health sees to it
+			if len(s.g.up.hosts()) == 1 { // where there are others, the host's health sees to it
 				pause = max(pause, min(r.pause, hostBackoffMax))
 			}
 			if ce := s.g.log().Check(zap.DebugLevel, "relaying failed, trying again"); ce != nil {

@@ -72,7 +72,7 @@ func (t *trust) get(ctx context.Context) (*verify.Authority, error) {
 // fetch asks the hosts for the root key, one after the other until one names it.
 func (t *trust) fetch(ctx context.Context) (*verify.Authority, error) {
 	var failure error
-	for range t.up.hosts {
+	for range t.up.hosts() {
 		a, err := t.up.status(ctx)
 		if err != nil {
 			return nil, cmp.Or(failure, err)

@@ -20,13 +20,16 @@ import (
 // certificate and signatures.
 const maxAnswer = 5 << 20
 
+// maxTries bounds the hosts that one request is tried on: where so many fail, it is not the hosts.
+const maxTries = 8
+
 // callHold is how long a replica keeps a synchronous call waiting before it answers 202; a call may take that much
 // longer than other requests.
 const callHold = 10 * time.Second
 
 // upstream is the way to the network: the boundary nodes, the budget, and HTTP.
 type upstream struct {
-	hosts   hosts
+	pool    hostPool
 	client  *http.Client
 	budget  *budget
 	timeout time.Duration
@@ -36,8 +39,9 @@ type upstream struct {
 func newUpstream(c *Config) *upstream {
 	u := &upstream{budget: newBudget(c.UpstreamRate), timeout: c.UpstreamTimeout, metrics: c.Metrics}
 	for _, base := range c.Hosts {
-		u.hosts = append(u.hosts, newHost(base))
+		u.pool.configured = append(u.pool.configured, newHost(base))
 	}
+	u.pool.discover(nil)
 	transport := c.Transport
 	if transport == nil {
 		transport = newTransport(c)
@@ -127,6 +131,7 @@ type request struct {
 	timeout  time.Duration
 	stages   stages
 	avoid    *host // not this one, if there is another; may be nil
+	only     *host // this one and no other; nil = any
 	admitted bool  // the token of the first attempt has been taken, see admit
 }
 
@@ -155,15 +160,19 @@ var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // error is an *upstreamError, or that of ctx where nothing was sent; it says that no host serves the endpoint only if all
 // that were asked say so.
 func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
+	all := u.hosts()
+	if r.only != nil {
+		all = hosts{r.only}
+	}
 	var tried []*host
-	if r.avoid != nil && len(u.hosts) > 1 {
+	if r.avoid != nil && len(all) > 1 {
 		tried = append(tried, r.avoid)
 	}
 	var h *host
 	var left []int   // versions of the endpoint to try at h
 	var lacking bool // h does not serve one of them
 	var failure *upstreamError
-	for admitted := r.admitted; len(left) > 0 || len(tried) < len(u.hosts); admitted = false {
+	for admitted := r.admitted; len(left) > 0 || len(tried) < min(len(all), maxTries); admitted = false {
 		var err error
 		if !admitted {
 			err = u.admit(ctx, r.canister, r.class)
@@ -177,7 +186,7 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 			return nil, context.Canceled
 		}
 		if len(left) == 0 {
-			h = u.hosts.pick(tried) // now: the hosts may have changed while the request waited
+			h = all.pick(tried) // now: their health may have changed while the request waited
 			tried = append(tried, h)
 			left, lacking = r.versions, false
 			if left == nil {

@@ -139,7 +139,7 @@ func TestCallsDoNotMakeAHostLookSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		a.release()
-		if got := picks(u.hosts, 1000); got["a"] < 300 || got["b"] < 300 {
+		if got := picks(u.hosts(), 1000); got["a"] < 300 || got["b"] < 300 {
 			t.Errorf("after one call the hosts share as %v", got)
 		}
 	})
@@ -163,7 +163,7 @@ func TestSlowHostIsMeasuredAgain(t *testing.T) {
 		for range 6000 { // 10 minutes
 			_ = u.testQuery(t.Context())
 		}
-		if got := picks(u.hosts, 1000); got["a"] < 300 {
+		if got := picks(u.hosts(), 1000); got["a"] < 300 {
 			t.Errorf("10 minutes after it was slow the hosts share as %v", got)
 		}
 	})
@@ -182,7 +182,7 @@ func TestOneBreakIsOneFailure(t *testing.T) {
 			wg.Go(func() { _ = u.testQuery(t.Context()) })
 		}
 		wg.Wait()
-		if _, _, retryAt := u.hosts[0].stands(time.Now()); time.Until(retryAt) > time.Second {
+		if _, _, retryAt := u.hosts()[0].stands(time.Now()); time.Until(retryAt) > time.Second {
 			t.Errorf("after 100 requests that broke together it is left alone for %s", time.Until(retryAt))
 		}
 	})

@@ -121,11 +121,11 @@ func TestNobodyServesOnlyIfAllSaySo(t *testing.T) {
 				return after(r, 0, 503)
 			}}
 			u := testUpstream(n, 1e6, "a", "b")
-			u.hosts[last].failed("boom", time.Now(), 0) // so that it is asked last
+			u.hosts()[last].failed("boom", time.Now(), 0) // so that it is asked last
 			_, err := u.readStateFlat(t.Context(), testPrincipal(1), nil, nil)
 			var ue *upstreamError
 			if !errors.As(err, &ue) || ue.means == noEndpoint || n.count("a") != 1 || n.count("b") != 1 {
-				t.Errorf("while a host is down, %s asked last: %v", u.hosts[last].name, err)
+				t.Errorf("while a host is down, %s asked last: %v", u.hosts()[last].name, err)
 			}
 		})
 	}
@@ -141,10 +141,10 @@ func TestHostWithoutTheOnlyVersionWanted(t *testing.T) {
 		if _, err := u.readStateFlat(t.Context(), testPrincipal(1), nil, nil); err == nil {
 			t.Fatal("version 2 answers")
 		}
-		if s, _, _ := u.hosts[0].stands(time.Now()); s == down {
+		if s, _, _ := u.hosts()[0].stands(time.Now()); s == down {
 			t.Error("the host is left alone now")
 		}
-		if got := u.hosts[0].order(EndpointReadState, time.Now()); got[0] != 3 {
+		if got := u.hosts()[0].order(EndpointReadState, time.Now()); got[0] != 3 {
 			t.Errorf("it is asked for versions %v", got)
 		}
 	})

@@ -1,0 +1,158 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// An upgrade drops everything that a canister keeps for its clients. The network certifies when it was (interface
+// specification 0.66), and anybody may read that: proof, where all other signs of a queue that began anew are inference.
+
+const (
+	// installPatience bounds one reading, so that the look at the queue that it goes with is not held up.
+	installPatience = 3 * time.Second
+	// installPause is the pause after a reading that failed, installUnheard after one of which the network does not know
+	// the path: it is of an older version.
+	installPause   = 10 * time.Second
+	installUnheard = 10 * time.Minute
+)
+
+// installReading is what was read of when a canister's program was put in place.
+type installReading struct {
+	at   time.Time // zero if the network does not know
+	asOf time.Time // the certified time of the reading
+	host *host     // that answered
+	err  error
+}
+
+// installWatch is what the poller knows of it.
+type installWatch struct {
+	newest  installReading // by its certified time
+	due     time.Time      // no reading before
+	lagging *host          // gave a reading from before the suspicion
+}
+
+// readInstall reads when the canister's program was put in place, if possible not from avoid.
+func (c *canister) readInstall(ctx context.Context, avoid *host) *installReading {
+	ctx, cancel := context.WithTimeout(ctx, installPatience)
+	defer cancel()
+	read := func(ctx context.Context, id verify.Principal, body []byte) (*answer, error) {
+		r := c.g.up.readStateRequest(id, body)
+		r.avoid = avoid
+		return c.g.up.do(ctx, r)
+	}
+	_, cert, h, err := c.g.readStateBy(ctx, c.id, read, []byte("canister"), c.id.Bytes(), []byte("last_install_timestamp"))
+	if err != nil {
+		return &installReading{err: err}
+	}
+	in := &installReading{asOf: cert.Time(), host: h}
+	if in.at, err = verify.InstallTime(cert, c.id); err != nil {
+		in.err = &badAnswer{host: h, err: err}
+	}
+	return in
+}
+
+// wonders prepares a look at the queue for a suspicion that has existed since then: whether it reads the install time as
+// well. A reading certified later settles that.
+func (p *poller) wonders(f *flight, since, now time.Time) *flight {
+	f.suspected = since
+	f.install = !now.Before(p.install.due) && !p.install.newest.asOf.After(since)
+	f.lagging = p.install.lagging
+	return f
+}
+
+// noteInstall notes a reading that came with the answer to a look at the queue.
+func (p *poller) noteInstall(r *pollResult) {
+	in := r.install
+	if in == nil {
+		return
+	}
+	now := time.Now()
+	if in.err != nil {
+		pause := installPause
+		var bad *badAnswer
+		switch {
+		case errors.As(in.err, &bad):
+			p.blame(bad)
+		case !isTransient(in.err):
+			pause = installUnheard
+		}
+		p.install.due = now.Add(pause)
+		p.logger().Debug("reading when the canister was installed failed", zap.Error(in.err))
+		return
+	}
+	if in.asOf.After(p.install.newest.asOf) {
+		p.install.newest = *in
+	}
+	p.install.lagging = nil
+	if in.asOf.After(r.flight.suspected) {
+		return
+	}
+	p.install.lagging = in.host // or it lies: what it says is from before the suspicion
+	if r.flight.purpose == forProbe && now.Sub(r.flight.suspected) < lagLimit {
+		p.mu.Lock()
+		p.suspectSince(r.flight.suspected)
+		p.mu.Unlock()
+	}
+}
+
+// replaced reports whether the canister's program is known to have been put in place since the queue at the position is
+// followed, which dropped it, and then follows the new one. page is what the queue shows from its beginning, nil if that is
+// nothing.
+func (p *poller) replaced(page *verify.Page) bool {
+	in := &p.install.newest
+	at := p.here()
+	if in.at.IsZero() || at.since == 0 || at.next == 0 {
+		return false
+	}
+	stamp := uint64(in.at.UnixNano())
+	if stamp <= at.since {
+		return false
+	}
+	if page != nil && outlives(page, in.at) {
+		p.mu.Lock()
+		p.at.since = stamp // this canister keeps its queue in stable memory
+		p.mu.Unlock()
+		return false
+	}
+	// The time is that of a block, and the new program may have opened sessions in the same one.
+	p.restart(reset{why: "its program was put in place since", floor: stamp - 1, installed: in.at})
+	return true
+}
+
+// outlives reports whether page shows messages from before installed that were still there afterwards.
+func outlives(page *verify.Page, installed time.Time) bool {
+	stamp := uint64(installed.UnixNano())
+	for i := range page.Messages {
+		if m := &page.Messages[i]; m.Poison == nil && m.Timestamp < stamp {
+			return page.Time.After(installed)
+		}
+	}
+	return false
+}
+
+// reset is a queue that began anew.
+type reset struct {
+	why       string
+	floor     uint64    // everything in the new queue is younger
+	before    time.Time // it was over by then
+	installed time.Time // zero if it is not known that the canister's program was put in place
+}
+
+// closing is what the sessions of the old queue are told; known is the newest reading of when the canister's program was put
+// in place, and since when the old queue was followed.
+func (r *reset) closing(known *installReading, since uint64) *closing {
+	text := "the canister was restarted or upgraded and forgot this session, reconnect"
+	switch {
+	case !r.installed.IsZero():
+		text = "canister was upgraded at " + r.installed.UTC().Format(time.RFC3339) + " and forgot this session, reconnect"
+	case !known.at.IsZero() && uint64(known.at.UnixNano()) <= since && known.asOf.After(r.before):
+		text = "the canister dropped its queue and forgot this session, reconnect"
+	}
+	return because(Forgotten, text)
+}
