@@ -36,7 +36,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //
 //	icws [<matcher>] [<canister_id>...] {
 //		canister             <canister_id>... | any
-//		network              mainnet | <url>...
+//		network              mainnet | <url>... [discover]
 //		root_key             <file> | <hex> | fetch
 //		identity             <name> | file <path>
 //		origin               <pattern>...
@@ -185,7 +185,7 @@ type subdirective struct {
 // subdirectives has every knob by its name.
 var subdirectives = map[string]subdirective{
 	"canister": listOf("<canister_id>... | any", func(k *Knobs) *[]string { return &k.Canister }),
-	"network":  listOf("mainnet | <url>...", func(k *Knobs) *[]string { return &k.Network }),
+	"network":  {"mainnet | <url>... [discover]", 1, math.MaxInt, setNetwork},
 	"origin":   listOf("<pattern>...", func(k *Knobs) *[]string { return &k.Origin }),
 	"root_key": {"<file> | <hex> | fetch", 1, 1, func(k *Knobs, args []string) error { k.RootKey = args[0]; return nil }},
 	"identity": {"<name> | file <path>", 1, 2, setIdentity},
@@ -287,6 +287,21 @@ func setRate(k *Knobs, args []string) error {
 		return fmt.Errorf("upstream_rate (%s) must be a positive number of requests per second", args[0])
 	}
 	k.UpstreamRate = value
+	return nil
+}
+
+func setNetwork(k *Knobs, args []string) error {
+	last := len(args) - 1
+	switch at := slices.Index(args, networkDiscover); {
+	case at < 0:
+		k.Network = args
+	case last == 0:
+		return fmt.Errorf("network %s needs the hosts to begin with: write it as `network mainnet %[1]s`", networkDiscover)
+	case at < last:
+		return fmt.Errorf("network has %s before its end: write it once, as the last word", networkDiscover)
+	default:
+		k.Network, k.Discover = args[:last], true
+	}
 	return nil
 }
 

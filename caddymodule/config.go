@@ -63,6 +63,10 @@ type Knobs struct {
 	// Placeholders are resolved at start; one placeholder may hold several URLs.
 	Network []string `json:"network,omitempty"`
 
+	// Gateway: also use the API boundary nodes that the network lists in its certified state, read hourly: by health, beside
+	// the hosts of network, which stay. In the Caddyfile it is the last word of the network line. Default: false.
+	Discover bool `json:"discover,omitempty"`
+
 	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the key
 	// as PEM or as DER in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is
 	// for development. Default: the key of mainnet, which is built in. Placeholders are resolved at start.

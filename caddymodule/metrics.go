@@ -124,13 +124,40 @@ func (c *collectors) refused(limit string) { c.refusals.WithLabelValues(limit).I
 type gatewayMetrics struct {
 	*collectors
 	canisters atomic.Pointer[map[verify.Principal]string]
-	hosts     map[string]bool
+	hosts     hostLabels
+}
+
+// maxHostLabels bounds the hosts of one gateway with a label value of their own: those of the configuration, and as many that
+// the network lists as a gateway uses at a time. Over the years others may take their places.
+const maxHostLabels = maxHosts + 64
+
+// hostLabels gives hosts their label values, first come, first served.
+type hostLabels struct {
+	mu    sync.RWMutex
+	named map[string]struct{}
+}
+
+// label returns the label value of host.
+func (l *hostLabels) label(host string) string {
+	l.mu.RLock()
+	_, named := l.named[host]
+	l.mu.RUnlock()
+	if named {
+		return host
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, named := l.named[host]; !named && len(l.named) >= maxHostLabels {
+		return "_other"
+	}
+	l.named[host] = struct{}{}
+	return host
 }
 
 func newGatewayMetrics(cfg *relay.Config) *gatewayMetrics {
-	m := &gatewayMetrics{collectors: theCollectors(), hosts: make(map[string]bool)}
+	m := &gatewayMetrics{collectors: theCollectors(), hosts: hostLabels{named: make(map[string]struct{})}}
 	for _, u := range cfg.Hosts {
-		m.hosts[u.Host] = true
+		m.hosts.label(u.Host)
 	}
 	m.canisters.Store(new(map[verify.Principal]string))
 	return m
@@ -201,10 +228,7 @@ func (m *gatewayMetrics) Polled(id verify.Principal, outcome relay.Outcome, mess
 
 // Upstream implements relay.Metrics.
 func (m *gatewayMetrics) Upstream(host string, endpoint relay.Endpoint, outcome relay.Outcome, took time.Duration) {
-	if !m.hosts[host] {
-		host = "_other"
-	}
-	m.upstream.WithLabelValues(host, string(endpoint), string(outcome)).Observe(took.Seconds())
+	m.upstream.WithLabelValues(m.hosts.label(host), string(endpoint), string(outcome)).Observe(took.Seconds())
 }
 
 // VerificationFailed implements relay.Metrics.

@@ -22,6 +22,8 @@ import (
 const (
 	// networkMainnet is the value of `network` that stands for the Internet Computer itself.
 	networkMainnet = "mainnet"
+	// networkDiscover is the last word of a `network` line that also asks for the boundary nodes that the network lists.
+	networkDiscover = "discover"
 	// rootKeyFetch is the value of `root_key` that asks the network for its own key.
 	rootKeyFetch = "fetch"
 
@@ -68,6 +70,9 @@ func parseNetwork(values []string) (*network, error) {
 	}
 	if len(values) > maxHosts {
 		return nil, fmt.Errorf("network has %d URLs: use at most %d", len(values), maxHosts)
+	}
+	if slices.Contains(values, networkDiscover) {
+		return nil, fmt.Errorf("network %q is no host: in a Caddyfile it is the last word, not in a placeholder, and in JSON a field of its own", networkDiscover)
 	}
 	n := new(network)
 	for _, value := range values {

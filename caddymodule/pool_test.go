@@ -124,7 +124,7 @@ func TestPoolKey(t *testing.T) {
 	for name, k := range map[string]Knobs{
 		"poll_interval": {PollInterval: 1e8 + 1}, "poll_idle_interval": {PollIdleInterval: 1e9}, "upstream_rate": {UpstreamRate: 7},
 		"upstream_timeout": {UpstreamTimeout: 1e9}, "outage_timeout": {OutageTimeout: 1e12}, "relay_window": {RelayWindow: 2},
-		"verify_empty": {VerifyEmpty: true}, "orphans": {Orphans: orphansKeep}, "max_canisters": {MaxCanisters: 3},
+		"verify_empty": {VerifyEmpty: true}, "discover": {Discover: true}, "orphans": {Orphans: orphansKeep}, "max_canisters": {MaxCanisters: 3},
 		"outbox frames": {Outbox: &Outbox{Frames: 3}}, "outbox bytes": {Outbox: &Outbox{Bytes: 1 << 19}}, "open_timeout": {OpenTimeout: 1e9},
 		"ping_interval": {PingInterval: 1e12}, "pong_timeout": {PongTimeout: 1e9}, "write_timeout": {WriteTimeout: 1e9}, "drain_timeout": {DrainTimeout: 1e9},
 	} {

@@ -31,6 +31,7 @@ const canisterAny = "any"
 func (k *Knobs) relayConfig(n *network) relay.Config {
 	cfg := relay.Config{
 		Hosts:            n.hosts,
+		Discover:         k.Discover,
 		RootKey:          n.rootKey,
 		FetchRootKey:     n.fetch,
 		PollInterval:     time.Duration(k.PollInterval),
@@ -83,7 +84,7 @@ func poolKey(cfg *relay.Config, publicKey []byte) (string, error) {
 		hosts[i] = u.String()
 	}
 	raw, err := json.Marshal([]any{
-		hosts, cfg.RootKey, cfg.FetchRootKey, publicKey, cfg.PollInterval, cfg.PollIdleInterval, cfg.UpstreamRate,
+		hosts, cfg.Discover, cfg.RootKey, cfg.FetchRootKey, publicKey, cfg.PollInterval, cfg.PollIdleInterval, cfg.UpstreamRate,
 		cfg.UpstreamTimeout, cfg.OutageTimeout, cfg.RelayWindow, cfg.VerifyEmpty, cfg.KeepOrphans, cfg.MaxCanisters,
 		cfg.OutboxFrames, cfg.OutboxBytes, cfg.OpenTimeout, cfg.PingInterval, cfg.PongTimeout, cfg.WriteTimeout, cfg.DrainTimeout,
 	})

@@ -44,6 +44,9 @@ type Config struct {
 	// Hosts are the boundary nodes, or the replica of a network of one's own. Scheme and host are used, and a path is
 	// kept as a prefix. Requests go to the healthiest; at least one is needed.
 	Hosts []*url.URL
+	// Discover adds the API boundary nodes that the network lists in its certified state: read at most once an hour while
+	// there are sessions, each asked for a certificate before it is used, and at most 64 of them. The hosts above stay.
+	Discover bool
 	// RootKey is the DER public key that all certificates must lead to. Empty only together with FetchRootKey.
 	RootKey []byte
 	// FetchRootKey asks the network itself for its root key, on first use. That trusts whoever answers: for

@@ -28,6 +28,7 @@ type Gateway struct {
 	closer    *closer
 	nodes     *nodeKeys
 	memory    *memory
+	discovery *discovery
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -40,6 +41,7 @@ type Gateway struct {
 	canisters map[verify.Principal]*canister
 	refusing  *closing // set while draining: what new sessions are told
 	sweeping  bool     // the sweeper runs
+	seeking   bool     // the discovery runs
 	nextID    uint64
 
 	uncertified sync.Once // see noticeUncertified
@@ -98,6 +100,7 @@ func New(cfg Config) (*Gateway, error) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.closer = newCloser(g)
 	g.nodes = newNodeKeys(g)
+	g.discovery = &discovery{g: g}
 	return g, nil
 }
 
@@ -216,6 +219,7 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 	}
 	c := newCanister(g, id)
 	g.canisters[id] = c
+	g.startDiscovery()
 	g.spawn("poller", c.run, c.crashed)
 	return c, nil
 }

@@ -21,5 +21,10 @@ func (p *hostPool) discover(found hosts) {
 // discovered lists the discovered hosts.
 func (p *hostPool) discovered() hosts { return (*p.all.Load())[len(p.configured):] }
 
+// configures reports whether a host of this name is configured.
+func (p *hostPool) configures(name string) bool {
+	return slices.ContainsFunc(p.configured, func(h *host) bool { return h.name == name })
+}
+
 // hosts lists the hosts there are now. The list does not change.
 func (u *upstream) hosts() hosts { return *u.pool.all.Load() }

@@ -19,10 +19,19 @@ const (
 // was slow once is not left out for good.
 const measureAge = 30 * time.Second
 
+// Of discovered hosts there are many, and most are far away or may be of no use: each is given a request to find out less
+// often, so that few requests meet one that is slow or fails.
+const (
+	discoveredAge        = 10 * time.Minute // instead of measureAge
+	discoveredBackoffMax = 10 * time.Minute // instead of hostBackoffMax
+)
+
 // host is one boundary node: where it is and how it does.
 type host struct {
 	name string // host and port, for logs and metrics
 	base string // scheme, host and path prefix, without a slash at the end
+
+	discovered bool // listed by the network, not by the configuration
 
 	mu       sync.Mutex
 	latency  time.Duration // moving average of successful requests; 0 = none yet
@@ -40,6 +49,29 @@ func newHost(u *url.URL) *host {
 	return &host{name: u.Host, base: base.String()}
 }
 
+// measureAge is how long its latency is good to go by.
+func (h *host) measureAge() time.Duration {
+	if h.discovered {
+		return discoveredAge
+	}
+	return measureAge
+}
+
+// backoffMax bounds how long it is left alone after failures.
+func (h *host) backoffMax() time.Duration {
+	if h.discovered {
+		return discoveredBackoffMax
+	}
+	return hostBackoffMax
+}
+
+// healthy reports whether its last request went well.
+func (h *host) healthy() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.failures == 0
+}
+
 // standing is what may be asked of a host.
 type standing int
 
@@ -54,7 +86,7 @@ const (
 func (h *host) stands(now time.Time) (s standing, latency time.Duration, retryAt time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	fresh := now.Sub(h.measured) < measureAge
+	fresh := now.Sub(h.measured) < h.measureAge()
 	switch {
 	case h.failures > 0 && (h.trying || now.Before(h.retryAt)):
 		s = down
@@ -69,7 +101,7 @@ func (h *host) stands(now time.Time) (s standing, latency time.Duration, retryAt
 // begin marks that a request goes to h. If h is on trial, this is the one request.
 func (h *host) begin() {
 	h.mu.Lock()
-	h.trying = h.trying || h.failures > 0 || time.Since(h.measured) >= measureAge
+	h.trying = h.trying || h.failures > 0 || time.Since(h.measured) >= h.measureAge()
 	h.mu.Unlock()
 }
 
@@ -82,7 +114,7 @@ func (h *host) succeeded(d time.Duration) {
 		return
 	}
 	now := time.Now()
-	if h.latency == 0 || now.Sub(h.measured) >= measureAge {
+	if h.latency == 0 || now.Sub(h.measured) >= h.measureAge() {
 		h.latency = d
 	} else {
 		h.latency += (d - h.latency) / 8
@@ -101,7 +133,7 @@ func (h *host) failed(text string, began time.Time, retryAfter time.Duration) {
 	if h.failures == 0 || !began.Before(h.failedAt) {
 		h.failures++
 		h.failedAt = now
-		h.retryAt = now.Add(backoff(h.failures, hostBackoffMin, hostBackoffMax))
+		h.retryAt = now.Add(backoff(h.failures, hostBackoffMin, h.backoffMax()))
 	}
 	if asked := now.Add(min(retryAfter, hostBackoffMax)); asked.After(h.retryAt) {
 		h.retryAt = asked

@@ -52,7 +52,7 @@ func TestUpgradeIsTold(t *testing.T) {
 			upgrade: func(t *testing.T, r *rig) {
 				must(t, r.network.Reinstall(r.canister, localnet.NewCDK(localnet.CDKOptions{})))
 			}},
-		{name: "stopped for it", within: 5 * time.Second, without: 75 * time.Second,
+		{name: "stopped for it", within: 10 * time.Second, without: 75 * time.Second,
 			upgrade: func(t *testing.T, r *rig) {
 				must(t, r.network.Stop(r.canister))
 				time.Sleep(2 * time.Second)

@@ -37,11 +37,13 @@ type CanisterSnapshot struct {
 
 // HostSnapshot is the health of one boundary node.
 type HostSnapshot struct {
-	Host      string        `json:"host"`
-	Healthy   bool          `json:"healthy"`
-	Latency   time.Duration `json:"latency_ns"` // moving average
-	Failures  int           `json:"failures"`   // in a row
-	LastError string        `json:"last_error,omitempty"`
+	Host     string        `json:"host"`
+	Healthy  bool          `json:"healthy"`
+	Latency  time.Duration `json:"latency_ns"` // moving average
+	Failures int           `json:"failures"`   // in a row
+	// Discovered says that the network lists the host in its certified state, and the configuration does not.
+	Discovered bool   `json:"discovered,omitempty"`
+	LastError  string `json:"last_error,omitempty"`
 }
 
 // SessionSnapshot is the state of one session.
@@ -97,7 +99,8 @@ func (c *canister) snapshot() CanisterSnapshot {
 func (h *host) snapshot() HostSnapshot {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return HostSnapshot{Host: h.name, Healthy: h.failures == 0, Latency: h.latency, Failures: h.failures, LastError: h.lastErr}
+	return HostSnapshot{Host: h.name, Healthy: h.failures == 0, Latency: h.latency, Failures: h.failures, LastError: h.lastErr,
+		Discovered: h.discovered}
 }
 
 // Sessions lists the sessions, oldest first.

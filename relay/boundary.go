@@ -1,0 +1,159 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// The network lists its API boundary nodes in the certified state of every subnet, readable by anybody at any canister
+// (interface specification, "API boundary nodes information"). With [Config.Discover] they join the configured hosts.
+
+const (
+	// discoverEvery is the pause between readings of the list, give or take a tenth.
+	discoverEvery = time.Hour
+	// discoverRetryMin and discoverRetryMax bound the pause after a reading that failed.
+	discoverRetryMin = 10 * time.Second
+	discoverRetryMax = 10 * time.Minute
+	// maxDiscovered bounds the discovered hosts, and the ones that are tried out after one reading. Mainnet lists about 20.
+	maxDiscovered = 64
+)
+
+// discovery keeps the discovered hosts of a gateway. Its fields belong to its goroutine, of which there is one at most.
+type discovery struct {
+	g        *Gateway
+	due      time.Time // of the next reading
+	failures int       // in a row
+}
+
+// startDiscovery makes sure that boundary nodes are looked for, if they are to be. The caller holds mu.
+func (g *Gateway) startDiscovery() {
+	if !g.cfg.Discover || g.seeking {
+		return
+	}
+	g.seeking = true
+	g.spawn("discovery", g.discovery.run, func() {
+		g.mu.Lock()
+		g.seeking = false
+		g.mu.Unlock()
+	})
+}
+
+// run reads the list for as long as there are canisters to poll.
+func (d *discovery) run() {
+	for {
+		if sleep(d.g.ctx, time.Until(d.due)) != nil {
+			return
+		}
+		canister, found := d.g.someCanister()
+		if !found {
+			return
+		}
+		err := d.refresh(d.g.ctx, canister)
+		switch {
+		case d.g.ctx.Err() != nil:
+			return
+		case err != nil:
+			d.failures++
+			d.due = time.Now().Add(backoff(d.failures, discoverRetryMin, discoverRetryMax))
+			d.g.log().Warn("reading the network's boundary nodes failed, trying again", zap.Int("failures", d.failures), zap.Error(err))
+		default:
+			d.failures = 0
+			d.due = time.Now().Add(discoverEvery - discoverEvery/10 + rand.N(discoverEvery/5))
+		}
+	}
+}
+
+// someCanister returns a canister that is being polled, at random: one that does not exist must not be asked for ever. With
+// none it ends the discovery, until there is one again.
+func (g *Gateway) someCanister() (id verify.Principal, found bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id := range g.canisters {
+		return id, true
+	}
+	g.seeking = false
+	return verify.Principal{}, false
+}
+
+// refresh reads the list at canister and takes its nodes for the discovered hosts.
+func (d *discovery) refresh(ctx context.Context, canister verify.Principal) error {
+	_, cert, h, err := d.g.readStateBy(ctx, canister, d.g.up.readState, []byte("api_boundary_nodes"))
+	var domains []string
+	if err == nil {
+		if domains, err = verify.BoundaryNodes(cert); err != nil {
+			err = &badAnswer{host: h, err: err}
+		}
+	}
+	var bad *badAnswer
+	switch {
+	case errors.As(err, &bad):
+		bad.host.failed(bad.err.Error(), time.Now(), 0)
+		d.g.cfg.Metrics.VerificationFailed(canister, verify.CauseOf(bad.err))
+		return err
+	case err != nil:
+		return err
+	}
+	d.adopt(ctx, canister, domains)
+	return nil
+}
+
+// adopt makes the nodes of these domains the discovered hosts. Those that are not listed any more go at once. New ones, and
+// those that fail, have to give a certificate that holds before requests go to them.
+func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domains []string) {
+	pool := &d.g.up.pool
+	domains = slices.DeleteFunc(domains, pool.configures)
+	var kept hosts
+	var gone []string
+	for _, h := range pool.discovered() {
+		switch {
+		case !slices.Contains(domains, h.name):
+			gone = append(gone, h.name)
+		case h.healthy():
+			kept = append(kept, h)
+		}
+	}
+	pool.discover(kept)
+	domains = slices.DeleteFunc(domains, func(name string) bool {
+		return slices.ContainsFunc(kept, func(h *host) bool { return h.name == name })
+	})
+	rand.Shuffle(len(domains), func(i, j int) { domains[i], domains[j] = domains[j], domains[i] })
+	domains = domains[:min(len(domains), maxDiscovered-len(kept))]
+	var found, unfit []string
+	for _, name := range domains {
+		h := newHost(&url.URL{Scheme: "https", Host: name})
+		h.discovered = true
+		if err := d.tryOut(ctx, h, canister); err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			unfit = append(unfit, name)
+			d.g.log().Debug("a boundary node that the network lists is of no use now", zap.String("host", name), zap.Error(err))
+			continue
+		}
+		found = append(found, name)
+		kept = append(kept, h)
+		pool.discover(kept)
+	}
+	if len(found)+len(gone)+len(unfit) > 0 {
+		d.g.log().Info("the network's boundary nodes have changed", zap.Int("in_use", len(kept)), zap.Strings("found", found),
+			zap.Strings("not_listed_any_more", gone), zap.Strings("of_no_use_now", unfit))
+	}
+}
+
+// tryOut has h give a certificate. That also measures how fast it is.
+func (d *discovery) tryOut(ctx context.Context, h *host, canister verify.Principal) error {
+	_, _, _, err := d.g.readStateBy(ctx, canister, func(ctx context.Context, id verify.Principal, body []byte) (*answer, error) {
+		r := d.g.up.readStateRequest(id, body)
+		r.only = h
+		return d.g.up.do(ctx, r)
+	}, []byte("time"))
+	return err
+}
