@@ -188,7 +188,7 @@ func (s *subnet) canisterInfo(slot *slot) *node {
 	if slot.canister == nil {
 		return info
 	}
-	info = info.with([]byte("module_hash"), leafOf(moduleHash(slot)))
+	info = info.with([]byte("module_hash"), leafOf(moduleHash(slot))).describe(slot.canister)
 	if !s.net.opts.NoInstallTime && !s.net.opts.V2Only {
 		stamp := appendLEB(nil, uint64(slot.installed.UnixNano()))
 		info = info.with([]byte("last_install_timestamp"), leafOf(stamp))
