@@ -14,8 +14,11 @@ import (
 	"os/signal"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/aviate-labs/agent-go/identity"
+	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 
@@ -25,7 +28,7 @@ import (
 
 func probeCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "probe <ws-or-wss-url> --canister <id> [--network <url>...] [--root-key <key>] [--ca <file>] [--origin <origin>] [--acks <duration>] [--timeout <duration>]",
+		Use:   "probe <ws-or-wss-url> --canister <id> [--network <url>...] [--root-key <key>] [--ca <file>] [--origin <origin>] [--address <admin>] [--acks <duration>] [--timeout <duration>]",
 		Short: "Opens a session with a gateway and explains each step",
 		Long: `
 Opens a session as a browser would, with a fresh key, verifies everything that
@@ -33,9 +36,16 @@ arrives, and says step by step what works and what is wrong: the name, the TCP
 connection, the certificate, the WebSocket upgrade, the gateway's handshake, the
 outcome of ws_open, and the first frame with its certificate.
 
+It also asks the network itself, as a gateway does: a query for messages and the
+form of its answer, the node that signed it, the age and layout of certificates,
+and whether the canister's published interface has the methods it needs. While
+the first message does not come it says what the network knows about the ws_open,
+and how the gateway's polls go if its admin endpoint is on this machine.
+
 Without --network and --root-key the canister's messages must be certified by
 mainnet. For a network of your own give its URL, which is asked for its root key,
-or the key itself (a file or hexadecimal).
+or the key itself (a file or hexadecimal). With the key alone the network is not
+asked.
 
 Canisters acknowledge messages every five minutes by default. --acks waits for
 that, for example --acks 6m; what fails then is a canister that never called
@@ -48,10 +58,11 @@ Exit code 1: something is wrong; the last line says what to do about it.
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().String("canister", "", "Canister to open a session with (required)")
-	cmd.Flags().StringSlice("network", nil, "Network to ask for its root key, if it is not mainnet")
+	cmd.Flags().StringSlice("network", nil, "Network of the canister, if it is not mainnet; also asked for its root key")
 	cmd.Flags().String("root-key", "", "Root key of a network that is not mainnet")
 	cmd.Flags().String("ca", "", "PEM file of a certificate authority to trust for the gateway's certificate")
 	cmd.Flags().String("origin", "", "Origin header to send, as the page would that opens the session")
+	cmd.Flags().String("address", caddy.DefaultAdminListen, "Address of the gateway's admin endpoint, asked only when nothing arrives")
 	cmd.Flags().Duration("acks", 0, "Time to wait for the canister's first acknowledgement")
 	cmd.Flags().Duration("timeout", 30*time.Second, "Time for all steps up to the first frame")
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
@@ -63,7 +74,8 @@ Exit code 1: something is wrong; the last line says what to do about it.
 		defer stop()
 		p := &prober{
 			out: cmd.OutOrStdout(), url: fl.Args()[0], canister: fl.String("canister"), networks: networks, rootKey: fl.String("root-key"),
-			ca: fl.String("ca"), origin: fl.String("origin"), acks: fl.Duration("acks"), timeout: fl.Duration("timeout"),
+			ca: fl.String("ca"), origin: fl.String("origin"), address: fl.String("address"), acks: fl.Duration("acks"), timeout: fl.Duration("timeout"),
+			quiet: silence,
 		}
 		if err := p.run(ctx); err != nil {
 			return exitFailed, errors.New(printable(err.Error()))
@@ -77,30 +89,27 @@ Exit code 1: something is wrong; the last line says what to do about it.
 type prober struct {
 	out                        io.Writer
 	url, canister, rootKey, ca string
-	origin                     string
+	origin, address            string
 	networks                   []string
 	acks, timeout              time.Duration
 	mu                         sync.Mutex // of out: events come from the client's goroutine
 	acked                      chan struct{}
 	ackOnce                    sync.Once
 	openSent, firstVerified    time.Time
-}
 
-// adviceError is an error with a remedy.
-type adviceError struct {
-	err    error
-	advice string
-}
-
-func (e *adviceError) Error() string { return e.err.Error() + ": " + e.advice }
-func (e *adviceError) Unwrap() error { return e.err }
-
-func advise(err error, format string, args ...any) error {
-	return &adviceError{err: err, advice: fmt.Sprintf(format, args...)}
+	asker   *asker                 // nil where no network is known
+	gateway verify.Principal       // of the handshake
+	sent    chan [32]byte          // takes the id of the ws_open
+	quiet   time.Duration          // see silence
+	seen    atomic.Pointer[string] // what was said last while nothing arrived
+	lacks   string                 // what the canister's interface lacks
 }
 
 func (p *prober) ok(step, format string, args ...any)  { p.line("ok  ", step, format, args...) }
 func (p *prober) bad(step, format string, args ...any) { p.line("FAIL", step, format, args...) }
+
+// note is for what is good to know and decides nothing.
+func (p *prober) note(step, format string, args ...any) { p.line("note", step, format, args...) }
 
 func (p *prober) line(mark, step, format string, args ...any) {
 	p.mu.Lock()
@@ -118,7 +127,7 @@ func (p *prober) run(ctx context.Context) error {
 	}
 	deadline, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	p.acked = make(chan struct{})
+	p.acked, p.sent = make(chan struct{}), make(chan [32]byte, 1)
 
 	u, err := url.Parse(p.url)
 	if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" {
@@ -128,20 +137,33 @@ func (p *prober) run(ctx context.Context) error {
 	if err != nil {
 		return advise(fmt.Errorf("%q is not a canister id", p.canister), "add --canister with an id like bkyz2-fmaaa-aaaaa-qaaaq-cai")
 	}
-	rootKey, err := p.resolveRootKey(deadline)
+	n, err := p.resolveNetwork(deadline)
 	if err != nil {
 		p.bad("root key", "%v", err)
+		return err
+	}
+	authority, err := verify.NewAuthority(n.rootKey)
+	if err != nil {
+		return err
+	}
+	id, err := identity.NewRandomEd25519Identity()
+	if err != nil {
 		return err
 	}
 	tlsConfig, err := p.connect(deadline, u)
 	if err != nil {
 		return err
 	}
-	o := client.Options{Canister: canister, RootKey: rootKey, TLS: tlsConfig, OpenTimeout: p.timeout, Trace: p.event, AckTimeout: -1}
-	if p.origin != "" {
-		o.Header = http.Header{"Origin": {p.origin}}
+	if len(n.hosts) > 0 {
+		p.asker = &asker{hosts: n.hosts, authority: authority, canister: canister, id: id}
+		limited, cancel := context.WithTimeout(deadline, p.timeout/3) // the session needs time, too
+		p.askNetwork(limited)
+		cancel()
+	} else {
+		p.note("query", "not sent: with --root-key alone the network is not known, give --network")
 	}
-	c, err := client.Dial(deadline, p.url, o)
+	c, err := p.open(deadline, client.Options{Canister: canister, Identity: id, Authority: authority, TLS: tlsConfig,
+		OpenTimeout: p.timeout, Trace: p.event, AckTimeout: -1})
 	if err != nil {
 		return p.explain(err)
 	}
@@ -155,8 +177,22 @@ func (p *prober) run(ctx context.Context) error {
 	return nil
 }
 
-// resolveRootKey finds the key that the canister's messages must be certified with.
-func (p *prober) resolveRootKey(ctx context.Context) ([]byte, error) {
+// open opens the session, and explains meanwhile why that takes long.
+func (p *prober) open(ctx context.Context, o client.Options) (*client.Client, error) {
+	if p.origin != "" {
+		o.Header = http.Header{"Origin": {p.origin}}
+	}
+	quiet, stop := context.WithCancel(ctx)
+	var explaining sync.WaitGroup
+	explaining.Go(func() { p.explainSilence(quiet) })
+	defer explaining.Wait()
+	defer stop()
+	return client.Dial(ctx, p.url, o)
+}
+
+// resolveNetwork finds the key that the canister's messages must be certified with, and the hosts of the network unless
+// the key is all that is known of it.
+func (p *prober) resolveNetwork(ctx context.Context) (*network, error) {
 	if p.rootKey == rootKeyFetch && len(p.networks) == 0 {
 		return nil, errors.New("--root-key fetch needs --network: the URL of the network to ask")
 	}
@@ -167,27 +203,23 @@ func (p *prober) resolveRootKey(ctx context.Context) ([]byte, error) {
 				return nil, err
 			}
 			// Mainnet spelled as a URL: its key is built in.
-			if n, err = resolveNetwork(p.networks, ""); err != nil {
-				return nil, err
-			}
-			return n.rootKey, nil
+			return resolveNetwork(p.networks, "")
 		}
-		key, err := fetchRootKey(ctx, n.hosts[0])
-		if err != nil {
+		if n.rootKey, err = fetchRootKey(ctx, n.hosts[0]); err != nil {
 			return nil, advise(err, "is %s a replica or boundary node?", n.hosts[0])
 		}
-		p.ok("root key", "%x... of %s", key[len(key)-8:], n.hosts[0])
-		return key, nil
+		p.ok("root key", "%x... of %s", n.rootKey[len(n.rootKey)-8:], n.hosts[0])
+		return n, nil
 	}
-	networks := p.networks
-	if p.rootKey != "" && len(networks) == 0 {
-		networks = []string{"http://localhost"} // any network that is not mainnet
+	if p.rootKey != "" && len(p.networks) == 0 {
+		n, err := resolveNetwork([]string{"http://localhost"}, p.rootKey) // any network that is not mainnet
+		if err != nil {
+			return nil, err
+		}
+		n.hosts = nil
+		return n, nil
 	}
-	n, err := resolveNetwork(networks, p.rootKey)
-	if err != nil {
-		return nil, err
-	}
-	return n.rootKey, nil
+	return resolveNetwork(p.networks, p.rootKey)
 }
 
 // fetchRootKey asks a network for its key, which trusts whoever answers.
@@ -269,9 +301,11 @@ func (p *prober) event(e client.Event) {
 	case client.StepUpgraded:
 		p.ok("upgrade", "WebSocket open in %s", e.Took.Round(time.Millisecond/10))
 	case client.StepHandshake:
+		p.gateway = e.Gateway
 		p.ok("handshake", "gateway principal %s", e.Gateway)
 	case client.StepOpenSent:
 		p.openSent = e.Time
+		p.sent <- e.RequestID // has room for the only one
 		p.ok("ws_open", "sent, %d bytes", e.Bytes)
 	case client.StepFrame:
 		if e.Err != nil {
@@ -311,64 +345,6 @@ func (p *prober) awaitAck(ctx context.Context, c *client.Client) error {
 		return advise(errors.New("the canister does not acknowledge"),
 			"it must call the CDK's init, also after an upgrade; its default interval is 5 minutes, so give --acks 6m at least")
 	}
-}
-
-// explain says what an error of the session means and what to do about it.
-func (p *prober) explain(err error) error {
-	var upgrade *client.UpgradeError
-	var closed *client.CloseError
-	switch {
-	case errors.As(err, &upgrade):
-		p.bad("upgrade", "HTTP status %d", upgrade.Status)
-		switch upgrade.Status {
-		case http.StatusForbidden:
-			return advise(err, "the origin is not on the gateway's list, try --origin")
-		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-			return advise(err, "a limit of the gateway is reached or it is draining, Retry-After %q", upgrade.Header.Get("Retry-After"))
-		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-			return advise(err, "it redirects to %q, which WebSocket clients do not follow: probe that, with wss:// for https://", upgrade.Header.Get("Location"))
-		case http.StatusBadGateway, http.StatusGatewayTimeout:
-			return advise(err, "a proxy in front does not reach the gateway: is Caddy running behind it?")
-		case http.StatusOK, http.StatusNotFound:
-			return advise(err, "no gateway answers at this path: does the icws matcher cover it, and does no handle, route or respond of the site come first?")
-		}
-		return advise(err, "something in front of the gateway answers: does it pass WebSocket upgrades on?")
-	case errors.As(err, &closed):
-		p.bad("session", "closed with %d %q", closed.Code, closed.Text)
-		return advise(err, "%s", adviceFor(closed))
-	case errors.Is(err, context.DeadlineExceeded):
-		p.bad("session", "no answer within %s", p.timeout)
-		return advise(err, "the gateway or the canister is too slow, try a longer --timeout")
-	}
-	p.bad("session", "%v", err)
-	return err
-}
-
-// adviceFor turns how a session was closed into what to do.
-func adviceFor(closed *client.CloseError) string {
-	switch {
-	case errors.Is(closed, client.ErrHandshake):
-		return "the server speaks WebSocket but is no IC WebSocket gateway"
-	case errors.Is(closed, client.ErrVerification):
-		return "the messages are not certified by this network: check --network or --root-key, and this machine's clock (" + time.Now().UTC().Format(time.RFC3339) + ")"
-	case errors.Is(closed, client.ErrOpenTimeout):
-		return "ws_open was sent and nothing came back: look at the gateway's log and at caddy icws status"
-	case closed.Local:
-		return "the gateway or the canister breaks the protocol"
-	}
-	switch closed.Code {
-	case 1001:
-		return "the gateway is shutting down or was reconfigured, try again"
-	case 1006:
-		return "the connection broke without a reason: look for a proxy with a timeout in between"
-	case 1008:
-		return "the gateway refuses this session: is the canister on its list, and is this machine's clock right (" + time.Now().UTC().Format(time.RFC3339) + ")?"
-	case 1011:
-		return "the canister refuses or its answers cannot be verified: is it an IC WebSocket canister, and is it the network that the gateway uses?"
-	case 1012, 1013:
-		return "the canister or its network cannot be reached now, try again later"
-	}
-	return "see the text of the close"
 }
 
 func since(began time.Time) time.Duration { return time.Since(began).Round(time.Millisecond / 10) }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 func TestPrincipalCommand(t *testing.T) {
@@ -96,7 +97,7 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("probe: code %d\n%s%s", code, out, errs)
 	}
-	for _, want := range []string{"ok    root key", "ok    name", "ok    connection", "ok    upgrade", "ok    handshake", "ok    ws_open", "ok    frame", "ok    certified", "ok    session"} {
+	for _, want := range []string{"ok    root key", "ok    query", "ok    state", "ok    node", "ok    interface", "ok    name", "ok    connection", "ok    upgrade", "ok    handshake", "ok    ws_open", "ok    frame", "ok    certified", "ok    session"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("the report lacks %q:\n%s", want, out)
 		}
@@ -124,7 +125,7 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	}{
 		"origin":         {[]string{url, "--canister", canister, "--root-key", key, "--origin", "https://evil.example"}, "origin is not on the gateway's list"},
 		"canister":       {[]string{url, "--canister", "be2us-64aaa-aaaaa-qaabq-cai", "--root-key", key}, "is the canister on its list"},
-		"wrong network":  {[]string{url, "--canister", canister}, "not certified by this network"},
+		"wrong network":  {[]string{url, "--canister", canister, "--root-key", hex.EncodeToString(verify.MainnetRootKey())}, "not certified by this network"},
 		"path":           {[]string{strings.Replace(url, "/ws", "/nowhere", 1), "--canister", canister, "--root-key", key}, "no gateway answers at this path"},
 		"port":           {[]string{fmt.Sprintf("ws://127.0.0.1:%d/ws", freePort(t)), "--canister", canister, "--root-key", key}, "is Caddy running"},
 		"not tls":        {[]string{tls, "--canister", canister, "--root-key", key}, "does Caddy have a certificate"},

@@ -96,7 +96,7 @@ func (c *Client) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.OpenTimeout, ErrOpenTimeout)
 	defer cancel()
 	started := time.Now()
-	frame, err := c.raw.composer.Open(c.raw.gateway, time.Time{})
+	frame, id, err := c.raw.composer.open(c.raw.gateway, time.Time{})
 	if err != nil {
 		c.raw.Close()
 		return err
@@ -105,7 +105,7 @@ func (c *Client) open(ctx context.Context) error {
 		c.raw.Close()
 		return c.raw.failed(ctx, err)
 	}
-	c.opts.trace(Event{Step: StepOpenSent, Bytes: len(frame), Took: time.Since(started)})
+	c.opts.trace(Event{Step: StepOpenSent, Bytes: len(frame), RequestID: id, Took: time.Since(started)})
 	// Whatever comes first must be the OpenMessage: see reader.handle.
 	kind, first, err := c.raw.Read(ctx)
 	if err != nil {

@@ -75,7 +75,13 @@ func (c *Composer) Expiry() time.Time {
 
 // Open returns the frame of a ws_open that names gateway. A zero expiry means [Composer.Expiry].
 func (c *Composer) Open(gateway verify.Principal, expiry time.Time) ([]byte, error) {
-	return c.Call("ws_open", verify.AppendOpenArg(nil, c.key.Nonce, gateway), expiry)
+	frame, _, err := c.open(gateway, expiry)
+	return frame, err
+}
+
+// open is Open with the id of the request.
+func (c *Composer) open(gateway verify.Principal, expiry time.Time) (frame []byte, id [32]byte, err error) {
+	return c.call("ws_open", verify.AppendOpenArg(nil, c.key.Nonce, gateway), expiry)
 }
 
 // Message returns the frame of a ws_message with the given sequence number. A zero expiry means [Composer.Expiry].
@@ -92,6 +98,12 @@ func (c *Composer) Message(sequence uint64, service bool, content []byte, expiry
 
 // Call returns the frame of a signed update call of any method. A zero expiry means [Composer.Expiry].
 func (c *Composer) Call(method string, arg []byte, expiry time.Time) ([]byte, error) {
+	frame, _, err := c.call(method, arg, expiry)
+	return frame, err
+}
+
+// call is Call with the id of the request.
+func (c *Composer) call(method string, arg []byte, expiry time.Time) (frame []byte, id [32]byte, err error) {
 	if expiry.IsZero() {
 		expiry = c.Expiry()
 	}
@@ -107,9 +119,9 @@ func (c *Composer) Call(method string, arg []byte, expiry time.Time) ([]byte, er
 		Delegations:   c.delegations,
 		RootKey:       c.senderKey,
 	}
-	envelope, _, err := r.Sign(c.identity)
+	envelope, id, err := r.Sign(c.identity)
 	if err != nil {
-		return nil, fmt.Errorf("signing %s: %w", method, err)
+		return nil, id, fmt.Errorf("signing %s: %w", method, err)
 	}
-	return verify.AppendClientFrame(make([]byte, 0, len(envelope)+16), envelope), nil
+	return verify.AppendClientFrame(make([]byte, 0, len(envelope)+16), envelope), id, nil
 }

@@ -16,7 +16,7 @@ const (
 	StepUpgraded Step = "upgraded"
 	// StepHandshake: the gateway has named itself. Event.Gateway is set.
 	StepHandshake Step = "handshake"
-	// StepOpenSent: the signed ws_open has been written. Event.Bytes is its length.
+	// StepOpenSent: the signed ws_open has been written. Event.Bytes is its length, Event.RequestID names it.
 	StepOpenSent Step = "open_sent"
 	// StepFrame: a frame has been verified, or has failed with Event.Err.
 	StepFrame Step = "frame"
@@ -39,6 +39,8 @@ type Event struct {
 	Took time.Duration
 	// TLS is the state of the connection (StepUpgraded on wss).
 	TLS *tls.ConnectionState
+	// RequestID is by which its sender can learn the outcome of the call from the network (StepOpenSent).
+	RequestID [32]byte
 	// Gateway is the principal of the handshake.
 	Gateway verify.Principal
 	// Bytes is the length of the WebSocket message read or written.

@@ -1,0 +1,97 @@
+package caddymodule
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/relay/client"
+)
+
+// adviceError is an error with a remedy.
+type adviceError struct {
+	err    error
+	advice string
+}
+
+func (e *adviceError) Error() string { return e.err.Error() + ": " + e.advice }
+func (e *adviceError) Unwrap() error { return e.err }
+
+func advise(err error, format string, args ...any) error {
+	return &adviceError{err: err, advice: fmt.Sprintf(format, args...)}
+}
+
+// explain says what an error of the session means and what to do about it.
+func (p *prober) explain(err error) error {
+	var upgrade *client.UpgradeError
+	var closed *client.CloseError
+	switch {
+	case errors.As(err, &upgrade):
+		p.bad("upgrade", "HTTP status %d", upgrade.Status)
+		switch upgrade.Status {
+		case http.StatusForbidden:
+			return advise(err, "the origin is not on the gateway's list, try --origin")
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+			return advise(err, "a limit of the gateway is reached or it is draining, Retry-After %q", upgrade.Header.Get("Retry-After"))
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+			return advise(err, "it redirects to %q, which WebSocket clients do not follow: probe that, with wss:// for https://", upgrade.Header.Get("Location"))
+		case http.StatusBadGateway, http.StatusGatewayTimeout:
+			return advise(err, "a proxy in front does not reach the gateway: is Caddy running behind it?")
+		case http.StatusOK, http.StatusNotFound:
+			return advise(err, "no gateway answers at this path: does the icws matcher cover it, and does no handle, route or respond of the site come first?")
+		}
+		return advise(err, "something in front of the gateway answers: does it pass WebSocket upgrades on?")
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, client.ErrOpenTimeout):
+		p.bad("session", "no answer within %s", p.timeout)
+		return advise(err, "%s", p.adviceForSilence())
+	case errors.As(err, &closed):
+		p.bad("session", "closed with %d %q", closed.Code, closed.Text)
+		if p.lacks != "" && !closed.Local {
+			return advise(err, "%s", p.lacks)
+		}
+		return advise(err, "%s", adviceFor(closed))
+	}
+	p.bad("session", "%v", err)
+	return err
+}
+
+// adviceForSilence says what is known about a first message that did not come.
+func (p *prober) adviceForSilence() string {
+	seen := p.seen.Load()
+	switch {
+	case p.lacks != "":
+		return p.lacks
+	case p.openSent.IsZero():
+		return "the gateway is too slow, try a longer --timeout"
+	case seen != nil:
+		return "ws_open was sent and nothing came back; " + *seen
+	}
+	return "ws_open was sent and nothing came back: look at the gateway's log and at caddy icws status, or try a longer --timeout"
+}
+
+// adviceFor turns how a session was closed into what to do.
+func adviceFor(closed *client.CloseError) string {
+	switch {
+	case errors.Is(closed, client.ErrHandshake):
+		return "the server speaks WebSocket but is no IC WebSocket gateway"
+	case errors.Is(closed, client.ErrVerification):
+		return "the messages are not certified by this network: check --network or --root-key, and this machine's clock (" + time.Now().UTC().Format(time.RFC3339) + ")"
+	case closed.Local:
+		return "the gateway or the canister breaks the protocol"
+	}
+	switch closed.Code {
+	case 1001:
+		return "the gateway is shutting down or was reconfigured, try again"
+	case 1006:
+		return "the connection broke without a reason: look for a proxy with a timeout in between"
+	case 1008:
+		return "the gateway refuses this session: is the canister on its list, and is this machine's clock right (" + time.Now().UTC().Format(time.RFC3339) + ")?"
+	case 1011:
+		return "the canister refuses or its answers cannot be verified: is it an IC WebSocket canister, and is it the network that the gateway uses?"
+	case 1012, 1013:
+		return "the canister or its network cannot be reached now, try again later"
+	}
+	return "see the text of the close"
+}
