@@ -58,6 +58,16 @@ func (r *registry) snapshot() []*pooled {
 	return slices.Clone(r.all)
 }
 
+// Snapshots returns the present state of every gateway of this process, for programs that embed Caddy without its admin
+// endpoint. Safe for concurrent use.
+func Snapshots() []relay.Snapshot {
+	var list []relay.Snapshot
+	for _, p := range live.snapshot() {
+		list = append(list, p.gateway.Snapshot())
+	}
+	return list
+}
+
 // WaitDrained waits until no gateway is left in this process, or until ctx ends and then returns its error. A program that
 // embeds Caddy calls it between caddy.Stop and its own end: caddy.Stop only begins the drains, because a reload must not wait
 // for them. Caddy's own exit, by a signal or over the admin endpoint, waits without being asked. Safe for concurrent use.

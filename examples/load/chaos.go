@@ -53,11 +53,13 @@ func chaos(ctx context.Context, s *settings, progress io.Writer) (*report, error
 	runCtx, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()
 	watched := watch(runCtx, f, s, progress)
+	stop := f.explainSilence(runCtx, w.why, progress)
 	var weather sync.WaitGroup
 	weather.Go(func() { c.blow(runCtx, s.duration, s.upgrades) })
 	c.clients(runCtx, f)
 	cancel()
 	weather.Wait()
+	stop()
 	trend := <-watched
 	took := time.Since(started)
 	w.drain(20 * time.Second)

@@ -34,7 +34,9 @@ func headOfLine(ctx context.Context, s *settings, progress io.Writer) (*report, 
 	}
 	h := &hall{world: w, fleet: newFleet(w.target(), s.plan()), settings: s}
 	started := time.Now()
+	stop := h.fleet.explainSilence(ctx, w.why, progress)
 	r, unfinished := h.run(ctx, progress)
+	stop()
 	if unfinished != nil {
 		r = h.fleet.stats.report(s.mode, time.Since(started))
 		r.Seed, r.Clients = s.seed, s.clients

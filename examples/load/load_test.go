@@ -238,6 +238,48 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
+// Where the gateway cannot read what the network writes, the error of its polls is told while the clients wait.
+func TestSilenceIsExplained(t *testing.T) {
+	w, err := newWorld(worldOptions{seed: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.close()
+	w.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+		if q.Endpoint == "query" {
+			f.Edit = func([]byte) []byte { return []byte("\xd9\xd9\xf7\x80") }
+		}
+		return f
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	f := newFleet(w.target(), plan{clients: 2, window: 1})
+	progress := &until{text: "nothing arrives: the gateway's last poll error: 127.0.0.1", done: cancel}
+	stop := f.explainSilence(ctx, w.why, progress)
+	f.run(ctx)
+	stop()
+	if said := progress.buf.String(); !strings.Contains(said, progress.text) || !strings.Contains(said, "reading query answer") {
+		t.Errorf("said %q", said)
+	}
+	if f.stats.opens.Load() != 0 {
+		t.Error("a session opened")
+	}
+}
+
+// until calls done when text has been written.
+type until struct {
+	buf  bytes.Buffer
+	text string
+	done func()
+}
+
+func (u *until) Write(p []byte) (int, error) {
+	if bytes.Contains(p, []byte(u.text)) {
+		defer u.done()
+	}
+	return u.buf.Write(p)
+}
+
 // The same program goes to a gateway elsewhere.
 func TestRemote(t *testing.T) {
 	w, err := newWorld(worldOptions{seed: 5})

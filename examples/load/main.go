@@ -218,10 +218,13 @@ func load(ctx context.Context, s *settings, progress io.Writer) (*report, error)
 	before := measure()
 	var w *world
 	t, err := target{}, error(nil)
+	why := func() string {
+		return "the gateway knows why: caddy icws status on its machine, or caddy icws probe from anywhere"
+	}
 	if s.url != "" {
 		t, err = s.remote()
 	} else if w, err = newWorld(worldOptions{latency: s.latency, seed: s.seed, cdk: localnet.CDKOptions{App: localnet.Echo{}}}); err == nil {
-		t = w.target()
+		t, why = w.target(), w.why
 	}
 	if err != nil {
 		return nil, err
@@ -231,8 +234,10 @@ func load(ctx context.Context, s *settings, progress io.Writer) (*report, error)
 	runCtx, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()
 	watched := watch(runCtx, f, s, progress)
+	stop := f.explainSilence(runCtx, why, progress)
 	f.run(runCtx)
 	cancel()
+	stop()
 	flat := <-watched
 	took := time.Since(started)
 	if w != nil {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"sync"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/internal/quiet"
 )
 
 // A trend holds what the process needed over time.
@@ -48,6 +51,17 @@ func watch(ctx context.Context, f *fleet, s *settings, progress io.Writer) <-cha
 		}
 	}()
 	return out
+}
+
+// explainSilence says on progress, while no session opens and no message comes, what why returns. stop ends it.
+func (f *fleet) explainSilence(ctx context.Context, why func() string, progress io.Writer) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	arrived := func() uint64 { return f.stats.opens.Load() + f.stats.delivered.Load() }
+	var done sync.WaitGroup
+	done.Go(func() {
+		quiet.Watch(ctx, arrived, why, func(text string) { fmt.Fprintf(progress, "        nothing arrives: %s\n", text) })
+	})
+	return func() { cancel(); done.Wait() }
 }
 
 // judge adds a violation if the process grew between the warm state and the end. With an embedded network the process

@@ -12,6 +12,7 @@ import (
 
 	"github.com/aviate-labs/agent-go/identity"
 
+	"github.com/icws-gateway/caddy-icws/examples/internal/quiet"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
@@ -131,6 +132,14 @@ func (w *world) listen(sendBuffer int) error {
 // target is for clients of this world.
 func (w *world) target() target {
 	return target{url: w.url, options: client.Options{Canister: w.canister, Authority: w.shared}}
+}
+
+// why is what the gateway's polls fail with, "" while they do not.
+func (w *world) why() string {
+	if err := quiet.PollError(w.gateway.Snapshot()); err != "" {
+		return "the gateway's last poll error: " + err
+	}
+	return ""
 }
 
 // drain ends the sessions that are left, as a server does that stops.

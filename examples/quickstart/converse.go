@@ -9,6 +9,8 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/icws-gateway/caddy-icws/caddymodule"
+	"github.com/icws-gateway/caddy-icws/examples/internal/quiet"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
@@ -20,6 +22,9 @@ func (d *demo) converse(interval time.Duration) error {
 	if err != nil {
 		return err
 	}
+	go quiet.Watch(context.Background(), d.arrived.Load,
+		func() string { return quiet.PollError(caddymodule.Snapshots()...) },
+		func(text string) { fmt.Printf("-- nothing arrives; the gateway's last poll error: %s\n", text) })
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		began := time.Now()
 		fmt.Printf("-- %v\n", d.session(config, interval))
@@ -46,6 +51,7 @@ func (d *demo) session(config *tls.Config, interval time.Duration) error {
 		return err
 	}
 	defer c.Close()
+	d.arrived.Add(1)
 	fmt.Printf("-- session open in %s; gateway %s\n", since(began), c.Gateway())
 
 	var sent atomic.Int64 // when the last message went out, in nanoseconds since 1970
@@ -71,6 +77,7 @@ func (d *demo) session(config *tls.Config, interval time.Duration) error {
 		if err != nil {
 			return err
 		}
+		d.arrived.Add(1)
 		text, ok := localnet.ParseTextPayload(m.Payload)
 		if !ok {
 			return fmt.Errorf("message %d is not record{text: text}", m.Sequence)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -18,9 +19,10 @@ import (
 type demo struct {
 	port     int
 	canister verify.Principal
-	network  string // URL of the local network
-	rootKey  []byte // of the local network, DER
-	rootCert string // file with the root certificate of Caddy's internal certificate authority
+	network  string        // URL of the local network
+	rootKey  []byte        // of the local network, DER
+	rootCert string        // file with the root certificate of Caddy's internal certificate authority
+	arrived  atomic.Uint64 // sessions that opened and messages that came
 }
 
 // caddyfile is the site. It is all that one on mainnet needs too, without bind, network and root_key.

@@ -26,6 +26,9 @@ func main() {
 	os.Exit(1)
 }
 
+// faults are those of the local network. Tests set them.
+var faults localnet.Faults
+
 // run starts everything and returns only if that fails: the process ends by a signal, in Caddy's own way.
 func run(args []string) (err error) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
@@ -53,6 +56,7 @@ func run(args []string) (err error) {
 	if err != nil {
 		return err
 	}
+	network.SetFaults(faults)
 	canister := network.Install(localnet.NewCDK(localnet.CDKOptions{App: localnet.PingPong{}}))
 	networkURL, err := network.Start("127.0.0.1:0")
 	if err != nil {

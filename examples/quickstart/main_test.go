@@ -12,13 +12,26 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
 
 // childVariable makes the test binary run the program itself, so that no second binary has to be built.
 const childVariable = "ICWS_QUICKSTART_CHILD"
 
+// unreadable is the value of childVariable for a network whose answers to polls cannot be read.
+const unreadable = "unreadable"
+
 func TestMain(m *testing.M) {
-	if os.Getenv(childVariable) != "" {
+	if mode := os.Getenv(childVariable); mode != "" {
+		if mode == unreadable {
+			faults = func(q *localnet.Request) (f localnet.Fault) {
+				if q.Endpoint == "query" {
+					f.Edit = func([]byte) []byte { return []byte("\xd9\xd9\xf7\x80") }
+				}
+				return f
+			}
+		}
 		main()
 		os.Exit(0)
 	}
@@ -87,6 +100,31 @@ func TestQuickstart(t *testing.T) {
 		t.Errorf("%v; opened %v, greeted %v, %d pongs, told to go %v, drained %v\n%s\n%s", err, open, greeting, pongs, told, drained, &output, &stderr)
 	}
 	nothingLeft(t, cmd)
+}
+
+// A network that writes what the gateway cannot read is told within seconds, and again only when the error changes.
+func TestSilenceIsExplained(t *testing.T) {
+	cmd := child(t, "-port", "0", "-latency", "50ms")
+	cmd.Env = append(cmd.Env, childVariable+"="+unreadable)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer watchdog.Stop()
+	told := false
+	for lines := bufio.NewScanner(stdout); !told && lines.Scan(); {
+		line := lines.Text()
+		told = strings.HasPrefix(line, "-- nothing arrives; the gateway's last poll error: 127.0.0.1:") && strings.Contains(line, "reading query answer")
+	}
+	if !told {
+		t.Error("ended without a word about the polls")
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
 }
 
 // nothingLeft looks into what the child took for its home and its temporary directory.

@@ -1,0 +1,53 @@
+// Package quiet tells somebody who waits for messages why none come.
+package quiet
+
+import (
+	"context"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/relay"
+)
+
+const (
+	// Patience is how long nothing may arrive before it is asked why. An update takes 1 to 2 s on mainnet.
+	Patience = 3 * time.Second
+	// look is the time between two looks.
+	look = 500 * time.Millisecond
+)
+
+// Watch calls say with what ask returns once arrived has not changed for Patience, and again whenever that is something
+// new, until ctx ends. Nothing is said while ask returns "", nor while something arrives.
+func Watch(ctx context.Context, arrived func() uint64, ask func() string, say func(text string)) {
+	tick := time.NewTicker(look)
+	defer tick.Stop()
+	count, since, said := arrived(), time.Now(), ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n := arrived(); n != count {
+			count, since, said = n, time.Now(), ""
+		}
+		if time.Since(since) < Patience {
+			continue
+		}
+		if text := ask(); text != "" && text != said {
+			said = text
+			say(text)
+		}
+	}
+}
+
+// PollError is the last error of the polls that fail now, "" if none do.
+func PollError(gateways ...relay.Snapshot) string {
+	for _, g := range gateways {
+		for _, c := range g.Canisters {
+			if c.Failures > 0 {
+				return c.LastError
+			}
+		}
+	}
+	return ""
+}
