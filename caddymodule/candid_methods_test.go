@@ -1,7 +1,6 @@
 package caddymodule
 
 import (
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -66,7 +65,7 @@ func FuzzReadInterface(f *testing.F) {
 	f.Fuzz(func(t *testing.T, did []byte) {
 		s := readInterface(did)
 		if len(s.missing) > len(socketMethods) {
-			t.Error(fmt.Sprintf("%+v", s))
+			t.Errorf("%+v", s)
 		}
 	})
 }

@@ -2,6 +2,7 @@
 package examples
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/icws-gateway/caddy-icws/caddymodule"
 	"github.com/icws-gateway/caddy-icws/relay"
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 func read(t *testing.T, path ...string) string {
@@ -181,6 +183,15 @@ func TestCaddyfiles(t *testing.T) {
 		}
 		for _, path := range paths {
 			files[path] = read(t, "examples", path)
+		}
+	}
+	t.Setenv("ICP_ROOT_KEY", hex.EncodeToString(verify.MainnetRootKey())) // any key is one of a network of one's own
+	if files["Caddyfile.example"] = read(t, "Caddyfile.example"); !strings.Contains(files["Caddyfile.example"], "# root_key {env.ICP_ROOT_KEY}") {
+		t.Error("Caddyfile.example does not show how to name the key of a local network")
+	}
+	for name, network := range map[string]string{"icp": "http://localhost:8000", "icp, as api_url is spelled": "http://localhost:8000/", "dfx": "http://127.0.0.1:4943"} {
+		for _, key := range []string{"fetch", "{env.ICP_ROOT_KEY}"} {
+			files[name+", "+key] = fmt.Sprintf("http://localhost:1 {\n\ticws /ws bkyz2-fmaaa-aaaaa-qaaaq-cai {\n\t\tnetwork %s\n\t\troot_key %s\n\t}\n}\n", network, key)
 		}
 	}
 	for name, text := range files {

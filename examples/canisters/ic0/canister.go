@@ -13,6 +13,7 @@ package ic0
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -46,7 +47,8 @@ func Load(wasm []byte) (*Canister, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the canister module: %w", err)
 	}
-	c := &Canister{runtime: wazero.NewRuntime(ctx), globals: globals}
+	config := wazero.NewRuntimeConfig().WithCustomSections(true)
+	c := &Canister{runtime: wazero.NewRuntimeWithConfig(ctx, config), globals: globals}
 	if err := c.link(ctx); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("offering the system API: %w", err)
@@ -56,6 +58,18 @@ func Load(wasm []byte) (*Canister, error) {
 		return nil, fmt.Errorf("compiling the canister module: %w", err)
 	}
 	return c, nil
+}
+
+// Metadata implements localnet.Metadata: the custom sections that the module
+// makes public, as ic-wasm and the Motoko compiler put them in.
+func (c *Canister) Metadata() map[string][]byte {
+	public := map[string][]byte{}
+	for _, s := range c.compiled.CustomSections() {
+		if name, ok := strings.CutPrefix(s.Name(), "icp:public "); ok {
+			public[name] = s.Data()
+		}
+	}
+	return public
 }
 
 // Close frees the module. The canister must not be called any more.

@@ -161,6 +161,23 @@ func ask(t *testing.T, n *localnet.Network, authority *verify.Authority, id veri
 	return out.Reply, out.RejectCode
 }
 
+// The custom sections that a module makes public are its metadata, those that it does not are not.
+func TestMetadata(t *testing.T) {
+	section := func(name, content string) string {
+		body := string(rune(len(name))) + name + content
+		return "\x00" + string(rune(len(body))) + body
+	}
+	c, err := ic0.Load([]byte(string(counter()) + section("icp:public candid:service", "service : {}") +
+		section("icp:private motoko:types", "x") + section("producers", "y")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := c.Metadata(); len(got) != 1 || string(got["candid:service"]) != "service : {}" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLoadRefuses(t *testing.T) {
 	whole := counter()
 	for n := range len(whole) { // some beginnings are modules of their own, none may be a panic
