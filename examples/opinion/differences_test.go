@@ -4,6 +4,7 @@ package opinion
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -159,7 +160,7 @@ var differences = []known{
 	{
 		"length of 64 bits", "the SDK's decoder misreads such lengths; no kit of canisters writes one",
 		[]string{"sdk"},
-		func(c *testCase) bool { return is(c.part, "content", "ranges") && c.how == "wide" },
+		func(c *testCase) bool { return traitsOf(c.content()).long || c.part == "ranges" && c.how == "wide" },
 		onPage(func(p *page) {
 			p.content.entry("content", rawItem(append([]byte{0x5b, 0, 0, 0, 0, 0, 0, 0, 2}, "hi"...)...))
 		}),
@@ -168,7 +169,8 @@ var differences = []known{
 		"tags and floats in a message", "newer agents read none, the SDK interprets some; no kit of canisters writes one, and a canister that does closes its own clients alone",
 		clients,
 		func(c *testCase) bool {
-			return c.part == "content" && is(c.how, "bignum", "bignum padded", "unknown", "unknown float", "__proto__", "object name", "duplicate", "duplicate other")
+			t := traitsOf(c.content())
+			return t.tag || t.float
 		},
 		onPage(func(p *page) { p.content.with("x", rawItem(0xd8, 35, 0x61, '(')) }),
 	},
@@ -208,8 +210,8 @@ var differences = []known{
 		"shapes of serde_cbor", "Rust overlooks tags, takes text for bytes and bytes for names, and joins strings written in parts; no client is known to write any of it",
 		onlyNetwork,
 		func(c *testCase) bool {
-			return c.kind == "cbor" && verify.CauseOf(c.accepted) != "" &&
-				is(c.how, "indefinite", "tag 64", "tag 55799", "tag 24", "bytes key", "other string", "wide")
+			return errors.Is(c.accepted, verify.ErrMalformed) &&
+				is(c.how, "indefinite", "tag 64", "tag 55799", "tag 24", "bytes key", "other string", "wide", "flip", "insert", "swap")
 		},
 		onRequest(func(q *request) {
 			q.twist = onPart("envelope", func(it *item) *item {
@@ -244,6 +246,14 @@ var differences = []known{
 			q.by(&signer{kind: "identity point", der: key, sign: func(*rand.Rand, []byte) []byte { return sig }})
 		}),
 	},
+}
+
+// content is the message that is judged, empty if none is.
+func (c *testCase) content() []byte {
+	if c.reply == nil {
+		return nil
+	}
+	return c.reply.Messages[c.message].Content
 }
 
 // difference finds the listed one that explains a violation.

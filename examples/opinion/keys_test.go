@@ -16,8 +16,6 @@ import (
 	"fmt"
 	"math/big"
 	mathrand "math/rand/v2"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -74,12 +72,8 @@ func (w *world) newSigner(kind string, number int, twist func(part string, it *i
 			must(err)
 			return der
 		})
-	case "webauthn rsa", "webauthn rsa 4096", "webauthn rsa 4104":
-		bits := 2048
-		if _, size, ok := strings.Cut(kind, "rsa "); ok {
-			bits, _ = strconv.Atoi(size)
-		}
-		key := rsaKey(bits) // whatever the number
+	case "webauthn rsa":
+		key := rsaKey() // whatever the number
 		s.webauthn(twist, coseItem(3, -257, -1, bytesItem(key.N.Bytes()), -2, bytesItem(big.NewInt(int64(key.E)).Bytes())), func(signed []byte) []byte {
 			digest := sha256.Sum256(signed)
 			sig, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
@@ -192,18 +186,12 @@ func highS(sig []byte, n *big.Int) {
 	s.Sub(n, s).FillBytes(sig[32:])
 }
 
-var rsaKeys sync.Map // by their size
-
-// rsaKey is made once for each size: it is dear.
-func rsaKey(bits int) *rsa.PrivateKey {
-	if key, ok := rsaKeys.Load(bits); ok {
-		return key.(*rsa.PrivateKey)
-	}
-	key, err := rsa.GenerateKey(rand.Reader, bits)
+// rsaKey is made once: it is dear.
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	must(err)
-	rsaKeys.Store(bits, key)
 	return key
-}
+})
 
 func unhex(s string) []byte {
 	b, err := hex.DecodeString(s)

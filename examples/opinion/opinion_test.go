@@ -255,7 +255,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 // TestSecondOpinion has random cases judged by everybody and holds the rules.
 func TestSecondOpinion(t *testing.T) {
 	prepare(t)
-	seed, n := number(t, "ICWS_OPINION_SEED", 20261126), int(number(t, "ICWS_OPINION_N", 4000))
+	seed, n := number(t, "ICWS_OPINION_SEED", 20261126), int(number(t, "ICWS_OPINION_N", 1500))
 	w := newWorld()
 	a, err := verify.NewAuthority(w.root.der)
 	if err != nil {

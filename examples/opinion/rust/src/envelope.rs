@@ -17,7 +17,10 @@ const MAX_NONCE: usize = 32;
 
 pub fn judge(raw: &[u8], root: &[u8], canister: &[u8], now: u64) -> Result<(), String> {
     let envelope: Envelope = serde_cbor::from_slice(raw).map_err(|e| e.to_string())?;
-    let EnvelopeContent::Call { nonce, canister_id, .. } = envelope.content.as_ref() else {
+    let EnvelopeContent::Call {
+        nonce, canister_id, ..
+    } = envelope.content.as_ref()
+    else {
         return Err("not a call".into());
     };
     if canister_id.as_slice() != canister {
@@ -85,9 +88,17 @@ fn chain<'a>(
 
 /// Verifies a signature by a key in DER form, of whatever kind it is.
 fn verify(key: &[u8], message: &[u8], signature: &[u8], root: &[u8]) -> Result<(), String> {
-    let ok = |good: bool| if good { Ok(()) } else { Err("signature".to_string()) };
+    let ok = |good: bool| {
+        if good {
+            Ok(())
+        } else {
+            Err("signature".to_string())
+        }
+    };
     if let Ok(k) = ic_ed25519::PublicKey::deserialize_rfc8410_der(key) {
-        return k.verify_signature(message, signature).map_err(|e| format!("{e:?}"));
+        return k
+            .verify_signature(message, signature)
+            .map_err(|e| format!("{e:?}"));
     }
     if let Ok(k) = ic_secp256k1::PublicKey::deserialize_der(key) {
         if k.serialize_der() != key {

@@ -34,11 +34,15 @@ fn hex_field(case: &Value, name: &str) -> Vec<u8> {
 fn judge(case: &Value) -> Result<(), String> {
     let root = hex_field(case, "root");
     let canister = hex_field(case, "canister");
-    let now: u64 = case["now"].as_str().and_then(|t| t.parse().ok()).expect("a time");
+    let now: u64 = case["now"]
+        .as_str()
+        .and_then(|t| t.parse().ok())
+        .expect("a time");
     if case["envelope"].is_string() {
         return envelope::judge(&hex_field(case, "envelope"), &root, &canister, now);
     }
-    let certificate = Certificate::from_cbor(&hex_field(case, "certificate")).map_err(|e| e.to_string())?;
+    let certificate =
+        Certificate::from_cbor(&hex_field(case, "certificate")).map_err(|e| e.to_string())?;
     certificate
         .verify(&canister, &root, &u128::from(now), &CERTIFICATE_OFFSET)
         .map_err(|e| e.to_string())
