@@ -324,7 +324,11 @@ func damage(r *rand.Rand, b []byte, kind string) []byte {
 var damageKinds = []string{"flip", "flip", "cut", "trail", "insert", "remove", "swap"}
 
 // traits are what decoders are of different minds about.
-type traits struct{ tag, float, long bool }
+type traits struct {
+	tag    bool
+	simple bool // a float, or a simple value that nobody has defined
+	long   bool // a length of 64 bits
+}
 
 // traitsOf tells what is in CBOR behind its self-describe tag: heads follow each other whatever the nesting.
 func traitsOf(b []byte) (t traits) {
@@ -344,8 +348,8 @@ func traitsOf(b []byte) (t traits) {
 		switch {
 		case major == 6:
 			t.tag = true
-		case major == mSimple && info >= 25 && info <= 27:
-			t.float = true
+		case major == mSimple && (info < 20 || info > 23):
+			t.simple = true
 		case major >= mBytes && major <= mMap && info == 27:
 			t.long = true
 		}

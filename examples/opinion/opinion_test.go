@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -98,10 +99,10 @@ func (c *testCase) line() []byte {
 }
 
 // report prints what it takes to see the case again, and how many others break the same rule in the same way.
-func (c *testCase) report(t *testing.T, seed uint64, v violation, verdicts map[string]string, alike int) {
+func (c *testCase) report(t *testing.T, seed uint64, rules string, verdicts map[string]string, alike int) {
 	t.Helper()
 	t.Errorf("%s\ncase %d of seed %d: %s (%d cases like it)\nhere: accepted %v, delivered %v\nothers: %q\n%s",
-		v.rule, c.number, seed, c.name(), alike, c.accepted, c.undelivered, verdicts, c.line())
+		rules, c.number, seed, c.name(), alike, c.accepted, c.undelivered, verdicts, c.line())
 }
 
 // opinions is somebody else's view: a process that answers each line of a case with a line of verdicts.
@@ -285,7 +286,7 @@ func compare(t *testing.T, a *verify.Authority, seed uint64, cases []*testCase) 
 // tally holds the rules over the verdicts and prints what was compared.
 func tally(t *testing.T, seed uint64, cases []*testCase, verdicts []map[string]string) {
 	asked, accepted, listed := map[string]int{}, map[string]int{}, map[string]int{}
-	type alike struct{ name, rule string }
+	type alike struct{ name, rules string }
 	first, count := map[alike]int{}, map[alike]int{}
 	var order []alike
 	for i, c := range cases {
@@ -295,21 +296,27 @@ func tally(t *testing.T, seed uint64, cases []*testCase, verdicts []map[string]s
 				accepted[name]++
 			}
 		}
+		var rules []string
 		for _, v := range c.broken(verdicts[i]) {
 			if d := difference(c, v); d != nil {
 				listed[d.name]++
-				continue
+			} else {
+				rules = append(rules, v.rule)
 			}
-			key := alike{c.name(), v.rule}
-			if count[key]++; count[key] == 1 {
-				first[key] = i
-				order = append(order, key)
-			}
+		}
+		if len(rules) == 0 {
+			continue
+		}
+		slices.Sort(rules)
+		key := alike{c.name(), strings.Join(rules, "\n")}
+		if count[key]++; count[key] == 1 {
+			first[key] = i
+			order = append(order, key)
 		}
 	}
 	for _, key := range order {
 		i := first[key]
-		cases[i].report(t, seed, violation{rule: key.rule}, verdicts[i], count[key])
+		cases[i].report(t, seed, key.rules, verdicts[i], count[key])
 	}
 	t.Logf("asked %v\naccepted %v\nlisted differences met %v", asked, accepted, listed)
 }

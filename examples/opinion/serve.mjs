@@ -45,7 +45,7 @@ export async function serve(judges) {
         await judge(c);
         verdicts[name] = "";
       } catch (e) {
-        verdicts[name] = String(e?.message ?? e).slice(0, 300) || "refused";
+        verdicts[name] = String(e?.message ?? e).split("\n")[0].slice(0, 200) || "refused";
       }
     }
     process.stdout.write(JSON.stringify({ id: c.id, verdicts }) + "\n");
