@@ -67,7 +67,7 @@ func onPart(part string, change func(it *item) *item) func(string, *item) []byte
 	}
 }
 
-// inTree twists one tree at its top.
+// inTree changes one tree.
 func inTree(part string, change func(t *node) *node) func(string, *node) *node {
 	return func(at string, t *node) *node {
 		if at != part {
@@ -77,7 +77,7 @@ func inTree(part string, change func(t *node) *node) func(string, *node) *node {
 	}
 }
 
-// inEveryFork changes all forks of a tree and of what is below its labels.
+// each changes every node of a tree, those below first.
 func (t *node) each(change func(t *node) *node) *node {
 	c := *t
 	if t.left != nil {
@@ -89,7 +89,7 @@ func (t *node) each(change func(t *node) *node) *node {
 	return change(&c)
 }
 
-// beside puts a tree on the left of every labelled node with one of the labels.
+// beside puts a tree to the left of every node with one of the labels.
 func beside(left *node, labels ...string) func(t *node) *node {
 	return func(t *node) *node {
 		return t.each(func(t *node) *node {

@@ -105,7 +105,7 @@ func (c *testCase) report(t *testing.T, seed uint64, rules string, verdicts map[
 		rules, c.number, seed, c.name(), alike, c.accepted, c.undelivered, verdicts, c.line())
 }
 
-// opinions is somebody else's view: a process that answers each line of a case with a line of verdicts.
+// opinions are those of one process, which answers each line of a case with a line of verdicts.
 type opinions struct {
 	name string
 	dir  string
@@ -120,7 +120,7 @@ var others = []opinions{
 	{"sdk", "sdk", []string{"node", "opinion.mjs"}, aboutFrames},
 	{"agent3, core5", "modern", []string{"node", "opinion.mjs", "agent3", "core5"}, aboutFrames},
 	{"core6", "modern", []string{"node", "opinion.mjs", "core6"}, aboutFrames},
-	{"network", "rust", []string{"./target/release/opinion"}, func(c *testCase) bool { return true }},
+	{"network", "rust", []string{"./target/release/opinion"}, func(*testCase) bool { return true }},
 }
 
 // ask has all cases judged by everybody else, and returns the verdicts by the number of the case and the name of the opinion.
