@@ -57,16 +57,13 @@ type world struct {
 	seed                   []byte // of the client's Ed25519 key
 	now                    time.Time
 	handshake              []byte
-
-	delegations map[string]*item // made before, by what they say: opinions need not check each signature anew
+	donor                  []byte // a certificate with ranges in the older layout
 }
 
 func newWorld() *world {
 	w := &world{
 		root: newBLSKey("root"), subnet: newBLSKey("subnet"), stranger: newBLSKey("stranger"),
-		canister: principal(canisterBytes(0x8000000000100001)), now: time.Date(2026, 11, 26, 12, 0, 0, 987654321, time.UTC),
-		delegations: map[string]*item{},
-	}
+		canister: principal(canisterBytes(0x8000000000100001)), now: time.Date(2026, 11, 26, 12, 0, 0, 987654321, time.UTC)}
 	w.subnetID = verify.SelfAuthenticating(w.subnet.der)
 	w.gateway = verify.SelfAuthenticating([]byte("a gateway's key"))
 	digest := sha256.Sum256([]byte("a client's seed"))
@@ -75,6 +72,9 @@ func newWorld() *world {
 		Principal: verify.SelfAuthenticating(ed25519DER(ed25519.NewKeyFromSeed(w.seed))), Nonce: 0xfedcba9876543210,
 	}
 	w.handshake = verify.AppendHandshake(nil, w.gateway)
+	p := newPage(w, rand.New(rand.NewPCG(1, 1)))
+	p.layout = "flat"
+	w.donor = p.build(1)[0].reply.Cert
 	return w
 }
 
