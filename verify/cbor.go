@@ -34,6 +34,9 @@ const (
 	cborSimple = 7
 )
 
+// firstSimple is the first simple value that means something: false.
+const firstSimple = 20
+
 // The only tags that this package reads.
 const (
 	tagBignum       = 2
@@ -87,9 +90,11 @@ type cborForm uint8
 const (
 	// anyForm is whatever replicas read.
 	anyForm cborForm = iota
-	// portableForm is what all decoders in use read alike: no lengths that are indefinite or of 64 bits, no tags, no floats.
+	// portableForm is what all clients in use read: no lengths of 64 bits, no tags, no floats, no simple values but false, true,
+	// null and undefined.
 	portableForm
-	// shortForm is portableForm with numbers and lengths as short as they go, as replicas write certificates.
+	// shortForm is portableForm with definite lengths only, and numbers and lengths as short as they go, as replicas write
+	// certificates.
 	shortForm
 )
 
@@ -135,7 +140,7 @@ func (c *cborReader) head() (major int, arg uint64) {
 	first := c.buf[0]
 	major, info := int(first>>5), first&0x1f
 	if info < 24 {
-		if c.form != anyForm && major == cborTag {
+		if c.form != anyForm && (major == cborTag || major == cborSimple && info < firstSimple) {
 			c.fail(errCBORForm)
 			return -1, 0
 		}
@@ -183,7 +188,7 @@ func (f cborForm) allows(major int, arg uint64, size int) bool {
 
 // openMap skips the head of a map of indefinite length if that is next and may be, and reports whether it did.
 func (c *cborReader) openMap() bool {
-	if c.form == anyForm && len(c.buf) > 0 && c.buf[0] == cborOpenMap {
+	if c.form != shortForm && len(c.buf) > 0 && c.buf[0] == cborOpenMap {
 		c.buf = c.buf[1:]
 		return true
 	}

@@ -312,8 +312,11 @@ func TestCBORForms(t *testing.T) {
 		portable, short error
 	}{
 		{"map", "a2 6161 01 6162 82 f5 f6", nil, nil},
-		{"indefinite map", "bf 6161 00 ff", errCBORIndefinite, errCBORIndefinite},
-		{"indefinite map inside", "a1 6161 bf ff", errCBORIndefinite, errCBORIndefinite},
+		{"indefinite map", "bf 6161 00 ff", nil, errCBORIndefinite},
+		{"indefinite map inside", "a1 6161 bf ff", nil, errCBORIndefinite},
+		{"indefinite list", "9f 00 ff", errCBORIndefinite, errCBORIndefinite},
+		{"simple value that means nothing", "e0", errCBORForm, errCBORForm},
+		{"undefined", "f7", nil, nil},
 		{"break", "82 00 ff", errCBORIndefinite, errCBORIndefinite},
 		{"tag", "c1 00", errCBORForm, errCBORForm},
 		{"long tag", "d82000", errCBORForm, errCBORForm},

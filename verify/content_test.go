@@ -70,7 +70,7 @@ func TestContentFields(t *testing.T) {
 		}
 	}
 	for name, odd := range map[string]any{ // what a client's decoder refuses or misreads
-		"float": 1.5, "tag": cbor.Tag{Number: 32, Content: 1}, "indefinite": cbor.RawMessage("\xbf\xff"),
+		"float": 1.5, "tag": cbor.Tag{Number: 32, Content: 1}, "indefinite list": cbor.RawMessage("\x9f\xff"),
 		"length of 64 bits": cbor.RawMessage("\x9b\x00\x00\x00\x00\x00\x00\x00\x00"),
 	} {
 		m := whole()

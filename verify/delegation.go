@@ -89,7 +89,7 @@ func (a *Authority) newDelegation(p *proofs, subnet Principal, certificate []byt
 
 // appendRanges decodes a CBOR list of pairs of principals.
 func appendRanges(dst []canisterRange, raw []byte) ([]canisterRange, error) {
-	c := cborReader{buf: raw}
+	c := cborReader{buf: raw, form: portableForm}
 	c.selfDescribe()
 	for range c.array() {
 		if n := c.array(); n != 2 {
