@@ -3,7 +3,8 @@ package caddymodule
 import (
 	"context"
 	"fmt"
-	"time")
+	"time"
+)
 
 const (
 	// silence is how long the first message may take before it is said what is known. An update takes 1 to 2 s on mainnet.

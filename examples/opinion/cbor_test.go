@@ -3,9 +3,7 @@
 package opinion
 
 import (
-	"bytes"
 	"encoding/binary"
-	"math/big"
 	"math/rand/v2"
 )
 
@@ -322,40 +320,3 @@ func damage(r *rand.Rand, b []byte, kind string) []byte {
 }
 
 var damageKinds = []string{"flip", "flip", "cut", "trail", "insert", "remove", "swap"}
-
-// traits are what decoders are of different minds about.
-type traits struct {
-	tag    bool
-	simple bool // a float, or a simple value that nobody has defined
-	long   bool // a length of 64 bits
-}
-
-// traitsOf tells what is in CBOR behind its self-describe tag: heads follow each other whatever the nesting.
-func traitsOf(b []byte) (t traits) {
-	b = bytes.TrimPrefix(b, selfDescribed)
-	for len(b) > 0 {
-		major, info := b[0]>>5, b[0]&31
-		b = b[1:]
-		n := uint64(info)
-		if info >= 24 && info <= 27 {
-			width := 1 << (info - 24)
-			if len(b) < width {
-				return t
-			}
-			n = new(big.Int).SetBytes(b[:width]).Uint64()
-			b = b[width:]
-		}
-		switch {
-		case major == 6:
-			t.tag = true
-		case major == mSimple && (info < 20 || info > 23):
-			t.simple = true
-		case major >= mBytes && major <= mMap && info == 27:
-			t.long = true
-		}
-		if (major == mBytes || major == mText) && info < 28 {
-			b = b[min(n, uint64(len(b))):]
-		}
-	}
-	return t
-}

@@ -101,8 +101,6 @@ func beside(left *node, labels ...string) func(t *node) *node {
 	}
 }
 
-var float = rawItem(0xf9, 0x3c, 0)
-
 // differences are all that are known. Each is shown by a case of its own: one that is gone is to be struck out.
 var differences = []known{
 	{
@@ -203,14 +201,6 @@ var differences = []known{
 			q.by(&signer{kind: "identity point", der: key, sign: func(*rand.Rand, []byte) []byte { return sig }})
 		}),
 	},
-}
-
-// content is the message that is judged, empty if none is.
-func (c *testCase) content() []byte {
-	if c.reply == nil {
-		return nil
-	}
-	return c.reply.Messages[c.message].Content
 }
 
 // difference finds the listed one that explains a violation.
