@@ -62,7 +62,10 @@ func NewAuthority(rootKeyDER []byte) (*Authority, error) {
 	if err != nil {
 		return nil, &Error{Cause: CauseMalformed, Text: "reading root key", Err: err}
 	}
-	return &Authority{key: key, keys: newMemo[*blsKey](maxSubnetKeys), polled: newProofs(), sent: newProofs()}, nil
+	return &Authority{
+		key: key, keys: newMemo[*blsKey](maxSubnetKeys),
+		polled: newProofs(maxCBORValues), sent: newProofs(maxSignatureValues),
+	}, nil
 }
 
 // RootKey returns the root key in DER form. The caller owns the slice.

@@ -30,7 +30,7 @@ func BenchmarkCertificate(b *testing.B) {
 		a := authorityOf(b, MainnetRootKey())
 		b.ReportAllocs()
 		for b.Loop() {
-			a.keys, a.polled = newMemo[*blsKey](1), newProofs()
+			a.keys, a.polled = newMemo[*blsKey](1), newProofs(maxCBORValues)
 			if _, err := a.Certificate(raw, canister, mainnetTime); err != nil {
 				b.Fatal(err)
 			}

@@ -64,6 +64,8 @@ func (m *memo[V]) get(key memoKey, compute func() (V, error)) (V, error) {
 // proofs are what one kind of certificates has proved. What clients send is kept apart from what hosts answer, so that
 // nobody can push out the other's.
 type proofs struct {
+	// values bounds the CBOR values in one certificate.
+	values int
 	// delegations are subnet delegations, by their bytes. The nodes of a subnet have delegations of their own, renewed
 	// every quarter of an hour and pruned for each canister, so there are many. One that is known in other bytes costs
 	// little more than one that is known: its signature and its key are remembered below.
@@ -79,8 +81,8 @@ const (
 	maxSubnetKeys  = 128
 )
 
-func newProofs() *proofs {
-	return &proofs{delegations: newMemo[*delegation](maxDelegations), roots: newMemo[struct{}](maxRoots)}
+func newProofs(values int) *proofs {
+	return &proofs{values: values, delegations: newMemo[*delegation](maxDelegations), roots: newMemo[struct{}](maxRoots)}
 }
 
 // verifyRoot checks the signature of a state root by the subnet with the given key, or remembers having done so. The error

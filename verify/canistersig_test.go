@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -23,7 +24,8 @@ type canisterSigner struct {
 	delegation func() any // of the certificate; nil for none
 	change     func(map[string]any)
 	leaf       string
-	certified  []byte // instead of the tree's root
+	more       []hashtree.Node // in the tree
+	certified  []byte          // instead of the tree's root
 	key        *bls.SecretKey
 }
 
@@ -46,10 +48,10 @@ func (s *canisterSigner) Sender() principal.Principal {
 
 func (s *canisterSigner) Sign(msg []byte) ([]byte, error) {
 	seed, digest := sha256.Sum256(s.seed), sha256.Sum256(msg)
-	tree := testLabels(
+	tree := testLabels(append(s.more,
 		labeled("http_assets", hashtree.Pruned(sha256.Sum256([]byte("not about us")))),
 		labeled("sig", labeled(string(seed[:]), labeled(string(digest[:]), leaf(s.leaf)))),
-	)
+	)...)
 	root := tree.Reconstruct()
 	certified := root[:]
 	if s.certified != nil {
@@ -152,6 +154,47 @@ func TestCanisterSignature(t *testing.T) {
 	}
 	if err := verify(s, nil); CauseOf(err) != CauseScheme || !errors.Is(err, ErrUnknownScheme) {
 		t.Errorf("no authority: got %v", err)
+	}
+}
+
+// A canister can be made that signs with as large a tree as it likes, and anybody can send a large certificate: all of it
+// would be hashed before it is refused.
+func TestCanisterSignatureBounded(t *testing.T) {
+	n := newTestNet(t)
+	first, last := n.canisterRangeOf()
+	parts := func(count int) (all []hashtree.Node) {
+		for i := range count {
+			all = append(all, labeled(fmt.Sprintf("a%04d", i), hashtree.Leaf("x"))) // eight values with its fork
+		}
+		return all
+	}
+	certificate := func(s *canisterSigner, delegated []hashtree.Node, state ...hashtree.Node) {
+		s.delegation = func() any { return n.delegation(testLabels(append(delegated, n.flatTree(first, last))...)) }
+		s.change = func(m map[string]any) {
+			m["certificate"] = n.sign(n.subnet, testLabels(append(state, n.stateTree(first, make([]byte, 32), n.now))...), s.delegation())
+		}
+	}
+	for name, change := range map[string]func(s *canisterSigner, count int){
+		"tree":        func(s *canisterSigner, count int) { s.more = parts(count) },
+		"certificate": func(s *canisterSigner, count int) { certificate(s, nil, parts(count)...) },
+		"delegation":  func(s *canisterSigner, count int) { certificate(s, parts(count)) },
+	} {
+		for _, count := range []int{maxSignatureValues / 16, maxSignatureValues / 8} {
+			s := newCanisterSigner(n)
+			change(s, count)
+			sig, err := s.Sign([]byte("message"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := parsePublicKey(s.PublicKey())
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = key.verify([]byte("message"), sig, n.authority(), goldenTime)
+			if errors.Is(err, errCBORValues) != (count == maxSignatureValues/8) {
+				t.Errorf("%s with %d parts: %v", name, count, err)
+			}
+		}
 	}
 }
 

@@ -18,6 +18,10 @@ const (
 	// maxClientValues bounds the number of values that are skipped or passed on whole in all of one client's frame. The
 	// largest that can mean something, twenty delegations of a thousand targets each, has 20,000.
 	maxClientValues = 1 << 15
+	// maxSignatureValues bounds them in one signature, and in each of the two certificates that it can hold: to the frame
+	// these are byte strings. Signatures of Internet Identity have some 60, their certificates 120. Each can be a node of
+	// a tree to hash, so a chain of signatures by a canister made for it could otherwise cost a fifth of a second.
+	maxSignatureValues = 1 << 12
 	// maxCBORKeys bounds the entries of a map with text keys. The largest of our maps, a request's content, has ten.
 	maxCBORKeys = 32
 )
@@ -57,7 +61,7 @@ var (
 	errCBORType       = fmt.Errorf("%w: cbor value of another type than expected", ErrMalformed)
 	errCBORIndefinite = fmt.Errorf("%w: cbor of indefinite or reserved length where none is known to be written", ErrMalformed)
 	errCBORDepth      = fmt.Errorf("%w: cbor nested deeper than %d levels", ErrMalformed, maxCBORDepth)
-	errCBORValues     = fmt.Errorf("%w: cbor value of more than %d parts", ErrMalformed, maxCBORValues)
+	errCBORValues     = fmt.Errorf("%w: cbor of too many parts", ErrMalformed)
 	errCBORKeys       = fmt.Errorf("%w: cbor map of more than %d entries", ErrMalformed, maxCBORKeys)
 	errCBORDuplicate  = fmt.Errorf("%w: duplicate key in a cbor map", ErrMalformed)
 	errCBORUTF8       = fmt.Errorf("%w: cbor text is not utf-8", ErrMalformed)

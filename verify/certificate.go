@@ -43,7 +43,7 @@ func (a *Authority) lastingCertificate(raw []byte, canister Principal) (*Certifi
 
 // certificate verifies a certificate. Without a time now it does not matter when it was made. What it proves goes to p.
 func (a *Authority) certificate(p *proofs, raw []byte, canister Principal, now time.Time) (*Certificate, error) {
-	parts, err := parseCertificate(raw)
+	parts, err := parseCertificateWithin(raw, p.values)
 	if err != nil {
 		return nil, failWith(CauseMalformed, "reading certificate", err)
 	}
@@ -154,8 +154,13 @@ type certificateParts struct {
 // in a way that we read and clients do not: with a bignum for a node's kind, with lengths of 64 bits, without the
 // self-describe tag, or with a key that JavaScript takes for an object's prototype. The forms that replicas write are the
 // only ones accepted.
-func parseCertificate(raw []byte) (p certificateParts, err error) {
-	c := cborReader{buf: raw, form: shortForm}
+func parseCertificate(raw []byte) (certificateParts, error) {
+	return parseCertificateWithin(raw, maxCBORValues)
+}
+
+// parseCertificateWithin is parseCertificate for one of at most that many values.
+func parseCertificateWithin(raw []byte, values int) (p certificateParts, err error) {
+	c := cborReader{buf: raw, form: shortForm, limit: values}
 	if !bytes.HasPrefix(raw, []byte(selfDescribeTag)) {
 		c.fail(errCertificateTag)
 	}

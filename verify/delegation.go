@@ -38,7 +38,7 @@ func inRanges(ranges []canisterRange, canister Principal) bool {
 // newDelegation verifies a delegation to a subnet: its certificate is signed by the root key directly, and names the
 // subnet's key and ranges. Its age does not matter, the Internet Computer renews delegations rarely.
 func (a *Authority) newDelegation(p *proofs, subnet Principal, certificate []byte) (*delegation, error) {
-	parts, err := parseCertificate(certificate)
+	parts, err := parseCertificateWithin(certificate, p.values)
 	if err != nil {
 		return nil, failWith(CauseMalformed, "reading its certificate", err)
 	}

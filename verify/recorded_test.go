@@ -360,7 +360,7 @@ func anyCanister(t *testing.T, authority *Authority, raw []byte) Principal {
 	if !parts.delegated {
 		return parsed(t, "ryjl3-tyaaa-aaaaa-aaaba-cai")
 	}
-	d, err := authority.newDelegation(newProofs(), parts.subnet, parts.delegation)
+	d, err := authority.newDelegation(newProofs(maxCBORValues), parts.subnet, parts.delegation)
 	if err != nil {
 		t.Fatal(err)
 	}
