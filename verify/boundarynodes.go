@@ -16,10 +16,10 @@ var (
 // out: addresses in any spelling, ports, names of one's own network. The result aliases nothing.
 //
 // The error is an *Error with the cause malformed if a part of the list is missing, or delegation for a certificate of a
-// subnet of the type "cloud_engine", which may not speak for the network.
+// subnet of the type "cloud_engine", which may not speak for the network, or of one whose type was pruned away.
 func BoundaryNodes(c *Certificate) ([]string, error) {
-	if c.delegation != nil && c.delegation.kind == "cloud_engine" {
-		return nil, fail(CauseDelegation, "boundary nodes are listed by a cloud engine subnet, which may not")
+	if d := c.delegation; d != nil && (d.kind == cloudEngine || d.hidden) {
+		return nil, fail(CauseDelegation, "boundary nodes are listed by a cloud engine subnet, which may not, or one that hides its type")
 	}
 	at, r := c.tree.find(labelBoundaryNodes)
 	switch {

@@ -95,12 +95,33 @@ func TestBoundaryNodesOfACloudEngine(t *testing.T) {
 	n := newTestNet(t)
 	first, _ := n.canisterRangeOf()
 	tree := testLabels(labeled("api_boundary_nodes", boundaryNode(1, "bn1.example")), n.timeNode(n.now))
-	cert, err := n.authority().Certificate(n.sign(n.subnet, tree, n.delegation(n.typedTree("cloud_engine"))), first, n.now)
-	if err != nil {
-		t.Fatal(err)
+	typed := func(kind hashtree.Node) hashtree.Node {
+		return testLabels(
+			labeled("subnet", labeled(string(n.id.Bytes()), testLabels(
+				labeled("canister_ranges", n.ranges(first, first)), labeled("public_key", hashtree.Leaf(n.der(n.subnet))), kind,
+			))),
+			n.timeNode(n.now),
+		)
 	}
-	if got, err := BoundaryNodes(cert); CauseOf(err) != CauseDelegation {
-		t.Errorf("got %q, %v", got, err)
+	pruned := func(n hashtree.Node) hashtree.Node { return hashtree.Pruned(n.Reconstruct()) }
+	for name, tt := range map[string]struct {
+		delegation hashtree.Node
+		want       Cause
+	}{
+		"cloud engine":   {n.typedTree("cloud_engine"), CauseDelegation},
+		"application":    {n.typedTree("application"), ""},
+		"before types":   {n.flatTree(first, first), ""},
+		"type hidden":    {typed(pruned(labeled("type", hashtree.Leaf("cloud_engine")))), CauseDelegation},
+		"value hidden":   {typed(labeled("type", pruned(hashtree.Leaf("cloud_engine")))), CauseDelegation},
+		"another hidden": {typed(testLabels(labeled("type", hashtree.Leaf("system")), pruned(labeled("zone", hashtree.Leaf("x"))))), ""},
+	} {
+		cert, err := n.authority().Certificate(n.sign(n.subnet, tree, n.delegation(tt.delegation)), first, n.now)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if got, err := BoundaryNodes(cert); CauseOf(err) != tt.want || (err == nil) != (len(got) == 1) {
+			t.Errorf("%s: got %q, %v", name, got, err)
+		}
 	}
 }
 

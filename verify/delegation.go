@@ -18,9 +18,14 @@ type delegation struct {
 	time   time.Time // when the root subnet certified it
 	// flat are the ranges in the layout that all clients know, sharded those in the newer one.
 	flat, sharded []canisterRange
-	// kind is the subnet's type, empty where the root subnet does not state it.
-	kind string
+	// kind is the subnet's type, empty where the root subnet does not state it. Hidden says that it may state one: who
+	// passed the delegation on pruned it away. Replicas do not.
+	kind   string
+	hidden bool
 }
+
+// cloudEngine is the type of subnets that somebody has rented: they speak for their canisters, not for the network.
+const cloudEngine = "cloud_engine"
 
 // canisterRange is an inclusive range of canisters, ordered as byte strings.
 type canisterRange struct{ from, to Principal }
@@ -66,9 +71,8 @@ func (a *Authority) newDelegation(p *proofs, subnet Principal, certificate []byt
 	if d.key, err = a.subnetKey(der); err != nil {
 		return nil, failWith(CauseMalformed, "reading the subnet's public key", err)
 	}
-	if kind, r := tree.Lookup(labelSubnet, id, labelType); r == Found {
-		d.kind = string(kind)
-	}
+	kind, r := tree.Lookup(labelSubnet, id, labelType)
+	d.kind, d.hidden = string(kind), r == Unknown
 	if flat, r := tree.Lookup(labelSubnet, id, labelCanisterRanges); r == Found {
 		if d.flat, err = appendRanges(nil, flat); err != nil {
 			return nil, failWith(CauseMalformed, "reading canister ranges", err)

@@ -65,7 +65,7 @@ func (k canisterKey) verify(msg, sig []byte, a *Authority, _ time.Time) error {
 	// The specification refuses subnets of the type "cloud_engine" and wants the type to be there. Local networks and
 	// delegations made before the type existed lack it, so absence is no objection here: the Internet Computer itself
 	// has the last word on the envelope anyway.
-	if d := certificate.delegation; d != nil && d.kind == "cloud_engine" {
+	if d := certificate.delegation; d != nil && d.kind == cloudEngine {
 		return fail(CauseSignature, "canister signature comes from a cloud engine subnet, which may not sign")
 	}
 	return nil
