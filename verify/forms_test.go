@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -185,8 +186,10 @@ func TestReplyForms(t *testing.T) {
 		if key, err := ParseStatusReply(with(pairs{"root_key", MainnetRootKey(), "replica_health_status", "healthy"})); err != nil || !bytes.Equal(key, MainnetRootKey()) {
 			t.Errorf("status: %x, %v", key, err)
 		}
-		if _, err := ParseStatusReply(with(pairs{"replica_health_status", "healthy"})); CauseOf(err) != CauseMalformed {
-			t.Errorf("status without a key: %v", err)
+		for _, p := range []pairs{{"replica_health_status", "healthy"}, {"root_key", nil}} {
+			if _, err := ParseStatusReply(with(p)); CauseOf(err) != CauseMalformed || !strings.Contains(err.Error(), "no root_key in it") {
+				t.Errorf("status without a key: %v", err)
+			}
 		}
 	})
 }

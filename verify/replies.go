@@ -230,13 +230,13 @@ func onlyBytes(body []byte, name string) (value []byte, err error) {
 	c.selfDescribe()
 	for m := c.fields(); m.next(); {
 		if string(m.key) == name {
-			value = c.bytes()
+			value = c.optionalBytes()
 		} else {
 			c.skip()
 		}
 	}
 	if err = c.done(); err == nil && value == nil {
-		err = errReplyParts
+		err = missingField(name)
 	}
 	return value, err
 }
