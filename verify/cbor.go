@@ -108,6 +108,11 @@ func readClient(raw []byte) cborReader {
 	return cborReader{buf: raw, limit: maxClientValues, typed: true}
 }
 
+// readSignature is readClient for a signature that a client sent.
+func readSignature(sig []byte) cborReader {
+	return cborReader{buf: sig, limit: maxSignatureValues, typed: true}
+}
+
 // fail records err unless there is one already, and drops the rest of the input.
 func (c *cborReader) fail(err error) {
 	if c.err == nil {

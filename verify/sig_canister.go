@@ -73,8 +73,7 @@ func (k canisterKey) verify(msg, sig []byte, a *Authority, _ time.Time) error {
 
 // parseCanisterSignature reads the CBOR of a canister signature: a certificate as bytes and a tree as it is.
 func parseCanisterSignature(sig []byte) (certificate, tree []byte, err error) {
-	c := readClient(sig)
-	c.limit = maxSignatureValues
+	c := readSignature(sig)
 	c.selfDescribe()
 	f := c.fields()
 	for f.next() {

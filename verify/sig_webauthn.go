@@ -56,7 +56,7 @@ func (k webauthnKey) verify(msg, sig []byte, _ *Authority, _ time.Time) error {
 // parseAssertion reads the CBOR of a WebAuthn signature. The client's data is text by the specification; replicas and
 // agents in use write it as bytes too.
 func parseAssertion(raw []byte) (data, client, signature []byte, err error) {
-	c := readClient(raw)
+	c := readSignature(raw)
 	c.selfDescribe()
 	f := c.fields()
 	for f.next() {
