@@ -41,7 +41,8 @@ func inRanges(ranges []canisterRange, canister Principal) bool {
 }
 
 // newDelegation verifies a delegation to a subnet: its certificate is signed by the root key directly, and names the
-// subnet's key and ranges. Its age does not matter, the Internet Computer renews delegations rarely.
+// subnet's key and ranges. How old it is does not matter: replicas renew theirs every quarter of an hour, and one in a
+// client's signature is as old as the login.
 func (a *Authority) newDelegation(p *proofs, subnet Principal, certificate []byte) (*delegation, error) {
 	parts, err := parseCertificateWithin(certificate, p.values)
 	if err != nil {
@@ -63,7 +64,7 @@ func (a *Authority) newDelegation(p *proofs, subnet Principal, certificate []byt
 	if r != Found {
 		return nil, fail(CauseDelegation, "public key of the subnet is "+r.String())
 	}
-	// How old it is does not matter, but clients in use refuse a delegation whose time was pruned away.
+	// Clients in use refuse a delegation whose time was pruned away.
 	d := &delegation{subnet: subnet}
 	if d.time, err = certifiedTime(&tree); err != nil {
 		return nil, &Error{Cause: CauseDelegation, Text: "reading its time", Err: err}
