@@ -101,7 +101,7 @@ type prober struct {
 	gateway verify.Principal       // of the handshake
 	sent    chan [32]byte          // takes the id of the ws_open
 	quiet   time.Duration          // see silence
-	seen    atomic.Pointer[string] // what was said last while nothing arrived
+	seen    atomic.Pointer[string] // what was said while nothing arrived
 	lacks   string                 // what the canister's interface lacks
 }
 

@@ -1,9 +1,14 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/relay"
 )
 
 const (
@@ -11,6 +16,8 @@ const (
 	silence = 3 * time.Second
 	// lookAgain is the pause between two looks. Only what has changed is said again.
 	lookAgain = time.Second
+	// lookLimit is how long one question of a look may take: a network that hangs is no reason not to ask the gateway.
+	lookLimit = 2 * time.Second
 )
 
 // explainSilence waits for the ws_open to be sent, and from then on, while its first message does not come, says what the
@@ -22,14 +29,16 @@ func (p *prober) explainSilence(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	said := map[string]string{}
-	say := func(step, text string) {
-		if ctx.Err() == nil && said[step] != text {
-			said[step] = text
-			p.note(step, "%s", text)
-			p.seen.Store(&text)
-		}
+	type question struct {
+		step string
+		ask  func(context.Context) string
 	}
+	questions := []question{{"polls", p.gatewayState}}
+	if p.asker != nil {
+		outcome := func(ctx context.Context) string { return p.asker.outcome(ctx, id) }
+		questions = []question{{"ws_open", outcome}, {"query", p.asker.pollAgain}, questions[0]}
+	}
+	said := make([]string, len(questions))
 	timer := time.NewTimer(p.quiet)
 	defer timer.Stop()
 	for {
@@ -38,17 +47,30 @@ func (p *prober) explainSilence(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if p.asker != nil {
-			say("ws_open", p.asker.outcome(ctx, id))
-			if _, _, err := p.asker.poll(ctx); err != nil {
-				say("query", "a poll of our own fails, too: "+err.Error())
-			} else {
-				say("query", "a poll of our own is answered")
+		for i, q := range questions {
+			limited, cancel := context.WithTimeout(ctx, lookLimit)
+			text := q.ask(limited)
+			cancel()
+			if ctx.Err() != nil {
+				return
+			}
+			if full := q.step + ": " + text; said[i] != full {
+				said[i] = full
+				p.note(q.step, "%s", text)
 			}
 		}
-		say("polls", p.gatewayState(ctx))
+		all := strings.Join(said, "; ")
+		p.seen.Store(&all)
 		timer.Reset(lookAgain)
 	}
+}
+
+// pollAgain says how a poll of our own goes.
+func (a *asker) pollAgain(ctx context.Context) string {
+	if _, _, err := a.poll(ctx); err != nil {
+		return "a poll of our own fails, too: " + err.Error()
+	}
+	return "a poll of our own is answered"
 }
 
 // gatewayState says how the gateway's polls of the canister go, from its admin endpoint, in words that do not change while
@@ -63,22 +85,31 @@ func (p *prober) gatewayState(ctx context.Context) string {
 	if err != nil {
 		return elsewhere
 	}
+	known, polled := map[string]bool{}, []relay.CanisterSnapshot{}
 	for _, g := range v.Gateways {
-		if g.Principal != p.gateway {
-			continue
+		if g.Principal == p.gateway {
+			known[g.Gateway] = true
 		}
-		for _, c := range v.Canisters {
-			switch {
-			case c.Gateway != g.Gateway || c.Canister.String() != p.canister:
-			case c.Failures > 0:
-				return fmt.Sprintf("the gateway's polls fail since %s, the last with: %s", c.FailingSince.UTC().Format(time.RFC3339), c.LastError)
-			case c.LastPoll.IsZero():
-				return "the gateway has had no answer to a poll yet"
-			default:
-				return fmt.Sprintf("the gateway's polls are answered, and message %d of its queue has not come", c.Nonce)
-			}
+	}
+	for _, c := range v.Canisters {
+		if known[c.Gateway] && c.Canister.String() == p.canister {
+			polled = append(polled, c.CanisterSnapshot)
 		}
+	}
+	// Gateways with other settings may have the same principal and poll the same canister. What fails is what matters.
+	slices.SortStableFunc(polled, func(a, b relay.CanisterSnapshot) int { return cmp.Compare(b.Failures, a.Failures) })
+	switch {
+	case len(known) == 0:
+		return elsewhere
+	case len(polled) == 0:
 		return "the gateway does not poll the canister"
 	}
-	return elsewhere
+	switch c := polled[0]; {
+	case c.Failures > 0:
+		return fmt.Sprintf("the gateway's polls fail since %s, the last with: %s", c.FailingSince.UTC().Format(time.RFC3339), c.LastError)
+	case c.LastPoll.IsZero():
+		return "the gateway has had no answer to a poll yet"
+	default:
+		return fmt.Sprintf("the gateway's polls are answered, and message %d of its queue has not come", c.Nonce)
+	}
 }

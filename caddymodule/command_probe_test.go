@@ -221,6 +221,12 @@ func TestProbeSilence(t *testing.T) {
 		{"an admin endpoint elsewhere", fmt.Sprintf("127.0.0.1:%d", freePort(t)), func(r *localnet.Request) localnet.Fault {
 			return localnet.Fault{Drop: r.Endpoint == "query"}
 		}, []string{"note  polls        unknown: the gateway's admin endpoint is not at 127.0.0.1"}},
+		{"a network that hangs", strings.TrimPrefix(caddy.admin, "http://"), func(r *localnet.Request) (f localnet.Fault) {
+			if r.Endpoint == "read_state" {
+				f.Delay = time.Hour
+			}
+			return localnet.Fault{Delay: f.Delay, Drop: r.Endpoint == "query"}
+		}, []string{"note  ws_open      its outcome cannot be read", "note  query        a poll of our own fails, too", "note  polls        the gateway's polls fail since "}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w.net.SetFaults(test.fault)
@@ -235,6 +241,32 @@ func TestProbeSilence(t *testing.T) {
 				t.Errorf("the report lacks one of %q:\n%s", test.want, out.String())
 			}
 		})
+	}
+}
+
+// TestProbeSharedPrincipal probes one of two gateways of a process that have the same principal and poll the same canister:
+// that the polls of the other are answered does not hide that this one's fail.
+func TestProbeSharedPrincipal(t *testing.T) {
+	t.Parallel()
+	w, good, bad := newWorld(t, 1), freePort(t), freePort(t)
+	second, err := w.net.Start("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.net.SetFaults(func(r *localnet.Request) localnet.Fault {
+		return localnet.Fault{Drop: r.Boundary == second && r.Endpoint != "status"}
+	})
+	broken := strings.Replace(w.site(bad, 0), w.url, second, 1)
+	caddy := runCaddy(t, "", w.site(good, 0)+broken)
+	w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", good), 0)
+	ctx, seen := context.WithCancel(t.Context())
+	defer seen()
+	out := &report{want: []string{"note  polls        the gateway's polls fail since "}, done: seen}
+	if err := w.probe(t, ctx, out, fmt.Sprintf("ws://127.0.0.1:%d/ws", bad), w.canisters[0].String(), strings.TrimPrefix(caddy.admin, "http://")); err == nil {
+		t.Error("there is a session")
+	}
+	if ctx.Err() == nil {
+		t.Errorf("no word of the polls that fail:\n%s", out.String())
 	}
 }
 
