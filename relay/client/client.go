@@ -56,6 +56,7 @@ type Client struct {
 // or when this side did because something was wrong, and what the network returns.
 func Dial(ctx context.Context, url string, o Options) (*Client, error) {
 	o.setDefaults()
+	url = o.address(url)
 	authority := o.Authority
 	if authority == nil {
 		key := o.RootKey

@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -50,7 +52,7 @@ type Options struct {
 	Authority *verify.Authority
 	// AllowSharded accepts certificates whose delegation lists the canister ranges in the sharded form only. SDKs up to
 	// 0.5.0 (@dfinity/agent 2.4) reject those, so by default this client does too. With it the gateway is told so, in the
-	// URL: see relay.RangesSharded.
+	// URL: see relay.RangesSharded. A URL that says so already has the same effect.
 	AllowSharded bool
 
 	// TLS is used for wss URLs; nil means the system's roots.
@@ -89,13 +91,19 @@ type Options struct {
 	Trace func(Event)
 }
 
-// address is the URL at which the WebSocket is opened.
+// address returns the URL at which the WebSocket is opened. What it says of AllowSharded and what o says become the same.
 func (o *Options) address(base string) string {
 	u, err := url.Parse(base)
-	if err != nil || !o.AllowSharded {
+	if err != nil {
 		return base // the dialer says what is wrong with it
 	}
-	if u.RawQuery != "" {
+	switch said := slices.Contains(strings.Split(u.RawQuery, "&"), rangesSharded); {
+	case said:
+		o.AllowSharded = true
+		return base
+	case !o.AllowSharded:
+		return base
+	case u.RawQuery != "":
 		u.RawQuery += "&"
 	}
 	u.RawQuery += rangesSharded
