@@ -7,6 +7,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/gorilla/websocket"
+
+	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
@@ -48,10 +51,15 @@ func (p *prober) explain(err error) error {
 		return advise(err, "%s", p.adviceForSilence())
 	case errors.As(err, &closed):
 		p.bad("session", "closed with %d %q", closed.Code, closed.Text)
-		if p.lacks != "" && !closed.Local {
+		switch advice := adviceFor(closed); {
+		case closed.Text == relay.ClientOutdated.Text():
+			return advise(err, "clients that read sharded ranges, as @dfinity/agent 3 does, open at the same URL with %s behind a question mark: probe that", relay.RangesSharded)
+		case p.lacks != "" && closed.Code == websocket.CloseInternalServerErr:
 			return advise(err, "%s", p.lacks)
+		case advice != "":
+			return advise(err, "%s", advice)
 		}
-		return advise(err, "%s", adviceFor(closed))
+		return err
 	}
 	p.bad("session", "%v", err)
 	return err
@@ -71,7 +79,7 @@ func (p *prober) adviceForSilence() string {
 	return "ws_open was sent and nothing came back: look at the gateway's log and at caddy icws status, or try a longer --timeout"
 }
 
-// adviceFor turns how a session was closed into what to do.
+// adviceFor turns how a session was closed into what to do. It is empty where the text of the close says so already.
 func adviceFor(closed *client.CloseError) string {
 	switch {
 	case errors.Is(closed, client.ErrHandshake):
@@ -91,6 +99,9 @@ func adviceFor(closed *client.CloseError) string {
 	case 1011:
 		return "the canister refuses or its answers cannot be verified: is it an IC WebSocket canister, and is it the network that the gateway uses?"
 	case 1012, 1013:
+		if closed.Text != "" {
+			return "" // a canister that is out of cycles is not helped by another try
+		}
 		return "the canister or its network cannot be reached now, try again later"
 	}
 	return "see the text of the close"

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -335,6 +336,8 @@ func TestProbeAdvice(t *testing.T) {
 		"interface":            {&prober{openSent: time.Now(), lacks: "lacks ws_open"}, late, "lacks ws_open"},
 		"interface, closed":    {&prober{lacks: "lacks ws_open"}, &client.CloseError{Code: 1011}, "lacks ws_open"},
 		"closed":               {&prober{}, &client.CloseError{Code: 1011}, "is it an IC WebSocket canister"},
+		"outage":               {&prober{}, &client.CloseError{Code: 1012}, "try again later"},
+		"older layout":         {&prober{}, &client.CloseError{Code: 1008, Text: relay.ClientOutdated.Text()}, "with ranges=sharded behind a question mark"},
 	} {
 		test.p.out = new(bytes.Buffer)
 		if name == "polls" {
@@ -344,5 +347,14 @@ func TestProbeAdvice(t *testing.T) {
 		if !errors.Is(err, test.err) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
+	}
+	// What the gateway has said so well that a general advice would contradict it stands alone.
+	broke := &client.CloseError{Code: 1013, Text: "ws_get_messages: canister is out of cycles, its owner must top it up"}
+	if err := (&prober{out: new(bytes.Buffer)}).explain(broke); err.Error() != broke.Error() {
+		t.Error(err)
+	}
+	refused := &client.CloseError{Code: 1008, Text: relay.CanisterNotAllowed.Text()}
+	if err := (&prober{out: new(bytes.Buffer), lacks: "lacks ws_open"}).explain(refused); strings.Contains(err.Error(), "lacks") {
+		t.Error(err)
 	}
 }
