@@ -218,6 +218,30 @@ func TestCaddyfiles(t *testing.T) {
 	}
 }
 
+// TestCommentedSettings takes the sign away from each line of Caddyfile.example that is one setting, as its reader would.
+func TestCommentedSettings(t *testing.T) {
+	settings, found := rows(section(t, "Settings")), 0
+	for line := range strings.Lines(read(t, "Caddyfile.example")) {
+		line, ok := strings.CutPrefix(line, "\t\t# ")
+		name, _, _ := strings.Cut(line, " ")
+		if !ok || settings[name] == nil {
+			continue
+		}
+		found++
+		network := "mainnet"
+		if name == "root_key" {
+			network = "http://localhost:8000"
+		}
+		text := fmt.Sprintf("http://localhost:1 {\n\ticws /ws bkyz2-fmaaa-aaaaa-qaaaq-cai {\n\t\tnetwork %s\n\t\t%s\t}\n}\n", network, line)
+		if _, _, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if found < 5 {
+		t.Errorf("%d settings in comments", found)
+	}
+}
+
 // TestJSON holds the JSON example against the handler.
 func TestJSON(t *testing.T) {
 	m := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(section(t, "Settings"))
