@@ -153,7 +153,7 @@ func TestOlderLayoutComesBack(t *testing.T) {
 		_, err := client.Dial(t.Context(), r.url, r.options())
 		wantOutdated(t, err)
 		gone.Store(false)
-		time.Sleep(2 * time.Minute)
+		time.Sleep(11 * time.Minute)
 		r.echo(r.open(), "hi")
 	})
 }

@@ -274,7 +274,7 @@ func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	}
 	if page.Flat {
 		p.donor.keep(r.reply.Cert)
-	} else if err := p.flatten(page, r.reply.Cert, r.answer.host); err != nil {
+	} else if err := p.flatten(page, r.reply.Cert); err != nil {
 		return nil, err
 	}
 	return page, nil

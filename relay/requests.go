@@ -72,10 +72,10 @@ func (u *upstream) readState(ctx context.Context, canister verify.Principal, env
 	return u.do(ctx, u.readStateRequest(canister, envelope))
 }
 
-// readStateFlat is readState from a host whose certificate should have the routing table in the older layout.
-func (u *upstream) readStateFlat(ctx context.Context, canister verify.Principal, envelope []byte, avoid *host) (*answer, error) {
+// readStateFlat is readState from h, whose certificate should have the routing table in the older layout; nil = any host.
+func (u *upstream) readStateFlat(ctx context.Context, canister verify.Principal, envelope []byte, h *host) (*answer, error) {
 	r := u.readStateRequest(canister, envelope)
-	r.versions, r.avoid = flatReadState, avoid
+	r.versions, r.only, r.timeout = flatReadState, h, min(r.timeout, donorPatience)
 	return u.do(ctx, r)
 }
 
