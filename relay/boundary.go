@@ -85,7 +85,7 @@ func (g *Gateway) someCanister() (id verify.Principal, found bool) {
 
 // refresh reads the list at canister and takes its nodes for the discovered hosts.
 func (d *discovery) refresh(ctx context.Context, canister verify.Principal) error {
-	_, cert, h, err := d.g.readStateBy(ctx, canister, d.g.up.readState, []byte("api_boundary_nodes"))
+	_, cert, h, err := d.g.readState(ctx, canister, nil, []byte("api_boundary_nodes"))
 	var domains []string
 	if err == nil {
 		if domains, err = verify.BoundaryNodes(cert); err != nil {
@@ -150,10 +150,6 @@ func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domain
 
 // tryOut has h give a certificate. That also measures how fast it is.
 func (d *discovery) tryOut(ctx context.Context, h *host, canister verify.Principal) error {
-	_, _, _, err := d.g.readStateBy(ctx, canister, func(ctx context.Context, id verify.Principal, body []byte) (*answer, error) {
-		r := d.g.up.readStateRequest(id, body)
-		r.only = h
-		return d.g.up.do(ctx, r)
-	}, []byte("time"))
+	_, _, _, err := d.g.readState(ctx, canister, func(r *request) { r.only = h }, []byte("time"))
 	return err
 }

@@ -3,7 +3,6 @@ package relay
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -128,9 +127,7 @@ func (p *poller) readDonor(cert []byte) donorReading {
 	for tried := (hosts)(nil); len(tried) < min(len(all), maxTries); {
 		h := all.pick(tried)
 		tried = append(tried, h)
-		raw, c, _, err := p.g.readStateBy(p.g.ctx, p.id, func(ctx context.Context, id verify.Principal, body []byte) (*answer, error) {
-			return p.g.up.readStateFlat(ctx, id, body, h)
-		}, []byte("time"))
+		raw, c, _, err := p.g.readState(p.g.ctx, p.id, flatAt(h), []byte("time"))
 		var ue *upstreamError
 		switch {
 		case errors.As(err, &ue) && ue.means == noEndpoint, err == nil && !c.Flat():

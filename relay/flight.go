@@ -51,7 +51,7 @@ func (c *canister) travel(ctx context.Context, f *flight, cl class, avoid *host)
 	}
 	r := c.fetch(ctx, nonce, cl, avoid, c.g.up.queryAdmitted)
 	r.flight = f
-	if f.purpose == forProof && r.empty != nil {
+	if f.purpose != forNews && r.empty != nil {
 		r.nodeErr = c.checkNode(ctx, r)
 	}
 	if f.install && (f.purpose == forProbe || r.empty != nil) {

@@ -35,18 +35,16 @@ type installWatch struct {
 	newest  installReading // by its certified time
 	due     time.Time      // no reading before
 	lagging *host          // gave a reading from before the suspicion
+	empty   denials        // who showed that nothing is left of the queue since
+	times   int            // how often
 }
 
 // readInstall reads when the canister's program was put in place, if possible not from avoid.
 func (c *canister) readInstall(ctx context.Context, avoid *host) *installReading {
 	ctx, cancel := context.WithTimeout(ctx, installPatience)
 	defer cancel()
-	read := func(ctx context.Context, id verify.Principal, body []byte) (*answer, error) {
-		r := c.g.up.readStateRequest(id, body)
-		r.avoid = avoid
-		return c.g.up.do(ctx, r)
-	}
-	_, cert, h, err := c.g.readStateBy(ctx, c.id, read, []byte("canister"), c.id.Bytes(), []byte("last_install_timestamp"))
+	_, cert, h, err := c.g.readState(ctx, c.id, func(r *request) { r.avoid = avoid },
+		[]byte("canister"), c.id.Bytes(), []byte("last_install_timestamp"))
 	if err != nil {
 		return &installReading{err: err}
 	}
@@ -87,6 +85,9 @@ func (p *poller) noteInstall(r *pollResult) {
 		return
 	}
 	if in.asOf.After(p.install.newest.asOf) {
+		if !in.at.Equal(p.install.newest.at) {
+			p.install.empty, p.install.times = denials{}, 0
+		}
 		p.install.newest = *in
 	}
 	p.install.lagging = nil
@@ -94,27 +95,40 @@ func (p *poller) noteInstall(r *pollResult) {
 		return
 	}
 	p.install.lagging = in.host // or it lies: what it says is from before the suspicion
-	if r.flight.purpose == forProbe && now.Sub(r.flight.suspected) < lagLimit {
+	p.lookAgain(r.flight)
+}
+
+// lookAgain has the beginning of the queue looked at once more for the suspicion of f, if f did that and had an answer that is
+// too old; but not for longer than nodes can lag.
+func (p *poller) lookAgain(f *flight) {
+	if f.purpose == forProbe && time.Since(f.suspected) < lagLimit {
 		p.mu.Lock()
-		p.suspectSince(r.flight.suspected)
+		p.suspectSince(f.suspected)
 		p.mu.Unlock()
 	}
 }
 
 // replaced reports whether the canister's program is known to have been put in place since the queue at the position is
-// followed, which dropped it, and then follows the new one. page is what the queue shows from its beginning, nil if that is
-// nothing.
-func (p *poller) replaced(page *verify.Page) bool {
+// followed, which dropped it, and then follows the new one. r is a look at the queue, and page what it shows, nil if that is
+// nothing; when is the time of what it shows, as far as that is certified or signed, and zero if it is not.
+func (p *poller) replaced(r *pollResult, page *verify.Page, when time.Time) bool {
 	in := &p.install.newest
 	at := p.here()
 	if in.at.IsZero() || at.since == 0 || at.next == 0 {
 		return false
 	}
 	stamp := uint64(in.at.UnixNano())
-	if stamp <= at.since {
+	switch {
+	case stamp <= at.since:
 		return false
-	}
-	if page != nil && outlives(page, in.at) {
+	case when.Before(in.at): // who lags or hides messages does not know what became of the queue
+		p.lookAgain(r.flight)
+		return false
+	case page == nil && !p.nothingLeft(r.answer.host):
+		p.probed = time.Time{} // at once
+		p.lookAgain(r.flight)
+		return false
+	case page != nil && outlives(page, stamp):
 		p.mu.Lock()
 		p.at.since = stamp // this canister keeps its queue in stable memory
 		p.mu.Unlock()
@@ -125,12 +139,18 @@ func (p *poller) replaced(page *verify.Page) bool {
 	return true
 }
 
-// outlives reports whether page shows messages from before installed that were still there afterwards.
-func outlives(page *verify.Page, installed time.Time) bool {
-	stamp := uint64(installed.UnixNano())
+// nothingLeft reports whether to believe that nothing is left of the queue, now that h says so as well. A node signs it, but no more
+// than that: another shows what is left, if there is something.
+func (p *poller) nothingLeft(h *host) bool {
+	p.install.times++
+	return p.install.empty.add(h, p.g.up.hosts()) || p.install.times >= absences
+}
+
+// outlives reports whether page, which is of the block of that time or a later one, shows messages from before.
+func outlives(page *verify.Page, stamp uint64) bool {
 	for i := range page.Messages {
-		if m := &page.Messages[i]; m.Poison == nil && m.Timestamp < stamp {
-			return page.Time.After(installed)
+		if m := &page.Messages[i]; m.Poison == nil {
+			return m.Timestamp < stamp
 		}
 	}
 	return false

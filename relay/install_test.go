@@ -70,7 +70,9 @@ func TestUpgradeIsTold(t *testing.T) {
 		{name: "another session opens", within: 4 * time.Second, without: 75 * time.Second,
 			upgrade: func(t *testing.T, r *rig) {
 				must(t, r.network.Upgrade(r.canister))
-				go r.open()
+				opens := make(chan struct{})
+				go func() { defer close(opens); r.open() }()
+				t.Cleanup(func() { <-opens })
 			}},
 	} {
 		for _, known := range []bool{true, false} {
@@ -112,7 +114,7 @@ func TestUpgradeIsTold(t *testing.T) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Error(err)

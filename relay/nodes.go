@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -71,25 +72,35 @@ func (n *nodeKeys) get(ctx context.Context, canister, node verify.Principal) (ma
 	return keys, nil
 }
 
-// readNodeKeys reads them from the certified state tree.
+// readNodeKeys reads them from the certified state tree, from a second host if the first gives no good answer.
 func (g *Gateway) readNodeKeys(ctx context.Context, canister verify.Principal) (map[verify.Principal][]byte, error) {
-	_, cert, err := g.readState(ctx, canister, []byte("subnet"))
+	keys, err := g.readNodeKeysBut(ctx, canister, nil)
+	var bad *badAnswer
+	if errors.As(err, &bad) {
+		bad.host.failed(bad.err.Error(), time.Now(), 0)
+		g.cfg.Metrics.VerificationFailed(canister, verify.CauseOf(bad.err))
+		return g.readNodeKeysBut(ctx, canister, bad.host)
+	}
+	return keys, err
+}
+
+// readNodeKeysBut is one attempt at that, if possible not at avoid.
+func (g *Gateway) readNodeKeysBut(ctx context.Context, canister verify.Principal, avoid *host) (map[verify.Principal][]byte, error) {
+	_, cert, h, err := g.readState(ctx, canister, func(r *request) { r.avoid = avoid }, []byte("subnet"))
 	if err != nil {
 		return nil, err
 	}
-	return verify.NodeKeys(cert)
+	keys, err := verify.NodeKeys(cert)
+	if err != nil {
+		return nil, &badAnswer{host: h, err: err}
+	}
+	return keys, nil
 }
 
-// readState reads one path of the certified state as the canister's subnet certifies it, and returns the certificate,
-// raw and verified.
-func (g *Gateway) readState(ctx context.Context, canister verify.Principal, path ...[]byte) ([]byte, *verify.Certificate, error) {
-	raw, cert, _, err := g.readStateBy(ctx, canister, g.up.readState, path...)
-	return raw, cert, err
-}
-
-// readStateBy is readState by read, which is one of upstream's. It also returns the host that answered.
-func (g *Gateway) readStateBy(ctx context.Context, canister verify.Principal,
-	read func(context.Context, verify.Principal, []byte) (*answer, error), path ...[]byte) ([]byte, *verify.Certificate, *host, error) {
+// readState reads one path of the certified state as the canister's subnet certifies it, and returns the certificate, raw
+// and verified, and the host that answered. shape is for upstream.readState.
+func (g *Gateway) readState(ctx context.Context, canister verify.Principal, shape func(*request),
+	path ...[]byte) ([]byte, *verify.Certificate, *host, error) {
 	authority, err := g.trust.get(ctx)
 	if err != nil {
 		return nil, nil, nil, err
@@ -98,7 +109,7 @@ func (g *Gateway) readStateBy(ctx context.Context, canister verify.Principal,
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	a, err := read(ctx, canister, body)
+	a, err := g.up.readState(ctx, canister, body, shape)
 	if err != nil {
 		return nil, nil, nil, err
 	}

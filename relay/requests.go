@@ -67,26 +67,24 @@ func (u *upstream) queryRequest(canister verify.Principal, cl class, envelope []
 	}
 }
 
-// readState reads certified state.
-func (u *upstream) readState(ctx context.Context, canister verify.Principal, envelope []byte) (*answer, error) {
-	return u.do(ctx, u.readStateRequest(canister, envelope))
-}
-
-// readStateFlat is readState from h, whose certificate should have the routing table in the older layout; nil = any host.
-func (u *upstream) readStateFlat(ctx context.Context, canister verify.Principal, envelope []byte, h *host) (*answer, error) {
-	r := u.readStateRequest(canister, envelope)
-	r.versions, r.only, r.timeout = flatReadState, h, min(r.timeout, donorPatience)
-	return u.do(ctx, r)
-}
-
-func (u *upstream) readStateRequest(canister verify.Principal, envelope []byte) *request {
-	return &request{
+// readState reads certified state. shape may change the request before it goes out; nil = as it is.
+func (u *upstream) readState(ctx context.Context, canister verify.Principal, envelope []byte, shape func(*request)) (*answer, error) {
+	r := &request{
 		endpoint: EndpointReadState,
 		canister: canister,
 		class:    classCall,
 		body:     envelope,
 		timeout:  u.timeout,
 	}
+	if shape != nil {
+		shape(r)
+	}
+	return u.do(ctx, r)
+}
+
+// flatAt makes it a request to h whose certificate should have the routing table in the older layout.
+func flatAt(h *host) func(*request) {
+	return func(r *request) { r.versions, r.only, r.timeout = flatReadState, h, min(r.timeout, donorPatience) }
 }
 
 // status asks for the network's status, which names its root key.

@@ -95,7 +95,8 @@ func (p *poller) probeBack(r *pollResult) {
 	p.prober = r.answer.host
 	if len(r.reply.Messages) == 0 {
 		p.works(r, OutcomeEmpty, 0, time.Time{})
-		p.replaced(nil)
+		_, when, _ := p.signedBy(r)
+		p.replaced(r, nil, when)
 		return
 	}
 	page, err := p.verify(r)
@@ -104,7 +105,7 @@ func (p *poller) probeBack(r *pollResult) {
 		return
 	}
 	p.works(r, OutcomeOK, 0, page.Time)
-	if p.replaced(page) {
+	if p.replaced(r, page, page.Time) {
 		return
 	}
 	at := p.here()
@@ -208,10 +209,10 @@ func (p *poller) proofBack(r *pollResult) {
 	if p.present.since.IsZero() {
 		p.present.since = time.Now()
 	}
-	if p.replaced(nil) {
+	node, when, ok := p.signedBy(r)
+	if p.replaced(r, nil, when) {
 		return
 	}
-	node, when, ok := p.signedBy(r)
 	p.mu.Lock()
 	newer := when.After(p.poll.certified) && when.Sub(stampTime(at.newest.stamp)) >= lagLimit
 	p.mu.Unlock()

@@ -122,7 +122,7 @@ func TestNobodyServesOnlyIfAllSaySo(t *testing.T) {
 			}}
 			u := testUpstream(n, 1e6, "a", "b")
 			u.hosts()[last].failed("boom", time.Now(), 0) // so that it is asked last
-			_, err := u.readStateFlat(t.Context(), testPrincipal(1), nil, nil)
+			_, err := u.readState(t.Context(), testPrincipal(1), nil, flatAt(nil))
 			var ue *upstreamError
 			if !errors.As(err, &ue) || ue.means == noEndpoint || n.count("a") != 1 || n.count("b") != 1 {
 				t.Errorf("while a host is down, %s asked last: %v", u.hosts()[last].name, err)
@@ -138,7 +138,7 @@ func TestHostWithoutTheOnlyVersionWanted(t *testing.T) {
 		if got := u.reach(t, EndpointReadState); got != 3 {
 			t.Fatalf("version %d", got)
 		}
-		if _, err := u.readStateFlat(t.Context(), testPrincipal(1), nil, nil); err == nil {
+		if _, err := u.readState(t.Context(), testPrincipal(1), nil, flatAt(nil)); err == nil {
 			t.Fatal("version 2 answers")
 		}
 		if s, _, _ := u.hosts()[0].stands(time.Now()); s == down {
@@ -158,7 +158,7 @@ func TestNotFoundThatIsNoMissingEndpoint(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			n := &fakeNetwork{serve: func(*http.Request) (*http.Response, error) { return answering(404, "none", body), nil }}
 			u := testUpstream(n, 1e6, "a")
-			_, err := u.readState(t.Context(), testPrincipal(1), nil)
+			_, err := u.readState(t.Context(), testPrincipal(1), nil, nil)
 			if err == nil || n.count("a") != requests {
 				t.Errorf("%q: %d requests, %v, want %d", body, n.count("a"), err, requests)
 			}
