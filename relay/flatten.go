@@ -128,9 +128,8 @@ func (p *poller) readDonor(cert []byte) donorReading {
 		h := all.pick(tried)
 		tried = append(tried, h)
 		raw, c, _, err := p.g.readState(p.g.ctx, p.id, flatAt(h), []byte("time"))
-		var ue *upstreamError
 		switch {
-		case errors.As(err, &ue) && ue.means == noEndpoint, err == nil && !c.Flat():
+		case servedNowhere(err), err == nil && !c.Flat():
 			r.without++
 			continue
 		case err == nil && len(raw) > maxDonor:

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"net/http"
 	"net/url"
 	"testing"
 	"testing/synctest"
@@ -74,6 +75,28 @@ func TestHostHonoursRetryAfter(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		if s, _, _ := h.stands(time.Now()); s != onTrial {
 			t.Error("not ready after the time it asked for")
+		}
+	})
+}
+
+// A host that is to be avoided and is not listed any more is none of those that have been tried.
+func TestAvoidingAHostThatHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
+			if r.URL.Host == "a" {
+				return answering(503, "", ""), nil
+			}
+			return answering(200, "", ""), nil
+		}}
+		u := testUpstream(n, 1e6, "a", "b")
+		gone := newHost(&url.URL{Scheme: "https", Host: "gone"})
+		for range 50 {
+			a, err := u.query(t.Context(), testPrincipal(1), classBusy, nil, gone)
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.release()
+			time.Sleep(time.Minute)
 		}
 	})
 }

@@ -25,10 +25,10 @@ type stages struct {
 	sent  func()      // when it has been written to a connection; nil = not told
 }
 
-// call submits an envelope (with its CBOR tag) to canister. A nil answer means that the host has only version 2 of the
-// endpoint and accepted the call there: nobody but its sender can learn the outcome.
+// call submits an envelope (with its CBOR tag) to canister. A nil answer means that the hosts have only version 2 of the
+// endpoint and one accepted the call there: nobody but its sender can learn the outcome.
 func (u *upstream) call(ctx context.Context, canister verify.Principal, envelope []byte, avoid *host, st stages) (*answer, error) {
-	a, err := u.do(ctx, &request{
+	r := &request{
 		endpoint: EndpointCall,
 		canister: canister,
 		class:    classCall,
@@ -36,8 +36,17 @@ func (u *upstream) call(ctx context.Context, canister verify.Principal, envelope
 		timeout:  u.timeout + callHold,
 		stages:   st,
 		avoid:    avoid,
-	})
-	if err == nil && a.version == unansweredCall && a.status == http.StatusAccepted {
+	}
+	a, err := u.do(ctx, r)
+	if servedNowhere(err) && avoid != nil {
+		r.avoid = nil // it has not been asked
+		a, err = u.do(ctx, r)
+	}
+	if !servedNowhere(err) {
+		return a, err
+	}
+	r.versions = unansweredCall
+	if a, err = u.do(ctx, r); err == nil && a.status == http.StatusAccepted {
 		a.release()
 		return nil, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,6 +122,12 @@ func isTransient(err error) bool {
 	return !errors.As(err, &ue) || ue.transient()
 }
 
+// servedNowhere reports whether err, from upstream, says that no host that was asked serves the endpoint.
+func servedNowhere(err error) bool {
+	var ue *upstreamError
+	return errors.As(err, &ue) && ue.means == noEndpoint
+}
+
 // request is one request to the network; it may be tried on several hosts.
 type request struct {
 	endpoint Endpoint
@@ -165,7 +172,7 @@ func (u *upstream) do(ctx context.Context, r *request) (*answer, error) {
 		all = hosts{r.only}
 	}
 	var tried []*host
-	if r.avoid != nil && len(all) > 1 {
+	if len(all) > 1 && slices.Contains(all, r.avoid) { // it may have been a discovered one that has gone
 		tried = append(tried, r.avoid)
 	}
 	var h *host
@@ -242,8 +249,8 @@ func (u *upstream) try(ctx context.Context, h *host, version int, r *request, mo
 	case !ue.transient():
 		h.succeeded(0) // the host works, it is the request that it does not like
 		outcome = ue.outcome
-	case ue.means == noEndpoint && (more || r.versions != nil):
-		h.abandoned() // it may serve what is left
+	case ue.means == noEndpoint && (more || r.versions != nil || r.endpoint == EndpointCall):
+		h.abandoned() // it may serve what is left, or what is asked for next, see call
 		outcome = ue.outcome
 	default:
 		h.failed(ue.Error(), began, ue.retryAfter)

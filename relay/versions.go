@@ -6,17 +6,18 @@ import (
 )
 
 // versions are those that can be used of each endpoint, the best first (IC interface specification, HTTPS interface).
-// Versions 4 and 3 of call wait for the outcome and certify it, version 2 only accepts the call. Version 2 of query and
-// read_state certifies the routing table in the layout that deployed clients understand, version 3 in a newer one.
+// Versions 4 and 3 of call wait for the outcome and certify it. Version 2 of query and read_state certifies the routing
+// table in the layout that deployed clients understand, version 3 in a newer one.
 var versions = map[Endpoint][]int{
-	EndpointCall:      {4, 3, unansweredCall},
+	EndpointCall:      {4, 3},
 	EndpointQuery:     {2, 3},
 	EndpointReadState: {2, 3},
 	EndpointStatus:    {2},
 }
 
-// unansweredCall is the version of call that brings no outcome.
-const unansweredCall = 2
+// unansweredCall is the version of call that only accepts it and brings no outcome. A host could accept calls there and drop
+// them, so it is for networks in which no host has a better one.
+var unansweredCall = []int{2}
 
 // flatReadState is the version of read_state that has the older layout.
 var flatReadState = []int{2}

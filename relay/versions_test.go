@@ -48,7 +48,7 @@ func TestVersionsFallBackAndReturn(t *testing.T) {
 		}{
 			{"call4 call3 call2", EndpointCall, 4, 1},
 			{"call3 call2", EndpointCall, 3, 2},
-			{"call2", EndpointCall, 2, 3},
+			{"call2", EndpointCall, 0, 2}, // see call
 			{"query2 query3", EndpointQuery, 2, 1},
 			{"query3", EndpointQuery, 3, 2},
 			{"read_state3 query2", EndpointReadState, 3, 2},
@@ -89,7 +89,7 @@ func TestVersionsFallBackAndReturn(t *testing.T) {
 // A host that lacks a version does its work with another, and that is nothing against it.
 func TestHostsOfTwoGenerations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := testUpstream(servingVersions(404, map[string]string{"old": "query2 call2", "new": "query3 call4"}), 1e6, "old", "new")
+		u := testUpstream(servingVersions(404, map[string]string{"old": "query2 call3", "new": "query3 call4"}), 1e6, "old", "new")
 		got := make(map[string]int)
 		for range 400 {
 			for _, e := range []Endpoint{EndpointQuery, EndpointCall} {
@@ -101,7 +101,7 @@ func TestHostsOfTwoGenerations(t *testing.T) {
 				a.release()
 			}
 		}
-		for _, way := range []string{"old query2", "old call2", "new query3", "new call4"} {
+		for _, way := range []string{"old query2", "old call3", "new query3", "new call4"} {
 			if got[way] < 50 {
 				t.Errorf("the ways of 400 requests of each kind are %v", got)
 				break
