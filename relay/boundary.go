@@ -95,7 +95,7 @@ func (d *discovery) refresh(ctx context.Context, canister verify.Principal) erro
 	var bad *badAnswer
 	switch {
 	case errors.As(err, &bad):
-		bad.host.failed(bad.err.Error(), time.Now(), 0)
+		bad.host.blame(bad.err.Error())
 		d.g.cfg.Metrics.VerificationFailed(canister, verify.CauseOf(bad.err))
 		return err
 	case err != nil:

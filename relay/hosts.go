@@ -40,6 +40,7 @@ type host struct {
 	failedAt time.Time     // when the last one was noted
 	retryAt  time.Time     // while failures > 0: when it may be tried again
 	trying   bool          // one request is finding out whether it recovered, or how fast it is
+	blamed   int           // answers that did not hold, in a row; see blame
 	lastErr  string
 	detours  map[Endpoint]detour
 }
@@ -105,11 +106,15 @@ func (h *host) begin() {
 	h.mu.Unlock()
 }
 
-// succeeded notes a good answer that took d; 0 if the time depended on others than the host.
+// succeeded notes an answer that took d; 0 if the time depended on others than the host. Whether it is any good is often found
+// out later: see blame.
 func (h *host) succeeded(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.failures, h.trying, h.lastErr = 0, false, ""
+	h.trying = false
+	if h.blamed == 0 {
+		h.failures, h.lastErr = 0, ""
+	}
 	if d == 0 {
 		return
 	}
@@ -137,6 +142,28 @@ func (h *host) failed(text string, began time.Time, retryAfter time.Duration) {
 	}
 	if asked := now.Add(min(retryAfter, hostBackoffMax)); asked.After(h.retryAt) {
 		h.retryAt = asked
+	}
+}
+
+// blame notes an answer that came well and does not hold. More such answers do not help the host, however well they come, until
+// it is vouched for.
+func (h *host) blame(text string) {
+	h.failed(text, time.Now(), 0)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.blamed++
+	h.failures = max(h.failures, 1)
+	if retryAt := time.Now().Add(backoff(h.blamed, hostBackoffMin, h.backoffMax())); retryAt.After(h.retryAt) {
+		h.retryAt = retryAt
+	}
+}
+
+// vouch notes that an answer held.
+func (h *host) vouch() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.blamed > 0 {
+		h.blamed, h.failures, h.lastErr = 0, 0, ""
 	}
 }
 

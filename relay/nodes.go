@@ -77,7 +77,7 @@ func (g *Gateway) readNodeKeys(ctx context.Context, canister verify.Principal) (
 	keys, err := g.readNodeKeysBut(ctx, canister, nil)
 	var bad *badAnswer
 	if errors.As(err, &bad) {
-		bad.host.failed(bad.err.Error(), time.Now(), 0)
+		bad.host.blame(bad.err.Error())
 		g.cfg.Metrics.VerificationFailed(canister, verify.CauseOf(bad.err))
 		return g.readNodeKeysBut(ctx, canister, bad.host)
 	}

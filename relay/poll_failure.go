@@ -67,6 +67,9 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 		return OutcomeRefused, because(t.reason, methodPoll+": "+t.text), t.final
 	case errors.As(err, &ue):
 		p.avoid = ue.host
+		if !ue.transient() {
+			p.refused = ue
+		}
 		return ue.outcome, ue.closingOfOthers(), ue.means.final
 	}
 	return OutcomeNetwork, because(Outage, ""), false
@@ -74,7 +77,7 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 
 // blame notes an answer that does not verify.
 func (c *canister) blame(bad *badAnswer) {
-	bad.host.failed(bad.err.Error(), time.Now(), 0)
+	bad.host.blame(bad.err.Error())
 	cause := verify.CauseOf(bad.err)
 	c.g.cfg.Metrics.VerificationFailed(c.id, cause)
 	c.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.host.name),

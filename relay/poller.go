@@ -15,11 +15,12 @@ const pollBackoffMax = 5 * time.Second
 type poller struct {
 	*canister
 	results   chan *pollResult
-	flying    []*flight // the polls under way
-	due       time.Time // when the next poll starts
-	started   time.Time // when the last one did
-	avoid     *host     // gave the last bad answer
-	denied    denials   // who says that the canister can never be polled
+	flying    []*flight      // the polls under way
+	due       time.Time      // when the next poll starts
+	started   time.Time      // when the last one did
+	avoid     *host          // gave the last bad answer
+	refused   *upstreamError // the last refusal since the last good answer
+	denied    denials        // who says that the canister can never be polled
 	gap       gapDoubt
 	poison    map[uint64]*poisonDoubt // by nonce
 	quiet     *host                   // gave the last empty answer
@@ -321,7 +322,11 @@ func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified t
 		}
 	}
 	p.mu.Unlock()
-	p.avoid, p.denied = nil, denials{}
+	if h := r.answer.host; p.refused != nil && p.refused.host != h {
+		p.refused.host.blame("refuses what " + h.name + " answers: " + p.refused.Error())
+	}
+	r.answer.host.vouch()
+	p.avoid, p.denied, p.refused = nil, denials{}, nil
 	if recovered {
 		p.due = now
 		p.logger().Info("canister can be polled again")

@@ -291,6 +291,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st s
 	if err != nil {
 		return s.badAnswer(a.host, err)
 	}
+	a.host.vouch()
 	switch outcome.Status {
 	case verify.CallReplied:
 		return repliedAttempt(e, outcome.Reply, s.discreet)
@@ -312,7 +313,7 @@ func (s *session) discreet(text string) string {
 
 // badAnswer handles an answer that is not what the IC would say: the host gave it, another may do better.
 func (s *session) badAnswer(h *host, err error) attempt {
-	h.failed(err.Error(), time.Now(), 0)
+	h.blame(err.Error())
 	s.g.cfg.Metrics.VerificationFailed(s.canister.id, verify.CauseOf(err))
 	s.g.log().Warn("boundary node gave a bad answer", zap.String("host", h.name), zap.Stringer("canister_id", s.canister.id),
 		zap.String("endpoint", string(EndpointCall)), zap.String("cause", string(verify.CauseOf(err))), zap.Error(err))

@@ -84,7 +84,7 @@ func (t *trust) fetch(ctx context.Context) (*verify.Authority, error) {
 		}
 		a.release()
 		failure = fmt.Errorf("the status of %s names no usable key, configure the network's with root_key <file>: %w", a.host.name, err)
-		a.host.failed(failure.Error(), time.Now(), 0) // a boundary node that knows no root key knows no network yet
+		a.host.blame(failure.Error()) // a boundary node that knows no root key knows no network yet
 	}
 	return nil, failure
 }
