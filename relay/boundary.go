@@ -142,9 +142,13 @@ func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domain
 		kept = append(kept, h)
 		pool.discover(kept)
 	}
-	if len(found)+len(gone)+len(unfit) > 0 {
-		d.g.log().Info("the network's boundary nodes have changed", zap.Int("in_use", len(kept)), zap.Strings("found", found),
-			zap.Strings("not_listed_any_more", gone), zap.Strings("of_no_use_now", unfit))
+	fields := []zap.Field{zap.Int("in_use", len(kept)), zap.Strings("found", found), zap.Strings("not_listed_any_more", gone),
+		zap.Strings("of_no_use_now", unfit)}
+	switch {
+	case len(found)+len(gone) > 0:
+		d.g.log().Info("the network's boundary nodes have changed", fields...)
+	case len(unfit) > 0 && len(kept) == 0:
+		d.g.log().Warn("none of the boundary nodes that the network lists is of use now", fields...)
 	}
 }
 

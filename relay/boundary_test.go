@@ -190,6 +190,10 @@ func TestUselessBoundaryNodes(t *testing.T) {
 		time.Sleep(30 * time.Minute)
 		r.wantHosts("good.icp.example")
 		got := hosts()
+		time.Sleep(5 * time.Hour)
+		if n := r.logs.FilterMessageSnippet("boundary nodes have changed").Len(); n != 1 {
+			t.Errorf("the log says %d times that they have changed", n)
+		}
 		for _, h := range []string{"dead", "slow", "liar"} {
 			if n := got["https://"+h+".icp.example"]; n != 1 {
 				t.Errorf("the %s one was asked %d times", h, n)
