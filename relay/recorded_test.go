@@ -1,22 +1,15 @@
 package relay
 
 import (
-	"encoding/json"
-	"errors"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
 
+	"github.com/icws-gateway/caddy-icws/examples/recorded"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
-
-// recordedDirs hold answers that this project did not make up: those derived from the network's own source, and those
-// recorded from the network, which are not part of the project and are read where they are.
-var recordedDirs = []string{"../verify/testdata/recorded", "../../shared/recorded"}
 
 // recordedRefusals says what each recorded answer means.
 var recordedRefusals = map[string]refusalCase{
@@ -91,53 +84,34 @@ func (want refusalCase) check(t *testing.T, status int, cause, body string) {
 // boundary nodes send it, or only in the body, as the HTTP gateway leaves it.
 func TestRecordedRefusals(t *testing.T) {
 	headerCauses := regexp.MustCompile(`[a-z_]+[a-z]`)
-	seen := make(map[string]bool)
-	for _, dir := range recordedDirs {
-		raw, err := os.ReadFile(filepath.Join(dir, "manifest-errors.json"))
-		if errors.Is(err, os.ErrNotExist) && dir != recordedDirs[0] {
+	read := 0
+	for _, a := range recorded.All(t, "..") {
+		if a.Kind != "text" {
 			continue
 		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		var artefacts []struct {
-			File, Kind, Headers string
-			Status              int
-		}
-		if err := json.Unmarshal(raw, &artefacts); err != nil {
-			t.Fatal(err)
-		}
-		for _, a := range artefacts {
-			if a.Kind != "text" || seen[a.File] {
-				continue
+		read++
+		body := a.Bytes(t)
+		t.Run(a.File, func(t *testing.T) {
+			if a.Status == http.StatusAccepted {
+				checkAccepted(t, string(body))
+				return
 			}
-			seen[a.File] = true
-			body, err := os.ReadFile(filepath.Join(dir, a.File))
-			if err != nil {
-				t.Fatal(err)
+			want, decided := recordedRefusals[a.File]
+			if !decided {
+				t.Fatal("nobody has decided what it means")
 			}
-			t.Run(a.File, func(t *testing.T) {
-				if a.Status == http.StatusAccepted {
-					checkAccepted(t, string(body))
-					return
+			want.check(t, a.Status, "", string(body))
+			_, list, _ := strings.Cut(a.Headers, "x-ic-error-cause: ")
+			list, _, _ = strings.Cut(list, " where")
+			for _, cause := range headerCauses.FindAllString(list, -1) {
+				if cause == "none" || causes[cause] != nil {
+					want.check(t, a.Status, cause, string(body))
 				}
-				want, decided := recordedRefusals[a.File]
-				if !decided {
-					t.Fatal("nobody has decided what it means")
-				}
-				want.check(t, a.Status, "", string(body))
-				_, list, _ := strings.Cut(a.Headers, "x-ic-error-cause: ")
-				list, _, _ = strings.Cut(list, " where")
-				for _, cause := range headerCauses.FindAllString(list, -1) {
-					if cause == "none" || causes[cause] != nil {
-						want.check(t, a.Status, cause, string(body))
-					}
-				}
-			})
-		}
+			}
+		})
 	}
-	if len(seen) < 18 {
-		t.Errorf("%d answers were read, want at least the derived ones", len(seen))
+	if read < 18 {
+		t.Errorf("%d answers were read, want at least the derived ones", read)
 	}
 }
 
@@ -160,13 +134,7 @@ func checkAccepted(t *testing.T, body string) {
 // The status of a boundary node has two keys, and of one that has no registry yet no root key. Then another is asked, and
 // where none knows it, the operator is told what to do.
 func TestRecordedStatus(t *testing.T) {
-	read := func(file string) string {
-		b, err := os.ReadFile(filepath.Join(recordedDirs[0], file))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(b)
-	}
+	read := func(file string) string { return string(recorded.Named(t, "..", file)) }
 	without, with := read("derived-status-boundary-node-no-root-key.bin"), read("derived-status-boundary-node.bin")
 	for name, tt := range map[string]struct {
 		answers map[string]string

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/icws-gateway/caddy-icws/examples/recorded"
 )
 
 // What is not among the recorded answers: older forms, JSON, unknown causes, answers of what stands before the network,
@@ -123,6 +125,11 @@ func FuzzRefusal(f *testing.F) {
 	f.Add(400, "canister_not_found", "error: canister_not_found\ndetails: x")
 	f.Add(429, "none", "load_shed: Overloaded")
 	f.Add(451, "", `{"error_type":"denylisted","description":"x","details":null}`)
+	for _, a := range recorded.All(f, "..") {
+		if a.Kind == "text" {
+			f.Add(a.Status, "none", string(a.Bytes(f)))
+		}
+	}
 	f.Fuzz(func(t *testing.T, status int, cause, body string) {
 		r := readRefusal(status, http.Header{"X-Ic-Error-Cause": {cause}}, []byte(body))
 		if r.means == nil || len(r.text) > maxRefusalText || len(r.cause) > 64 || printable(r.text, maxRefusalText) != r.text || r.cause != causeName(r.cause) {

@@ -148,9 +148,9 @@ func FuzzPublicKey(f *testing.F) {
 	for _, in := range []string{goldenOpenFrame, goldenDelegatedFrame} {
 		f.Add(mustParse(f, unhex(f, in)).PublicKey, []byte("signature"))
 	}
-	for _, a := range recorded(f) {
+	for _, a := range artefacts(f) {
 		if a.Kind == "sig" {
-			f.Add(a.other(f, a.Key), a.bytes(f))
+			f.Add(a.Beside(f, a.Key), a.Bytes(f))
 		}
 	}
 	for _, key := range authenticators(f) {

@@ -4,49 +4,17 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/recorded"
 )
 
-// recordedDirs hold bytes that this project's encoders did not make. Those in testdata were derived from the network's own
-// source with its serialiser. Those beside the checkout were recorded from the network; they are other people's data and
-// not part of the project, so they are read where they are, and .ci/run sees to it that they were.
-var recordedDirs = []string{"testdata/recorded", "../../shared/recorded"}
-
-// artefact is a file of recorded bytes with what a correct decoder must get from it. Unset fields say nothing.
-type artefact struct {
-	dir string // where it lies
-
-	File   string
-	Kind   string // which of recordedChecks reads it
-	SHA256 string
-	Refuse Cause // must be refused for this reason
-
-	Net      string // root key: "mainnet", or the name of a root-*.der; otherwise not known
-	Canister string // "?" for any that the certificate is good for
-	Gateway  string
-	Nonce    uint64
-
-	Replied, Rejected, Signed bool
-	NSig                      *int
-	RejectCode                uint64 `json:"reject_code"`
-	ErrorCode                 string `json:"error_code"`
-
-	Flat      *bool
-	Nodes     *int   // there are node keys
-	RequestID string `json:"request_id"`
-	RequestOf string `json:"request_of"` // the envelope that has the request id
-	Outcome   CallStatus
-	Certified string // hex of the certified data
-	Tree      string // file of the witness that is certified
-	Key       string // file of the public key that signed
-	Msg       string // hex of what it signed
-}
+// artefact is a file of recorded bytes with what we must get from it.
+type artefact struct{ recorded.Artefact }
 
 // recordedChecks read an artefact with the function that reads it in production. What manifests call "text" are error
 // bodies, which package relay reads.
@@ -57,34 +25,18 @@ var recordedChecks = map[string]func(*testing.T, *artefact){
 	"query":       checkQueryReply,
 	"call":        checkCallReply,
 	"readstate":   checkReadState,
-	"certificate": func(t *testing.T, a *artefact) { a.checkCertificate(t, a.bytes(t)) },
+	"certificate": func(t *testing.T, a *artefact) { a.checkCertificate(t, a.Bytes(t)) },
 	"status":      checkStatusReply,
 	"envelope":    checkEnvelope,
 	"sig":         checkSignature,
 	"wsframe":     checkFrame,
 }
 
-// recorded returns the artefacts of all manifests.
-func recorded(t testing.TB) (all []*artefact) {
-	for _, dir := range recordedDirs {
-		manifests, err := filepath.Glob(filepath.Join(dir, "manifest*.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range manifests {
-			raw, err := os.ReadFile(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var some []*artefact
-			if err := json.Unmarshal(raw, &some); err != nil {
-				t.Fatalf("%s: %v", m, err)
-			}
-			for _, a := range some {
-				a.dir = dir
-			}
-			all = append(all, some...)
-		}
+// artefacts returns all that there are.
+func artefacts(t testing.TB) (all []*artefact) {
+	t.Helper()
+	for _, a := range recorded.All(t, "..") {
+		all = append(all, &artefact{a})
 	}
 	return all
 }
@@ -92,9 +44,9 @@ func recorded(t testing.TB) (all []*artefact) {
 // recordedSeeds returns the recorded bytes of these kinds, of all without arguments: fuzz tests begin with them.
 func recordedSeeds(f *testing.F, kinds ...string) (seeds [][]byte) {
 	f.Helper()
-	for _, a := range recorded(f) {
+	for _, a := range artefacts(f) {
 		if a.Kind != "text" && (len(kinds) == 0 || slices.Contains(kinds, a.Kind)) {
-			seeds = append(seeds, a.bytes(f))
+			seeds = append(seeds, a.Bytes(f))
 		}
 	}
 	return seeds
@@ -129,8 +81,8 @@ func must[V any](v V, err error) V {
 // TestRecorded holds every codec and every check against the bytes of the real network.
 func TestRecorded(t *testing.T) {
 	listed := map[string]bool{}
-	for _, a := range recorded(t) {
-		listed[filepath.Join(a.dir, a.File)] = true
+	for _, a := range artefacts(t) {
+		listed[a.File] = true
 		check := recordedChecks[a.Kind]
 		if check == nil {
 			if a.Kind != "text" {
@@ -139,7 +91,7 @@ func TestRecorded(t *testing.T) {
 			continue
 		}
 		t.Run(a.File, func(t *testing.T) {
-			raw := a.bytes(t)
+			raw := a.Bytes(t)
 			if sum := sha256.Sum256(raw); a.SHA256 != "" && hex.EncodeToString(sum[:]) != a.SHA256 {
 				t.Fatal("the file is not the one that the manifest tells of")
 			}
@@ -150,7 +102,7 @@ func TestRecorded(t *testing.T) {
 			}
 		})
 	}
-	for _, dir := range recordedDirs {
+	for _, dir := range recorded.Dirs(t, "..") {
 		for _, pattern := range []string{"*.bin", "*.der"} {
 			files, err := filepath.Glob(filepath.Join(dir, pattern))
 			if err != nil {
@@ -158,14 +110,11 @@ func TestRecorded(t *testing.T) {
 			}
 			for _, f := range files {
 				// The key of the derived answers has no entry: their entries name it.
-				if !listed[f] && filepath.Base(f) != "derived-node-key.der" {
+				if name := filepath.Base(f); !listed[name] && name != "derived-node-key.der" {
 					t.Errorf("%s is in no manifest", f)
 				}
 			}
 		}
-	}
-	if len(listed) == 0 {
-		t.Error("no recorded bytes at all")
 	}
 }
 
@@ -181,9 +130,9 @@ func TestRecordedSpoilt(t *testing.T) {
 		"certificate": func(b []byte) error { _, err := parseCertificate(b); return err },
 		"wsframe":     func(b []byte) error { _, err := ParseFrame(b); return err },
 	}
-	for _, a := range recorded(t) {
+	for _, a := range artefacts(t) {
 		read := readers[a.Kind]
-		raw := a.bytes(t)
+		raw := a.Bytes(t)
 		if read == nil || len(raw) > 4200 {
 			continue
 		}
@@ -198,18 +147,6 @@ func TestRecordedSpoilt(t *testing.T) {
 	}
 }
 
-func (a *artefact) bytes(t testing.TB) []byte { return a.other(t, a.File) }
-
-// other reads a file beside the artefact.
-func (a *artefact) other(t testing.TB, name string) []byte {
-	t.Helper()
-	raw, err := os.ReadFile(filepath.Join(a.dir, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return raw
-}
-
 // authority returns the authority of the artefact's network, nil if its root key is not known.
 func (a *artefact) authority(t *testing.T) *Authority {
 	t.Helper()
@@ -217,7 +154,7 @@ func (a *artefact) authority(t *testing.T) *Authority {
 	case a.Net == "mainnet" || a.Net == "root-mainnet":
 		return authorityOf(t, MainnetRootKey())
 	case strings.HasPrefix(a.Net, "root-"):
-		return authorityOf(t, a.other(t, a.Net+".der"))
+		return authorityOf(t, a.Beside(t, a.Net+".der"))
 	}
 	return nil
 }
@@ -228,7 +165,7 @@ func (a *artefact) refused(t *testing.T, err error) bool {
 	switch {
 	case a.Refuse == "" && err != nil:
 		t.Fatal(err)
-	case a.Refuse != "" && CauseOf(err) != a.Refuse:
+	case a.Refuse != "" && string(CauseOf(err)) != a.Refuse:
 		t.Fatalf("got %v, want it refused with the cause %s", err, a.Refuse)
 	}
 	return a.Refuse != ""
@@ -244,24 +181,24 @@ func unhexID(t *testing.T, s string) [32]byte {
 }
 
 func checkRootKey(t *testing.T, a *artefact) {
-	authority := authorityOf(t, a.bytes(t))
-	if !bytes.Equal(authority.RootKey(), a.bytes(t)) || authority.IsMainnet() != (a.File == "root-mainnet.der") {
+	authority := authorityOf(t, a.Bytes(t))
+	if !bytes.Equal(authority.RootKey(), a.Bytes(t)) || authority.IsMainnet() != (a.File == "root-mainnet.der") {
 		t.Error("read as another key")
 	}
 }
 
 func checkPublicKey(t *testing.T, a *artefact) {
-	if _, err := parsePublicKey(a.bytes(t)); err != nil {
+	if _, err := parsePublicKey(a.Bytes(t)); err != nil {
 		t.Error(err)
 	}
 }
 
 func checkTree(t *testing.T, a *artefact) {
 	var tree Tree
-	if err := tree.Parse(a.bytes(t)); err != nil {
+	if err := tree.Parse(a.Bytes(t)); err != nil {
 		t.Fatal(err)
 	}
-	theirs, err := agentTree(bytes.TrimPrefix(a.bytes(t), []byte(selfDescribeTag)))
+	theirs, err := agentTree(bytes.TrimPrefix(a.Bytes(t), []byte(selfDescribeTag)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +210,7 @@ func checkTree(t *testing.T, a *artefact) {
 // rejects reports whether the artefact has that reject message. An empty one must be empty there, null or missing.
 func (a *artefact) rejects(t *testing.T, message string) bool {
 	t.Helper()
-	raw, key := a.bytes(t), []byte("reject_message")
+	raw, key := a.Bytes(t), []byte("reject_message")
 	if message != "" {
 		return bytes.Contains(raw, []byte(message))
 	}
@@ -284,7 +221,7 @@ func (a *artefact) rejects(t *testing.T, message string) bool {
 }
 
 func checkQueryReply(t *testing.T, a *artefact) {
-	q, err := ParseQueryReply(a.bytes(t))
+	q, err := ParseQueryReply(a.Bytes(t))
 	if a.refused(t, err) {
 		return
 	}
@@ -300,7 +237,7 @@ func checkQueryReply(t *testing.T, a *artefact) {
 	if a.Key == "" {
 		return
 	}
-	der := a.other(t, a.Key)
+	der := a.Beside(t, a.Key)
 	nodeKey := func(Principal) ([]byte, bool) { return der, true }
 	signed := time.Unix(0, int64(q.Signatures[0].Timestamp))
 	if err := q.VerifyNode(unhexID(t, a.RequestID), nodeKey, signed); err != nil {
@@ -312,7 +249,7 @@ func checkQueryReply(t *testing.T, a *artefact) {
 }
 
 func checkCallReply(t *testing.T, a *artefact) {
-	c, err := ParseCallReply(a.bytes(t))
+	c, err := ParseCallReply(a.Bytes(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +264,7 @@ func checkCallReply(t *testing.T, a *artefact) {
 }
 
 func checkReadState(t *testing.T, a *artefact) {
-	cert, err := ParseReadStateReply(a.bytes(t))
+	cert, err := ParseReadStateReply(a.Bytes(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +272,7 @@ func checkReadState(t *testing.T, a *artefact) {
 }
 
 func checkStatusReply(t *testing.T, a *artefact) {
-	key, err := ParseStatusReply(a.bytes(t))
+	key, err := ParseStatusReply(a.Bytes(t))
 	if a.refused(t, err) {
 		return
 	}
@@ -418,7 +355,7 @@ func (a *artefact) checkCertificate(t *testing.T, raw []byte) {
 	want := a.Certified
 	if a.Tree != "" {
 		var witness Tree
-		if err := witness.Parse(a.other(t, a.Tree)); err != nil {
+		if err := witness.Parse(a.Beside(t, a.Tree)); err != nil {
 			t.Fatal(err)
 		}
 		digest := witness.Digest()
@@ -435,7 +372,7 @@ func (a *artefact) checkOutcome(t *testing.T, c *Certificate) {
 	var id [32]byte
 	switch {
 	case a.RequestOf != "":
-		e, err := ParseEnvelope(a.other(t, a.RequestOf))
+		e, err := ParseEnvelope(a.Beside(t, a.RequestOf))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -449,7 +386,7 @@ func (a *artefact) checkOutcome(t *testing.T, c *Certificate) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.Status != a.Outcome || o.RejectCode != a.RejectCode || o.ErrorCode != a.ErrorCode {
+	if string(o.Status) != a.Outcome || o.RejectCode != a.RejectCode || o.ErrorCode != a.ErrorCode {
 		t.Errorf("outcome %s, reject code %d, error code %q", o.Status, o.RejectCode, o.ErrorCode)
 	}
 	if (o.Status == CallReplied) != (o.Reply != nil) || o.Status != CallRejected && o.RejectMessage != "" || !a.rejects(t, o.RejectMessage) {
@@ -462,7 +399,7 @@ func (a *artefact) checkOutcome(t *testing.T, c *Certificate) {
 }
 
 func checkEnvelope(t *testing.T, a *artefact) {
-	raw := a.bytes(t)
+	raw := a.Bytes(t)
 	e, err := ParseEnvelope(raw)
 	if err != nil {
 		t.Fatal(err)
@@ -499,22 +436,22 @@ func checkEnvelope(t *testing.T, a *artefact) {
 }
 
 func checkSignature(t *testing.T, a *artefact) {
-	key, err := parsePublicKey(a.other(t, a.Key))
+	key, err := parsePublicKey(a.Beside(t, a.Key))
 	if err != nil {
 		t.Fatal(err)
 	}
 	msg := unhex(t, a.Msg)
-	if err := key.verify(msg, a.bytes(t), a.authority(t), time.Time{}); err != nil {
+	if err := key.verify(msg, a.Bytes(t), a.authority(t), time.Time{}); err != nil {
 		t.Error(err)
 	}
 	msg[len(msg)-1] ^= 1
-	if err := key.verify(msg, a.bytes(t), a.authority(t), time.Time{}); err == nil {
+	if err := key.verify(msg, a.Bytes(t), a.authority(t), time.Time{}); err == nil {
 		t.Error("verifies for another message")
 	}
 }
 
 func checkFrame(t *testing.T, a *artefact) {
-	f, err := ParseFrame(a.bytes(t))
+	f, err := ParseFrame(a.Bytes(t))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/aviate-labs/agent-go"
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/icws-gateway/caddy-icws/examples/recorded"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -307,6 +308,12 @@ func FuzzHandler(f *testing.F) {
 			c = readStateContent(n, who, [][]byte{[]byte("subnet")})
 		}
 		f.Add(byte(i), envelope(f, c, who, nil))
+	}
+	for _, a := range recorded.All(f, "../..") {
+		if a.Kind == "envelope" {
+			f.Add(byte(1), a.Bytes(f))
+			f.Add(byte(2), a.Bytes(f))
+		}
 	}
 	root, d := ii.Delegate("u", who.PublicKey(), n.Now().Add(time.Hour))
 	r := verify.Request{Type: "call", Canister: id, Method: "ws_open", IngressExpiry: n.Now().Add(time.Minute), RootKey: root, Delegations: []verify.SignedDelegation{d}}

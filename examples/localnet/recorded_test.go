@@ -2,62 +2,14 @@ package localnet
 
 import (
 	"encoding/hex"
-	"encoding/json"
-	"errors"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/aviate-labs/agent-go/identity"
 
+	"github.com/icws-gateway/caddy-icws/examples/recorded"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
-
-const (
-	// derivedDir has what was made with the network's own serializer.
-	derivedDir = "../../verify/testdata/recorded"
-	// recordedDir has recordings of the real network, which are not part of the
-	// project.
-	recordedDir = "../../../shared/recorded"
-)
-
-// recording is an artefact and what a correct reader gets from it.
-type recording struct {
-	File      string `json:"file"`
-	Kind      string `json:"kind"`
-	Signed    bool   `json:"signed"`
-	RequestID string `json:"request_id"`
-	bytes     []byte
-}
-
-// recordings are the derived artefacts and, where they are at hand, the
-// recorded ones.
-func recordings(t testing.TB) []recording {
-	t.Helper()
-	var list []recording
-	for _, m := range []struct{ dir, manifest string }{{derivedDir, "manifest-derived.json"}, {recordedDir, "manifest.json"}} {
-		b, err := os.ReadFile(filepath.Join(m.dir, m.manifest))
-		if errors.Is(err, fs.ErrNotExist) && m.dir == recordedDir {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		var found []recording
-		if err := json.Unmarshal(b, &found); err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range found {
-			if r.bytes, err = os.ReadFile(filepath.Join(m.dir, r.File)); err != nil {
-				t.Fatal(err)
-			}
-			list = append(list, r)
-		}
-	}
-	return list
-}
 
 // The envelopes of many clients and wallets are read as the network read them:
 // each is valid a minute before it expires, by its own signature. What other
@@ -68,12 +20,12 @@ func TestRecordedEnvelopes(t *testing.T) {
 		"envelope-query-ii-delegation-p256-2023-12.bin": true,
 	}
 	n := newNetwork(t, Options{})
-	for _, r := range recordings(t) {
+	for _, r := range recorded.All(t, "../..") {
 		if r.Kind != "envelope" {
 			continue
 		}
 		t.Run(r.File, func(t *testing.T) {
-			req, err := parseEnvelope(r.bytes)
+			req, err := parseEnvelope(r.Bytes(t))
 			if err != nil {
 				t.Fatal(err)
 			}

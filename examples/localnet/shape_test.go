@@ -1,11 +1,7 @@
 package localnet
 
 import (
-	"errors"
-	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"sort"
@@ -15,6 +11,7 @@ import (
 	"github.com/aviate-labs/agent-go/certification/hashtree"
 	"github.com/aviate-labs/agent-go/identity"
 
+	"github.com/icws-gateway/caddy-icws/examples/recorded"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -66,22 +63,13 @@ func (s *shaping) read(path string, labels ...[][]byte) response {
 	return post(s, s.net, path, envelope(s, readStateContent(s.net, nil, labels...), nil, nil))
 }
 
-// artefact reads a derived or a recorded file, nil if it is a recorded one that
-// is not at hand.
+// artefact returns a derived or a recorded file, nil if it is a recorded one
+// that is not at hand.
 func (s *shaping) artefact(file string) []byte {
 	s.Helper()
-	dir := recordedDir
-	if strings.HasPrefix(file, "derived-") {
-		dir = derivedDir
-	}
-	b, err := os.ReadFile(filepath.Join(dir, file))
-	if errors.Is(err, fs.ErrNotExist) && dir == recordedDir {
-		if _, err := os.Stat(recordedDir); errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-	}
-	if err != nil {
-		s.Fatal(err)
+	b := recorded.Named(s, "../..", file)
+	if b == nil && strings.HasPrefix(file, "derived-") {
+		s.Fatalf("%s is not there", file)
 	}
 	return b
 }
