@@ -54,7 +54,7 @@ init.
 Exit code 1: something is wrong; the last line says what to do about it.
 `,
 		Example: `  caddy icws probe wss://example.com/ws --canister bkyz2-fmaaa-aaaaa-qaaaq-cai
-  caddy icws probe wss://localhost/ws --canister bkyz2-fmaaa-aaaaa-qaaaq-cai --network http://127.0.0.1:4943 --ca root.crt`,
+  caddy icws probe wss://localhost/ws --canister bkyz2-fmaaa-aaaaa-qaaaq-cai --network http://localhost:8000 --ca root.crt`,
 		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().String("canister", "", "Canister to open a session with (required)")

@@ -145,7 +145,7 @@ func (n *network) resolveRootKey(value string) error {
 func parseHost(value string) (*url.URL, error) {
 	u, err := url.Parse(value)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("network %q is not a URL: write mainnet or a URL like http://127.0.0.1:4943", value)
+		return nil, fmt.Errorf("network %q is not a URL: write mainnet or a URL like http://localhost:8000", value)
 	}
 	u.Scheme = strings.ToLower(u.Scheme)
 	if u.Scheme != "https" && u.Scheme != "http" {
