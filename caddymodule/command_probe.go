@@ -205,11 +205,22 @@ func (p *prober) resolveNetwork(ctx context.Context) (*network, error) {
 			// Mainnet spelled as a URL: its key is built in.
 			return resolveNetwork(p.networks, "")
 		}
-		if n.rootKey, err = fetchRootKey(ctx, n.hosts[0]); err != nil {
-			return nil, advise(err, "is %s a replica or boundary node?", n.hosts[0])
+		// Hosts fail over here as they do in the gateway; one that hangs must leave time for the others.
+		for i, host := range n.hosts {
+			limited, cancel := context.WithTimeout(ctx, p.timeout/time.Duration(1+len(n.hosts)))
+			n.rootKey, err = fetchRootKey(limited, host)
+			cancel()
+			switch {
+			case err == nil:
+				p.ok("root key", "%x... of %s", n.rootKey[len(n.rootKey)-8:], host)
+				return n, nil
+			case i+1 < len(n.hosts):
+				p.note("root key", "%v, asking the next host", err)
+			default:
+				err = advise(err, "is %s a replica or boundary node?", host)
+			}
 		}
-		p.ok("root key", "%x... of %s", n.rootKey[len(n.rootKey)-8:], n.hosts[0])
-		return n, nil
+		return nil, err
 	}
 	if p.rootKey != "" && len(p.networks) == 0 {
 		n, err := resolveNetwork([]string{"http://localhost"}, p.rootKey) // any network that is not mainnet

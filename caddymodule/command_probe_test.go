@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,6 +161,27 @@ func inForm(head byte) func([]byte) []byte {
 			body = append(body, 0xff)
 		}
 		return body
+	}
+}
+
+// The root key comes from the first host that gives one.
+func TestProbeRootKeyOfAnyHost(t *testing.T) {
+	t.Parallel()
+	down := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	defer down.Close()
+	w := newWorld(t, 0)
+	out := new(report)
+	p := &prober{out: out, networks: []string{down.URL, w.url}, timeout: time.Minute}
+	n, err := p.resolveNetwork(t.Context())
+	if err != nil || !bytes.Equal(n.rootKey, w.net.RootKey()) {
+		t.Errorf("with one host down: %v", err)
+	}
+	if text := out.String(); !strings.Contains(text, "HTTP status 503, asking the next host") || !strings.Contains(text, "of "+w.url) {
+		t.Errorf("said:\n%s", text)
+	}
+	p.networks = []string{down.URL}
+	if _, err := p.resolveNetwork(t.Context()); err == nil || !strings.Contains(err.Error(), "is "+down.URL+" a replica or boundary node?") {
+		t.Errorf("with all hosts down: %v", err)
 	}
 }
 

@@ -10,9 +10,10 @@
 //	the IC -> flight.go -> poller.go -> order.go -> canister.go -> outbox.go -> session_write.go -> client
 //
 // Beside that way: prime.go finds the head of a queue, reset.go notices that one began anew and install.go proves it,
-// oversize.go gets past what cannot be fetched, doubt.go weighs what one boundary node says without proof, orphans.go closes what a crash left
-// behind, opening.go and closer.go tell canisters of clients that have gone. hosts.go, budget.go and backoff.go decide
-// where and when requests go, boundary.go finds more hosts; sweep.go keeps the deadlines of all sessions.
+// oversize.go gets past what cannot be fetched, doubt.go weighs what one boundary node says without proof, orphans.go
+// closes what a crash left behind, opening.go and closer.go tell canisters of clients that have gone. hosts.go, budget.go
+// and backoff.go decide where and when requests go, boundary.go finds more hosts; sweep.go keeps the deadlines of all
+// sessions.
 //
 // refusal.go reads what the network refuses, versions.go knows the versions of its endpoints, layout.go and flatten.go see to
 // certificates that clients can read.
