@@ -33,11 +33,11 @@ func (s *session) checkFrame(frame []byte) (*envelope, *closing) {
 	env, err := verify.ParseClientFrame(frame)
 	switch {
 	case err != nil:
-		return nil, because(NotAnEnvelope, "")
+		return nil, newClosing(NotAnEnvelope, "")
 	case int64(len(env.Raw)) > s.policy.maxMessageSize():
-		return nil, because(TooLarge, "")
+		return nil, newClosing(TooLarge, "")
 	case env.RequestType != "call":
-		return nil, because(OutOfProtocol, "envelope is not a call")
+		return nil, newClosing(OutOfProtocol, "envelope is not a call")
 	}
 	s.mu.Lock()
 	st, ended := s.state, s.closing
@@ -70,24 +70,24 @@ const selfDescribed = "\xd9\xd9\xf7"
 func (s *session) admit(env *verify.Envelope) (*envelope, *closing) {
 	now := time.Now()
 	if env.MethodName != methodOpen {
-		return nil, because(OutOfProtocol, "first envelope must call ws_open")
+		return nil, newClosing(OutOfProtocol, "first envelope must call ws_open")
 	}
 	if !s.policy.Allows(env.Canister) {
-		return nil, because(CanisterNotAllowed, "")
+		return nil, newClosing(CanisterNotAllowed, "")
 	}
 	nonce, gateway, err := verify.DecodeOpenArg(env.Arg)
 	if err != nil {
-		return nil, because(NotAnEnvelope, "ws_open: argument is not {client_nonce; gateway_principal}, update the SDK")
+		return nil, newClosing(NotAnEnvelope, "ws_open: argument is not {client_nonce; gateway_principal}, update the SDK")
 	}
-	if gateway != s.g.principal {
-		return nil, because(WrongGateway, "")
+	if gateway != s.g.Principal() {
+		return nil, newClosing(WrongGateway, "")
 	}
 	if err := env.CheckExpiry(now); err != nil {
-		return nil, because(BadExpiry, methodOpen+": "+err.Error())
+		return nil, newClosing(BadExpiry, methodOpen+": "+err.Error())
 	}
 	e := newEnvelope(env, now)
 	e.open = true
-	chain, err := verify.VerifySender(env, now, s.g.trust.known(), nil)
+	chain, err := verify.VerifySender(env, now, s.g.up.KnownAuthority(), nil)
 	switch {
 	case err == nil:
 		s.chain = chain
@@ -98,9 +98,9 @@ func (s *session) admit(env *verify.Envelope) (*envelope, *closing) {
 	}
 	switch fresh, room := s.g.opens.add(e.id, e.expiry, now); {
 	case !fresh:
-		return nil, because(Replayed, "")
+		return nil, newClosing(Replayed, "")
 	case !room:
-		return nil, because(OverCapacity, "")
+		return nil, newClosing(OverCapacity, "")
 	}
 	return e, s.register(env.Canister, verify.ClientKey{Principal: env.Sender, Nonce: nonce}, e.late)
 }
@@ -137,18 +137,18 @@ func (s *session) checkMessage(env *verify.Envelope) (*envelope, *closing) {
 	now := time.Now()
 	switch {
 	case env.MethodName == methodOpen:
-		return nil, because(OutOfProtocol, "second ws_open on one connection, open another connection")
+		return nil, newClosing(OutOfProtocol, "second ws_open on one connection, open another connection")
 	case env.MethodName != methodMessage:
-		return nil, because(OutOfProtocol, "only ws_message may be called after ws_open")
+		return nil, newClosing(OutOfProtocol, "only ws_message may be called after ws_open")
 	case env.Canister != s.canister.id:
-		return nil, because(OutOfProtocol, "ws_message to another canister than ws_open")
+		return nil, newClosing(OutOfProtocol, "ws_message to another canister than ws_open")
 	case env.Sender != s.key.Principal:
-		return nil, because(OutOfProtocol, "ws_message of another sender than ws_open")
+		return nil, newClosing(OutOfProtocol, "ws_message of another sender than ws_open")
 	}
 	if err := env.CheckExpiry(now); err != nil {
-		return nil, because(BadExpiry, methodMessage+": "+err.Error())
+		return nil, newClosing(BadExpiry, methodMessage+": "+err.Error())
 	}
-	chain, err := verify.VerifySender(env, now, s.g.trust.known(), s.chain)
+	chain, err := verify.VerifySender(env, now, s.g.up.KnownAuthority(), s.chain)
 	if err != nil && !isUnknownScheme(err) {
 		return nil, badSender(methodMessage, err)
 	}
@@ -182,5 +182,5 @@ func badSender(method string, err error) *closing {
 	case verify.CauseCertificateOld, verify.CauseCertificateFuture, verify.CauseRange, verify.CauseCertifiedData, verify.CauseWitness:
 		text = "canister signature does not verify"
 	}
-	return because(BadSender, method+": "+text)
+	return newClosing(BadSender, method+": "+text)
 }

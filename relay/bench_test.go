@@ -18,6 +18,7 @@ import (
 	"github.com/aviate-labs/agent-go/identity"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -78,8 +79,8 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 		}
 		principal, _ := verify.PrincipalFromBytes(client.Sender().Raw)
 		s.key = verify.ClientKey{Principal: principal, Nonce: 1}
-		open := &verify.Request{Type: "call", Canister: id, Method: methodOpen, Nonce: randomNonce(),
-			Arg: verify.AppendOpenArg(nil, 1, g.principal), IngressExpiry: time.Now().Add(ownExpiry)}
+		open := &verify.Request{Type: "call", Canister: id, Method: methodOpen, Nonce: []byte("nonce"),
+			Arg: verify.AppendOpenArg(nil, 1, g.Principal()), IngressExpiry: time.Now().Add(4 * time.Minute)}
 		body, _, err := open.Sign(client)
 		if err != nil {
 			b.Fatal(err)
@@ -141,7 +142,7 @@ func BenchmarkIdlePoll(b *testing.B) {
 	p, _ := benchGateway(b, 0, 0)
 	b.ReportAllocs()
 	for b.Loop() {
-		r := p.ask(b.Context(), 0, classIdle, nil)
+		r := p.ask(b.Context(), 0, upstream.ClassIdle, nil)
 		if r.err != nil || len(r.reply.Messages) != 0 {
 			b.Fatal(r.err, len(r.reply.Messages))
 		}
@@ -162,7 +163,7 @@ func BenchmarkPoll50(b *testing.B) {
 			s.nextSeq = 2
 			s.mu.Unlock()
 		}
-		r := p.ask(b.Context(), start.next, classBusy, nil)
+		r := p.ask(b.Context(), start.next, upstream.ClassBusy, nil)
 		if r.err != nil || len(r.reply.Messages) != 50 {
 			b.Fatal(r.err, len(r.reply.Messages))
 		}

@@ -8,6 +8,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -33,7 +35,7 @@ type canister struct {
 	poll     pollStatus
 	ackHint  bool // acks are missing, which has been logged
 
-	donor donor
+	delegation *upstream.Delegation
 
 	orphans  map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
 	departed map[verify.ClientKey]time.Time // were here, or were closed; when
@@ -54,18 +56,19 @@ type pollStatus struct {
 func newCanister(g *Gateway, id verify.Principal) *canister {
 	now := time.Now()
 	return &canister{
-		g:        g,
-		id:       id,
-		wake:     make(chan struct{}, 1),
-		primed:   make(chan struct{}),
-		sessions: make(map[verify.ClientKey]*session),
-		routes:   make(map[verify.ClientKey]*session),
-		latest:   make(map[verify.Principal]*session),
-		awaiting: make(map[*session]time.Time),
-		orphans:  make(map[verify.ClientKey]time.Time),
-		departed: make(map[verify.ClientKey]time.Time),
-		active:   now,
-		emptied:  now,
+		g:          g,
+		id:         id,
+		wake:       make(chan struct{}, 1),
+		primed:     make(chan struct{}),
+		sessions:   make(map[verify.ClientKey]*session),
+		routes:     make(map[verify.ClientKey]*session),
+		latest:     make(map[verify.Principal]*session),
+		awaiting:   make(map[*session]time.Time),
+		orphans:    make(map[verify.ClientKey]time.Time),
+		departed:   make(map[verify.ClientKey]time.Time),
+		delegation: g.up.NewDelegation(id),
+		active:     now,
+		emptied:    now,
 	}
 }
 
@@ -91,9 +94,9 @@ func (c *canister) add(s *session, limit int, late bool) (refused *closing, reti
 	case c.retired:
 		return nil, true
 	case c.sessions[s.key] != nil:
-		return because(Replayed, "ws_open: this client key has a live session, open with a new nonce"), false
+		return newClosing(Replayed, "ws_open: this client key has a live session, open with a new nonce"), false
 	case limit > 0 && len(c.sessions) >= limit:
-		return because(OverCapacity, "canister has as many sessions as it may on this gateway, try again later"), false
+		return newClosing(OverCapacity, "canister has as many sessions as it may on this gateway, try again later"), false
 	}
 	c.sessions[s.key] = s
 	if !late {
@@ -169,7 +172,7 @@ func (c *canister) crashed() {
 	c.retired = true
 	c.mu.Unlock()
 	c.g.mu.Unlock()
-	c.endAll(because(InternalError, ""))
+	c.endAll(newClosing(InternalError, ""))
 }
 
 // nudge asks for a poll now: something has probably been queued.
@@ -261,7 +264,7 @@ const farewellPatience = 2 * time.Second
 // awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or patience is over.
 func (s *session) awaitFarewell() {
 	for end := time.Now().Add(farewellPatience); !s.dismissed() && !s.ended() && time.Now().Before(end); {
-		if sleep(s.g.ctx, 20*time.Millisecond) != nil {
+		if pause.Sleep(s.g.ctx, 20*time.Millisecond) != nil {
 			return
 		}
 	}
@@ -281,7 +284,7 @@ func (c *canister) unreadyBecause() *closing {
 	if c.poll.trouble != nil {
 		return c.poll.trouble
 	}
-	return because(Outage, "")
+	return newClosing(Outage, "")
 }
 
 // receive hands message i of a verified page to the session it is for.
@@ -295,7 +298,7 @@ func (c *canister) receive(page *verify.Page, i int) {
 		return
 	}
 	if m.Poison != nil {
-		s.end(because(MessageLost, "a message of the canister names two recipients, reconnect"))
+		s.end(newClosing(MessageLost, "a message of the canister names two recipients, reconnect"))
 		return
 	}
 	first, ok := s.expect(m.Sequence, m.Timestamp)
@@ -303,7 +306,7 @@ func (c *canister) receive(page *verify.Page, i int) {
 		return
 	}
 	if !page.Flat && !s.sharded {
-		s.end(because(ClientOutdated, ""))
+		s.end(newClosing(ClientOutdated, ""))
 		return
 	}
 	if first {
@@ -339,7 +342,7 @@ func (c *canister) opened(s *session) {
 	c.mu.Unlock()
 	if older != nil && older != s {
 		older.dropped()
-		older.end(because(Superseded, ""))
+		older.end(newClosing(Superseded, ""))
 	}
 	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
 }
@@ -374,7 +377,7 @@ func (s *session) expect(sequence, stamp uint64) (first, ok bool) {
 
 // missing is the closing for a message that the client can no longer get in order.
 func missing(sequence uint64) *closing {
-	return because(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
+	return newClosing(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
 }
 
 // noteService notes what the canister's service messages say of the session, and returns the kind.

@@ -2,12 +2,13 @@ package relay
 
 import (
 	"context"
-	"crypto/rand"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -26,9 +27,6 @@ const (
 	closeRefusals = 4
 	// maxCloses bounds the queue of the closer, some 60 bytes an entry.
 	maxCloses = 100_000
-	// ownExpiry is the ingress expiry of the gateway's own calls: less than the 5 minutes that the IC takes, to leave
-	// room for clocks that are fast.
-	ownExpiry = 4 * time.Minute
 )
 
 // closer tells canisters that clients have gone, in the background, a bounded number at a time.
@@ -140,37 +138,31 @@ func (c *closer) wait(ctx context.Context) int {
 func (g *Gateway) sendClose(ctx context.Context, b goodbye) error {
 	ctx, cancel := context.WithTimeout(ctx, closeEffort)
 	defer cancel()
-	body, _, err := g.sign(&verify.Request{
-		Type:     "call",
-		Canister: b.canister,
-		Method:   methodClose,
-		Arg:      verify.AppendCloseArg(nil, b.key),
-		Nonce:    randomNonce(),
-	})
+	body, _, err := g.up.SignCall(b.canister, methodClose, verify.AppendCloseArg(nil, b.key))
 	if err != nil {
 		return err
 	}
 	for failures, refusals := 0, 0; ; {
-		a, err := g.up.call(ctx, b.canister, body, nil, stages{})
-		pending, again := a != nil && a.status == 202, a.refusedForNow()
-		a.release()
+		a, err := g.up.Call(ctx, b.canister, body, nil, upstream.Stages{})
+		pending, again := a != nil && a.Status == 202, refusedForNow(a)
+		a.Release()
 		if again {
 			refusals++
 		}
-		pause := repostPause
+		wait := repostPause
 		switch {
 		case err == nil && !pending && (!again || refusals >= closeRefusals):
 			return nil // whether it was accepted or refused, there is nothing more to do
 		case err == nil && pending:
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil && !isTransient(err):
+		case err != nil && !upstream.IsTransient(err):
 			return err
 		default:
 			failures++
-			pause = backoff(failures, submitBackoffMin, submitBackoffMax)
+			wait = pause.Backoff(failures, submitBackoffMin, submitBackoffMax)
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := pause.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -178,23 +170,10 @@ func (g *Gateway) sendClose(ctx context.Context, b goodbye) error {
 
 // refusedForNow reports whether a is a refusal of a call, without proof, that may pass: the canister is stopped for an
 // upgrade, say.
-func (a *answer) refusedForNow() bool {
-	if a == nil || a.status == 202 {
+func refusedForNow(a *upstream.Answer) bool {
+	if a == nil || a.Status == 202 {
 		return false
 	}
-	reply, err := verify.ParseCallReply(a.body)
+	reply, err := verify.ParseCallReply(a.Body)
 	return err == nil && reply.Rejected && diagnose(reply.RejectCode, reply.ErrorCode, reply.RejectMessage).passing
-}
-
-// sign completes r as the gateway's own request.
-func (g *Gateway) sign(r *verify.Request) (body []byte, id [32]byte, err error) {
-	r.IngressExpiry = time.Now().Add(ownExpiry)
-	return r.Sign(g.cfg.Identity)
-}
-
-// randomNonce makes the request unique: the IC takes requests that are equal for the same one.
-func randomNonce() []byte {
-	n := make([]byte, 16)
-	rand.Read(n) // never fails (crypto/rand)
-	return n
 }

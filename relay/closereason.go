@@ -170,8 +170,8 @@ type closing struct {
 	unsure bool // of a ws_open: the canister may have the session all the same
 }
 
-// because returns the closing for r; an empty text means the usual one.
-func because(r CloseReason, text string) *closing {
+// newClosing returns the closing for r; an empty text means the usual one.
+func newClosing(r CloseReason, text string) *closing {
 	if text == "" {
 		text = r.Text()
 	}

@@ -6,18 +6,16 @@
 //
 // The way of one message, with the file to open:
 //
-//	client frame -> session_read.go -> admission.go -> inbox.go -> submit.go -> upstream.go -> the IC
-//	the IC -> flight.go -> poller.go -> order.go -> canister.go -> outbox.go -> session_write.go -> client
+//	client frame -> session_read.go -> admission.go -> inbox.go -> submit.go -> internal/upstream -> the IC
+//	the IC -> internal/upstream -> flight.go -> poller.go -> order.go -> canister.go -> outbox.go -> session_write.go -> client
 //
 // Beside that way: prime.go finds the head of a queue, reset.go notices that one began anew and install.go proves it,
 // oversize.go gets past what cannot be fetched, doubt.go weighs what one boundary node says without proof, orphans.go
-// closes what a crash left behind, opening.go and closer.go tell canisters of clients that have gone. hosts.go, budget.go
-// and backoff.go decide where and when requests go, boundary.go finds more hosts; sweep.go keeps the deadlines of all
-// sessions.
+// closes what a crash left behind, opening.go and closer.go tell canisters of clients that have gone. sweep.go keeps the
+// deadlines of all sessions.
 //
-// refusal.go reads what the network refuses, versions.go knows the versions of its endpoints, layout.go and flatten.go see to
-// certificates that clients can read.
+// Where and when requests go to the network, and what the network's refusals mean, is decided in internal/upstream.
 //
-// What may be wrong with a client, a canister or a network, and what its clients are told, is in closereason.go and
-// outcome.go.
+// What may be wrong with a client, a canister or a network, and what its clients are told, is in closereason.go,
+// refusal.go and outcome.go.
 package relay

@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -20,14 +21,14 @@ type gapDoubt struct {
 
 // acceptGap decides on a page that begins after the position. The canister deletes what is older than its retention
 // time; but a node can leave messages out as well, and then another shows them.
-func (p *poller) acceptGap(page *verify.Page, at position, h *host) bool {
+func (p *poller) acceptGap(page *verify.Page, at position, h *upstream.Host) bool {
 	first := page.Messages[0].Nonce
 	if len(p.gap.by.by) == 0 || first < p.gap.first {
 		p.gap = gapDoubt{first: first}
 		p.logger().Warn("messages are missing before those of a page, asking again",
-			zap.String("host", h.name), zap.Uint64("missing", first-at.next))
+			zap.String("host", h.Name()), zap.Uint64("missing", first-at.next))
 	}
-	if p.gap.by.add(h, p.g.up.hosts()) {
+	if p.gap.by.add(h, p.g.up.Hosts()) {
 		return true
 	}
 	p.avoid = h
@@ -47,7 +48,7 @@ type poisonDoubt struct {
 
 // acceptPoison decides on certified messages that cannot be used. What is certified stays as it is however often it is
 // asked for; the routing key beside it is not certified, and may have been swapped on the way.
-func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
+func (p *poller) acceptPoison(page *verify.Page, skip int, h *upstream.Host) bool {
 	accept := true
 	for i := skip; i < len(page.Messages); i++ {
 		m := &page.Messages[i]
@@ -60,11 +61,11 @@ func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
 			doubt = &poisonDoubt{}
 			p.poison[m.Nonce] = doubt
 			p.g.cfg.Metrics.VerificationFailed(p.id, cause)
-			p.logger().Warn("message of the canister cannot be used", zap.String("host", h.name),
+			p.logger().Warn("message of the canister cannot be used", zap.String("host", h.Name()),
 				zap.String("cause", string(cause)), zap.Error(m.Poison))
 		}
 		doubt.times++
-		if believed := doubt.by.add(h, p.g.up.hosts()); cause == verify.CauseClientKey && (!believed || doubt.times < poisonTries) {
+		if believed := doubt.by.add(h, p.g.up.Hosts()); cause == verify.CauseClientKey && (!believed || doubt.times < poisonTries) {
 			accept = false
 		}
 	}
@@ -80,11 +81,11 @@ func (p *poller) acceptPoison(page *verify.Page, skip int, h *host) bool {
 const quietTries = 8
 
 // noteEmpty notes an empty answer of h.
-func (p *poller) noteEmpty(h *host) {
+func (p *poller) noteEmpty(h *upstream.Host) {
 	if h != p.quiet {
 		p.quiet, p.quietFor = h, 0
 	}
-	if p.quietFor++; p.quietFor >= quietTries && p.g.up.hosts().besides(h) {
+	if p.quietFor++; p.quietFor >= quietTries && p.g.up.Hosts().Besides(h) {
 		p.quietFor = 0
 		p.avoid = h
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
 )
 
 // Drain ends the gateway politely: new sessions are refused, the present ones are closed with code 1001, spread over
@@ -21,7 +23,7 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 		g.Close()
 		return
 	}
-	bye := because(reason, "")
+	bye := newClosing(reason, "")
 	g.refusing = bye
 	all := g.snapshotSessions()
 	g.mu.Unlock()
@@ -38,7 +40,7 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 		if len(all) == 1 {
 			at = 0
 		}
-		if sleep(ctx, at-time.Since(began)) != nil {
+		if pause.Sleep(ctx, at-time.Since(began)) != nil {
 			s.abort(bye)
 			continue
 		}
@@ -57,7 +59,7 @@ func (g *Gateway) waitGone(ctx context.Context) {
 		g.mu.Lock()
 		left := max(len(g.sessions), g.places)
 		g.mu.Unlock()
-		if left == 0 || sleep(ctx, 10*time.Millisecond) != nil {
+		if left == 0 || pause.Sleep(ctx, 10*time.Millisecond) != nil {
 			return
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 )
 
 // purpose is what a poll is for.
@@ -20,16 +22,16 @@ const (
 // flight is one poll under way.
 type flight struct {
 	purpose   purpose
-	off       atomic.Int64 // when it left for the network, in unix nanoseconds; 0 while it waits for upstream_rate
-	suspected time.Time    // since when the queue may have begun anew, for a look at it
-	install   bool         // it reads the install time as well, if there is still reason to
-	lagging   *host        // if possible not from this one
+	off       atomic.Int64   // when it left for the network, in unix nanoseconds; 0 while it waits for upstream_rate
+	suspected time.Time      // since when the queue may have begun anew, for a look at it
+	install   bool           // it reads the install time as well, if there is still reason to
+	lagging   *upstream.Host // if possible not from this one
 }
 
 var errPanic = errors.New("fault in the gateway while polling")
 
 // fly starts a poll; its answer comes to results.
-func (p *poller) fly(f *flight, cl class, avoid *host) {
+func (p *poller) fly(f *flight, cl upstream.Class, avoid *upstream.Host) {
 	p.flying = append(p.flying, f)
 	p.g.spawn("poll", func() { p.results <- p.travel(p.g.ctx, f, cl, avoid) },
 		func() { p.results <- &pollResult{flight: f, err: errPanic} })
@@ -37,8 +39,8 @@ func (p *poller) fly(f *flight, cl class, avoid *host) {
 
 // travel sees one poll through. Where it asks from is decided when its turn has come: what was news before it waited may
 // have been delivered by then.
-func (c *canister) travel(ctx context.Context, f *flight, cl class, avoid *host) *pollResult {
-	if err := c.g.up.admit(ctx, c.id, cl); err != nil {
+func (c *canister) travel(ctx context.Context, f *flight, cl upstream.Class, avoid *upstream.Host) *pollResult {
+	if err := c.g.up.Admit(ctx, c.id, cl); err != nil {
 		return &pollResult{flight: f, err: err}
 	}
 	f.off.Store(time.Now().UnixNano())
@@ -49,12 +51,12 @@ func (c *canister) travel(ctx context.Context, f *flight, cl class, avoid *host)
 	case forProof:
 		nonce = max(nonce, 1) - 1
 	}
-	r := c.fetch(ctx, nonce, cl, avoid, c.g.up.queryAdmitted)
+	r := c.fetch(ctx, nonce, cl, avoid, true)
 	r.flight = f
-	if f.purpose != forNews && r.empty != nil {
-		r.nodeErr = c.checkNode(ctx, r)
+	if f.purpose != forNews && r.empty {
+		r.nodeErr = c.g.up.CheckNode(ctx, c.id, &r.answer)
 	}
-	if f.install && (f.purpose == forProbe || r.empty != nil) {
+	if f.install && (f.purpose == forProbe || r.empty) {
 		r.install = c.readInstall(ctx, f.lagging)
 	}
 	return r

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -19,16 +20,12 @@ import (
 // It has no goroutine and makes no request until the first session, and has none left after [Gateway.Drain] or
 // [Gateway.Close].
 type Gateway struct {
-	cfg       Config
-	principal verify.Principal
-	logger    atomic.Pointer[zap.Logger]
-	up        *upstream
-	trust     *trust
-	opens     *openLog
-	closer    *closer
-	nodes     *nodeKeys
-	memory    *memory
-	discovery *discovery
+	cfg    Config
+	logger atomic.Pointer[zap.Logger]
+	up     *upstream.Network
+	opens  *openLog
+	closer *closer
+	memory *memory
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -41,11 +38,9 @@ type Gateway struct {
 	canisters map[verify.Principal]*canister
 	refusing  *closing // set while draining: what new sessions are told
 	sweeping  bool     // the sweeper runs
-	seeking   bool     // the discovery runs
 	nextID    uint64
 
 	uncertified sync.Once // see noticeUncertified
-	flattened   sync.Once // see flatten
 }
 
 // ErrDraining is returned by [Gateway.Reserve] once a gateway is shutting down.
@@ -75,20 +70,8 @@ func New(cfg Config) (*Gateway, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	principal, err := verify.PrincipalFromBytes(cfg.Identity.Sender().Raw)
-	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
-	}
-	up := newUpstream(&cfg)
-	trust, err := newTrust(&cfg, up)
-	if err != nil {
-		return nil, fmt.Errorf("root_key: %w", err)
-	}
 	g := &Gateway{
 		cfg:       cfg,
-		principal: principal,
-		up:        up,
-		trust:     trust,
 		opens:     newOpenLog(),
 		memory:    newMemory(),
 		sessions:  make(map[*session]struct{}),
@@ -96,17 +79,30 @@ func New(cfg Config) (*Gateway, error) {
 		canisters: make(map[verify.Principal]*canister),
 	}
 	g.logger.Store(cfg.Logger)
-	g.trust.log = g.log
 	g.ctx, g.cancel = context.WithCancel(context.Background())
+	up, err := upstream.New(g.ctx, upstream.Options{
+		Hosts:     cfg.Hosts,
+		RootKey:   cfg.RootKey,
+		Identity:  cfg.Identity,
+		Rate:      cfg.UpstreamRate,
+		Timeout:   cfg.UpstreamTimeout,
+		Transport: cfg.Transport,
+		Recorder:  cfg.Metrics,
+		Log:       g.log,
+		Spawn:     g.spawn,
+	})
+	if err != nil {
+		g.cancel()
+		return nil, err
+	}
+	g.up = up
 	g.closer = newCloser(g)
-	g.nodes = newNodeKeys(g)
-	g.discovery = &discovery{g: g}
 	return g, nil
 }
 
 // Principal returns the gateway principal: what clients put into ws_open, and what names the gateway's queue in each
 // canister.
-func (g *Gateway) Principal() verify.Principal { return g.principal }
+func (g *Gateway) Principal() verify.Principal { return g.up.Principal() }
 
 // SetLogger replaces the logger, for example by that of a new configuration. nil means none.
 func (g *Gateway) SetLogger(l *zap.Logger) {
@@ -196,7 +192,7 @@ func (t *Ticket) Release() {
 // must not be called before Serve has returned. It never blocks.
 func (t *Ticket) End(reason CloseReason) {
 	if t.s != nil {
-		t.s.end(because(reason, ""))
+		t.s.end(newClosing(reason, ""))
 	}
 }
 
@@ -212,16 +208,28 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 		return c, nil
 	}
 	if len(g.canisters) >= g.cfg.MaxCanisters {
-		return nil, because(OverCapacity, "gateway polls as many canisters as it may, try again later")
+		return nil, newClosing(OverCapacity, "gateway polls as many canisters as it may, try again later")
 	}
 	if len(g.canisters) == 0 {
 		g.meetPeers()
 	}
 	c := newCanister(g, id)
 	g.canisters[id] = c
-	g.startDiscovery()
+	if g.cfg.Discover {
+		g.up.Discover(g.someCanister)
+	}
 	g.spawn("poller", c.run, c.crashed)
 	return c, nil
+}
+
+// someCanister returns a canister that is being polled, at random.
+func (g *Gateway) someCanister() (id verify.Principal, found bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id := range g.canisters {
+		return id, true
+	}
+	return verify.Principal{}, false
 }
 
 // forget drops c once it has ended, and reports whether it had no sessions; if it has, it must go on.
@@ -240,17 +248,17 @@ func (g *Gateway) forget(c *canister) bool {
 func (g *Gateway) Close() error {
 	g.mu.Lock()
 	if g.refusing == nil {
-		g.refusing = because(Draining, "")
+		g.refusing = newClosing(Draining, "")
 	}
 	all := g.snapshotSessions()
 	g.mu.Unlock()
 	g.cancel()
 	for _, s := range all {
-		s.abort(because(Draining, ""))
+		s.abort(newClosing(Draining, ""))
 	}
 	g.wg.Wait()
 	g.leavePeers()
-	g.up.close()
+	g.up.Close()
 	return nil
 }
 

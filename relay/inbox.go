@@ -105,7 +105,7 @@ func (s *session) submit(e *envelope) {
 	s.in.push(e)
 	if !s.in.relaying {
 		s.in.relaying = true
-		s.g.spawn("relayer", s.relay, func() { s.abort(because(InternalError, "")) })
+		s.g.spawn("relayer", s.relay, func() { s.abort(newClosing(InternalError, "")) })
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -24,42 +25,32 @@ const (
 
 // installReading is what was read of when a canister's program was put in place.
 type installReading struct {
-	at   time.Time // zero if the network does not know
-	asOf time.Time // the certified time of the reading
-	host *host     // that answered
-	err  error
+	upstream.InstallTime
+	err error
 }
 
 // installWatch is what the poller knows of it.
 type installWatch struct {
 	newest  installReading // by its certified time
 	due     time.Time      // no reading before
-	lagging *host          // gave a reading from before the suspicion
+	lagging *upstream.Host // gave a reading from before the suspicion
 	empty   denials        // who showed that nothing is left of the queue since
 	times   int            // how often
 }
 
 // readInstall reads when the canister's program was put in place, if possible not from avoid.
-func (c *canister) readInstall(ctx context.Context, avoid *host) *installReading {
+func (c *canister) readInstall(ctx context.Context, avoid *upstream.Host) *installReading {
 	ctx, cancel := context.WithTimeout(ctx, installPatience)
 	defer cancel()
-	_, cert, h, err := c.g.readState(ctx, c.id, func(r *request) { r.avoid = avoid },
-		[]byte("canister"), c.id.Bytes(), []byte("last_install_timestamp"))
-	if err != nil {
-		return &installReading{err: err}
-	}
-	in := &installReading{asOf: cert.Time(), host: h}
-	if in.at, err = verify.InstallTime(cert, c.id); err != nil {
-		in.err = &badAnswer{host: h, err: err}
-	}
-	return in
+	in, err := c.g.up.ReadInstallTime(ctx, c.id, avoid)
+	return &installReading{InstallTime: in, err: err}
 }
 
 // wonders prepares a look at the queue for a suspicion that has existed since then: whether it reads the install time as
 // well. A reading certified later settles that.
 func (p *poller) wonders(f *flight, since, now time.Time) *flight {
 	f.suspected = since
-	f.install = !now.Before(p.install.due) && !p.install.newest.asOf.After(since)
+	f.install = !now.Before(p.install.due) && !p.install.newest.AsOf.After(since)
 	f.lagging = p.install.lagging
 	return f
 }
@@ -73,28 +64,28 @@ func (p *poller) noteInstall(r *pollResult) {
 	now := time.Now()
 	if in.err != nil {
 		pause := installPause
-		var bad *badAnswer
+		var bad *upstream.BadAnswer
 		switch {
 		case errors.As(in.err, &bad):
 			p.blame(bad)
-		case !isTransient(in.err):
+		case !upstream.IsTransient(in.err):
 			pause = installUnheard
 		}
 		p.install.due = now.Add(pause)
 		p.logger().Debug("reading when the canister was installed failed", zap.Error(in.err))
 		return
 	}
-	if in.asOf.After(p.install.newest.asOf) {
-		if !in.at.Equal(p.install.newest.at) {
+	if in.AsOf.After(p.install.newest.AsOf) {
+		if !in.At.Equal(p.install.newest.At) {
 			p.install.empty, p.install.times = denials{}, 0
 		}
 		p.install.newest = *in
 	}
 	p.install.lagging = nil
-	if in.asOf.After(r.flight.suspected) {
+	if in.AsOf.After(r.flight.suspected) {
 		return
 	}
-	p.install.lagging = in.host // or it lies: what it says is from before the suspicion
+	p.install.lagging = in.Host // or it lies: what it says is from before the suspicion
 	p.lookAgain(r.flight)
 }
 
@@ -114,17 +105,17 @@ func (p *poller) lookAgain(f *flight) {
 func (p *poller) replaced(r *pollResult, page *verify.Page, when time.Time) bool {
 	in := &p.install.newest
 	at := p.here()
-	if in.at.IsZero() || at.since == 0 || at.next == 0 {
+	if in.At.IsZero() || at.since == 0 || at.next == 0 {
 		return false
 	}
-	stamp := uint64(in.at.UnixNano())
+	stamp := uint64(in.At.UnixNano())
 	switch {
 	case stamp <= at.since:
 		return false
-	case when.Before(in.at): // who lags or hides messages does not know what became of the queue
+	case when.Before(in.At): // who lags or hides messages does not know what became of the queue
 		p.lookAgain(r.flight)
 		return false
-	case page == nil && !p.nothingLeft(r.answer.host):
+	case page == nil && !p.nothingLeft(r.answer.Host):
 		p.probed = time.Time{} // at once
 		p.lookAgain(r.flight)
 		return false
@@ -135,15 +126,15 @@ func (p *poller) replaced(r *pollResult, page *verify.Page, when time.Time) bool
 		return false
 	}
 	// The time is that of a block, and the new program may have opened sessions in the same one.
-	p.restart(reset{why: "its program was put in place since", floor: stamp - 1, installed: in.at})
+	p.restart(reset{why: "its program was put in place since", floor: stamp - 1, installed: in.At})
 	return true
 }
 
 // nothingLeft reports whether to believe that nothing is left of the queue, now that h says so as well. A node signs it, but no more
 // than that: another shows what is left, if there is something.
-func (p *poller) nothingLeft(h *host) bool {
+func (p *poller) nothingLeft(h *upstream.Host) bool {
 	p.install.times++
-	return p.install.empty.add(h, p.g.up.hosts()) || p.install.times >= absences
+	return p.install.empty.add(h, p.g.up.Hosts()) || p.install.times >= absences
 }
 
 // outlives reports whether page, which is of the block of that time or a later one, shows messages from before.
@@ -171,8 +162,8 @@ func (r *reset) closing(known *installReading, since uint64) *closing {
 	switch {
 	case !r.installed.IsZero():
 		text = "canister was upgraded at " + r.installed.UTC().Format(time.RFC3339) + " and forgot this session, reconnect"
-	case !known.at.IsZero() && uint64(known.at.UnixNano()) <= since && known.asOf.After(r.before):
+	case !known.At.IsZero() && uint64(known.At.UnixNano()) <= since && known.AsOf.After(r.before):
 		text = "the canister dropped its queue and forgot this session, reconnect"
 	}
-	return because(Forgotten, text)
+	return newClosing(Forgotten, text)
 }

@@ -3,36 +3,38 @@ package relay
 import (
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // Endpoint names what a request to the network asks for. It is a metric label.
-type Endpoint string
+type Endpoint = upstream.Endpoint
 
 // The endpoints the gateway uses (IC interface specification, HTTPS interface).
 const (
-	EndpointCall      Endpoint = "call"
-	EndpointQuery     Endpoint = "query"
-	EndpointReadState Endpoint = "read_state"
-	EndpointStatus    Endpoint = "status"
+	EndpointCall      = upstream.EndpointCall
+	EndpointQuery     = upstream.EndpointQuery
+	EndpointReadState = upstream.EndpointReadState
+	EndpointStatus    = upstream.EndpointStatus
 )
 
 // Outcome says in one word how a request, a relay or a poll went. It is a metric label, from the closed set below.
-type Outcome string
+type Outcome = upstream.Outcome
 
 // The outcomes.
 const (
-	OutcomeOK          Outcome = "ok"
-	OutcomeEmpty       Outcome = "empty"       // a poll without messages
-	OutcomePending     Outcome = "pending"     // a call that was accepted and has no outcome yet
-	OutcomeRefused     Outcome = "refused"     // the canister or the IC said no
-	OutcomeRateLimited Outcome = "rate_limit"  // HTTP 429
-	OutcomeUnavailable Outcome = "unavailable" // HTTP 5xx
-	OutcomeBadRequest  Outcome = "bad_request" // any other HTTP 4xx
-	OutcomeTimeout     Outcome = "timeout"
-	OutcomeNetwork     Outcome = "network"    // refused, reset, no such host
-	OutcomeUnverified  Outcome = "unverified" // an answer that failed verification
-	OutcomeExpired     Outcome = "expired"    // given up at the ingress expiry
+	OutcomeOK          = upstream.OutcomeOK
+	OutcomeRateLimited = upstream.OutcomeRateLimited // HTTP 429
+	OutcomeUnavailable = upstream.OutcomeUnavailable // HTTP 5xx
+	OutcomeBadRequest  = upstream.OutcomeBadRequest  // any other HTTP 4xx
+	OutcomeTimeout     = upstream.OutcomeTimeout
+	OutcomeNetwork     = upstream.OutcomeNetwork // refused, reset, no such host
+
+	OutcomeEmpty      Outcome = "empty"      // a poll without messages
+	OutcomePending    Outcome = "pending"    // a call that was accepted and has no outcome yet
+	OutcomeRefused    Outcome = "refused"    // the canister or the IC said no
+	OutcomeUnverified Outcome = "unverified" // an answer that failed verification
+	OutcomeExpired    Outcome = "expired"    // given up at the ingress expiry
 )
 
 // Metrics receives what the gateway counts. Implementations must be fast, must not block, and are called concurrently.

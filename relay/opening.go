@@ -42,7 +42,7 @@ func (o *openState) overdue(home *canister, now time.Time) *closing {
 		if o.beheaded {
 			return missing(1)
 		}
-		return because(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect")
+		return newClosing(Forgotten, "the canister accepted ws_open and then sent nothing, reconnect")
 	case !o.there && o.hitch.refusal() && waited >= refusalPatience:
 		return o.hitch
 	case trouble.refusal() && waited >= refusalPatience:
@@ -54,9 +54,9 @@ func (o *openState) overdue(home *canister, now time.Time) *closing {
 	case o.hitch != nil && !o.there:
 		return o.hitch
 	case !o.going && !o.there: // it, or the first poll of the canister, still waits for its turn
-		return because(OverCapacity, "ws_open: the gateway has more requests than it may make, try again later")
+		return newClosing(OverCapacity, "ws_open: the gateway has more requests than it may make, try again later")
 	}
-	return because(OutcomeUnknown, "ws_open: no outcome for "+openLimit.String()+", reconnect")
+	return newClosing(OutcomeUnknown, "ws_open: no outcome for "+openLimit.String()+", reconnect")
 }
 
 func later(a, b time.Time) time.Time {

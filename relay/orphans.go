@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -35,25 +37,25 @@ var peers = struct {
 func (g *Gateway) meetPeers() {
 	peers.Lock()
 	defer peers.Unlock()
-	if peers.gateways[g.principal] == nil {
-		peers.gateways[g.principal] = make(map[*Gateway]struct{})
+	if peers.gateways[g.Principal()] == nil {
+		peers.gateways[g.Principal()] = make(map[*Gateway]struct{})
 	}
-	peers.gateways[g.principal][g] = struct{}{}
+	peers.gateways[g.Principal()][g] = struct{}{}
 }
 
 func (g *Gateway) leavePeers() {
 	peers.Lock()
 	defer peers.Unlock()
-	delete(peers.gateways[g.principal], g)
-	if len(peers.gateways[g.principal]) == 0 {
-		delete(peers.gateways, g.principal)
+	delete(peers.gateways[g.Principal()], g)
+	if len(peers.gateways[g.Principal()]) == 0 {
+		delete(peers.gateways, g.Principal())
 	}
 }
 
 // heldByPeers reports whether another gateway of this process has a session for key.
 func (g *Gateway) heldByPeers(canister verify.Principal, key verify.ClientKey) bool {
 	peers.Lock()
-	all := slices.Collect(maps.Keys(peers.gateways[g.principal]))
+	all := slices.Collect(maps.Keys(peers.gateways[g.Principal()]))
 	peers.Unlock()
 	for _, peer := range all {
 		if peer == g {
@@ -143,7 +145,7 @@ func (c *canister) closeOrphans() {
 				told++
 			}
 		}
-		if sleep(c.g.ctx, wait) != nil {
+		if pause.Sleep(c.g.ctx, wait) != nil {
 			return
 		}
 	}
@@ -184,7 +186,7 @@ func (c *canister) scanOrphans(ctx context.Context, from, end, start uint64) {
 		if from >= end {
 			return
 		}
-		r := c.ask(ctx, from, classIdle, nil)
+		r := c.ask(ctx, from, upstream.ClassIdle, nil)
 		if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
 			r.release()
 			return

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -50,11 +51,11 @@ func diagnose(code uint64, errorCode, message string) trouble {
 	case errorCode == codeCanisterNotFound || code == rejectDestinationInvalid:
 		return trouble{reason: CanisterUnusable, text: "canister does not exist, check its id", final: true}
 	case code == rejectSysTransient:
-		return trouble{reason: CanisterUnavailable, text: "the IC is busy: " + printable(message, 80), passing: true}
+		return trouble{reason: CanisterUnavailable, text: "the IC is busy: " + upstream.Printable(message, 80), passing: true}
 	case code == rejectCanisterError:
-		return trouble{reason: CanisterRefused, text: "canister trapped: " + printable(ownWords(message), 100)}
+		return trouble{reason: CanisterRefused, text: "canister trapped: " + upstream.Printable(ownWords(message), 100)}
 	}
-	return trouble{reason: CanisterRefused, text: "canister rejected: " + printable(message, 100)}
+	return trouble{reason: CanisterRefused, text: "canister rejected: " + upstream.Printable(message, 100)}
 }
 
 // ownWords drops what every replica puts in front of a canister's error, so that what the canister itself said fits into a
@@ -84,7 +85,7 @@ func repliedAttempt(e *envelope, reply []byte, discreet func(string) string) att
 	switch {
 	case err != nil:
 		return attempt{final: true, outcome: OutcomeRefused,
-			closing: because(CanisterUnusable, e.method()+": canister's answer is not {Ok; Err}, it does not use the IC WebSocket CDK")}
+			closing: newClosing(CanisterUnusable, e.method()+": canister's answer is not {Ok; Err}, it does not use the IC WebSocket CDK")}
 	case ok:
 		return attempt{final: true, outcome: OutcomeOK}
 	}
@@ -96,20 +97,20 @@ func refused(e *envelope, text string) *closing {
 	t := strings.ToLower(text)
 	switch {
 	case !e.open && strings.Contains(t, "doesn't have an open connection"):
-		return because(Forgotten, "")
+		return newClosing(Forgotten, "")
 	case strings.Contains(t, "different key than the one used"):
-		return because(Superseded, "")
+		return newClosing(Superseded, "")
 	case strings.Contains(t, "authorized gateways") || strings.Contains(t, "no gateway registered"):
-		return because(CanisterRefused, e.method()+": canister's CDK is 0.3.0 or older and does not list this gateway, update it")
+		return newClosing(CanisterRefused, e.method()+": canister's CDK is 0.3.0 or older and does not list this gateway, update it")
 	}
-	return because(CanisterRefused, e.method()+": "+printable(text, maxCloseText))
+	return newClosing(CanisterRefused, e.method()+": "+upstream.Printable(text, maxCloseText))
 }
 
 // rejectedAttempt handles a reject. A certified one is final: the request was taken and will not be executed again.
 // One that is not certified has the host that gave it.
-func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncertified *host) attempt {
+func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncertified *upstream.Host) attempt {
 	t := diagnose(code, errorCode, message)
-	a := attempt{outcome: OutcomeRefused, closing: because(t.reason, e.method()+": "+t.text), err: errors.New(t.text)}
+	a := attempt{outcome: OutcomeRefused, closing: newClosing(t.reason, e.method()+": "+t.text), err: errors.New(t.text)}
 	a.last = a.closing
 	switch {
 	case uncertified == nil:
@@ -126,15 +127,15 @@ func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncert
 
 // failedAttempt handles a request that brought no answer of the IC.
 func failedAttempt(e *envelope, err error) attempt {
-	var ue *upstreamError
+	var ue *upstream.Error
 	if !errors.As(err, &ue) {
 		return attempt{failed: true, err: err}
 	}
-	c := ue.closing(e.method())
-	a := attempt{failed: true, taken: ue.taken, pause: ue.retryAfter, err: err, last: c}
-	if !ue.transient() {
-		a.denial, a.outcome, a.closing = ue.host, ue.outcome, c
-		if ue.means.final && !e.open {
+	c := closingForRefusal(&ue.Refusal, e.method())
+	a := attempt{failed: true, taken: ue.Taken, pause: ue.RetryAfter, err: err, last: c}
+	if !ue.Transient() {
+		a.denial, a.outcome, a.closing = ue.Host, ue.Outcome, c
+		if ue.Means.OfCanister() && !e.open {
 			a.patience = absencePatience
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 )
 
 // skipTries is how many polls in a row must be rejected before messages are skipped.
@@ -96,8 +98,8 @@ func firstServable(look func(skip uint64) (shelf, error)) (uint64, error) {
 // lookAhead asks what there is at nonce. That there is a page which cannot be had is believed when two boundary nodes
 // say so, if there are two. The error is any other failure: it must not cost messages.
 func (p *poller) lookAhead(nonce uint64) (shelf, error) {
-	var avoid *host
-	for range min(2, len(p.g.up.hosts())) {
+	var avoid *upstream.Host
+	for range min(2, len(p.g.up.Hosts())) {
 		at, h, err := p.lookOnce(nonce, avoid)
 		if err != nil || at != unservable {
 			return at, err
@@ -107,8 +109,8 @@ func (p *poller) lookAhead(nonce uint64) (shelf, error) {
 	return unservable, nil
 }
 
-func (p *poller) lookOnce(nonce uint64, avoid *host) (shelf, *host, error) {
-	r := p.ask(p.g.ctx, nonce, classBusy, avoid)
+func (p *poller) lookOnce(nonce uint64, avoid *upstream.Host) (shelf, *upstream.Host, error) {
+	r := p.ask(p.g.ctx, nonce, upstream.ClassBusy, avoid)
 	defer r.release()
 	var rejected *rejectedPoll
 	switch {

@@ -6,6 +6,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -32,7 +34,7 @@ func (p *poller) failed(err error, took time.Duration) {
 	st.err, st.trouble = err.Error(), cl
 	failures, since, worked := st.failures, st.failedSince, !st.last.IsZero()
 	p.mu.Unlock()
-	p.due = now.Add(backoff(failures, p.g.cfg.PollInterval, pollBackoffMax))
+	p.due = now.Add(pause.Backoff(failures, p.g.cfg.PollInterval, pollBackoffMax))
 
 	log := p.logger().With(zap.Error(err), zap.Int("failures", failures))
 	if failures == 1 {
@@ -41,7 +43,7 @@ func (p *poller) failed(err error, took time.Duration) {
 		log.Debug("polling failed again", zap.Duration("failing_for", now.Sub(since)))
 	}
 	p.trySkipping(err, failures)
-	final = final && p.denied.add(p.avoid, p.g.up.hosts()) && failures >= finalTries &&
+	final = final && p.denied.add(p.avoid, p.g.up.Hosts()) && failures >= finalTries &&
 		(!worked || p.denied.lasted(absencePatience))
 	if final || now.Sub(since) >= p.g.cfg.OutageTimeout {
 		if all := p.all(); len(all) > 0 {
@@ -53,33 +55,33 @@ func (p *poller) failed(err error, took time.Duration) {
 
 // explain says what a failed poll means: for metrics, for the clients if it goes on, and whether waiting cannot help.
 func (p *poller) explain(err error) (Outcome, *closing, bool) {
-	var bad *badAnswer
+	var bad *upstream.BadAnswer
 	var rejected *rejectedPoll
-	var ue *upstreamError
+	var ue *upstream.Error
 	switch {
 	case errors.As(err, &bad):
-		p.avoid = bad.host
+		p.avoid = bad.Host
 		p.blame(bad)
-		return OutcomeUnverified, because(Unverifiable, ""), false
+		return OutcomeUnverified, newClosing(Unverifiable, ""), false
 	case errors.As(err, &rejected):
 		p.avoid = rejected.host
 		t := rejected.trouble
-		return OutcomeRefused, because(t.reason, methodPoll+": "+t.text), t.final
+		return OutcomeRefused, newClosing(t.reason, methodPoll+": "+t.text), t.final
 	case errors.As(err, &ue):
-		p.avoid = ue.host
-		if !ue.transient() {
+		p.avoid = ue.Host
+		if !ue.Transient() {
 			p.refused = ue
 		}
-		return ue.outcome, ue.closingOfOthers(), ue.means.final
+		return ue.Outcome, closingForRefusedPoll(&ue.Refusal), ue.Means.OfCanister()
 	}
-	return OutcomeNetwork, because(Outage, ""), false
+	return OutcomeNetwork, newClosing(Outage, ""), false
 }
 
 // blame notes an answer that does not verify.
-func (c *canister) blame(bad *badAnswer) {
-	bad.host.blame(bad.err.Error())
-	cause := verify.CauseOf(bad.err)
+func (c *canister) blame(bad *upstream.BadAnswer) {
+	bad.Host.Blame(bad.Err.Error())
+	cause := verify.CauseOf(bad.Err)
 	c.g.cfg.Metrics.VerificationFailed(c.id, cause)
-	c.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.host.name),
-		zap.String("cause", string(cause)), zap.Error(bad.err))
+	c.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.Host.Name()),
+		zap.String("cause", string(cause)), zap.Error(bad.Err))
 }

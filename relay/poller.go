@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -15,18 +16,18 @@ const pollBackoffMax = 5 * time.Second
 type poller struct {
 	*canister
 	results   chan *pollResult
-	flying    []*flight      // the polls under way
-	due       time.Time      // when the next poll starts
-	started   time.Time      // when the last one did
-	avoid     *host          // gave the last bad answer
-	refused   *upstreamError // the last refusal since the last good answer
-	denied    denials        // who says that the canister can never be polled
+	flying    []*flight       // the polls under way
+	due       time.Time       // when the next poll starts
+	started   time.Time       // when the last one did
+	avoid     *upstream.Host  // gave the last bad answer
+	refused   *upstream.Error // the last refusal since the last good answer
+	denied    denials         // who says that the canister can never be polled
 	gap       gapDoubt
 	poison    map[uint64]*poisonDoubt // by nonce
-	quiet     *host                   // gave the last empty answer
+	quiet     *upstream.Host          // gave the last empty answer
 	quietFor  int                     // and how many in a row
 	probed    time.Time               // when the queue was last probed for a reset
-	prober    *host                   // gave the answer
+	prober    *upstream.Host          // gave the answer
 	ghosts    time.Time               // since when all pages have been of a queue that has ended
 	unordered bool                    // times do not grow with nonces in this canister
 	present   presence
@@ -37,17 +38,16 @@ type poller struct {
 type pollResult struct {
 	flight  *flight // nil for one that was waited for
 	nonce   uint64  // asked for
-	id      [32]byte
-	answer  *answer
+	answer  upstream.QueryAnswer
 	reply   verify.Reply
-	empty   *verify.QueryReply // for a reply without messages: its node signatures
-	nodeErr error              // why they do not hold, if that was to be checked
-	install *installReading    // read with a look at the queue, or nil
+	empty   bool            // a reply without messages
+	nodeErr error           // why they do not hold, if that was to be checked
+	install *installReading // read with a look at the queue, or nil
 	err     error
 	took    time.Duration
 }
 
-func (r *pollResult) release() { r.answer.release() }
+func (r *pollResult) release() { r.answer.Release() }
 
 // run polls until the gateway ends, or until the canister has had no sessions for a while.
 func (c *canister) run() {
@@ -129,70 +129,55 @@ func (p *poller) tick() {
 		return
 	}
 	p.started = now
-	cl := classBusy
+	cl := upstream.ClassBusy
 	if silent >= busyFor {
-		cl = classIdle
+		cl = upstream.ClassIdle
 	}
 	p.fly(&flight{purpose: forNews}, cl, p.avoid)
 }
 
 // ask polls once and waits for the answer.
-func (c *canister) ask(ctx context.Context, nonce uint64, cl class, avoid *host) *pollResult {
-	return c.fetch(ctx, nonce, cl, avoid, c.g.up.query)
+func (c *canister) ask(ctx context.Context, nonce uint64, cl upstream.Class, avoid *upstream.Host) *pollResult {
+	return c.fetch(ctx, nonce, cl, avoid, false)
 }
 
-// fetch polls once by query, which is one of upstream's.
-func (c *canister) fetch(ctx context.Context, nonce uint64, cl class, avoid *host,
-	query func(context.Context, verify.Principal, class, []byte, *host) (*answer, error)) *pollResult {
+// fetch polls once. admitted says that the token of the first attempt has been taken from the budget.
+func (c *canister) fetch(ctx context.Context, nonce uint64, cl upstream.Class, avoid *upstream.Host, admitted bool) *pollResult {
 	began := time.Now()
 	r := &pollResult{nonce: nonce}
 	defer func() { r.took = time.Since(began) }()
-	var body []byte
-	body, r.id, r.err = c.g.sign(&verify.Request{
-		Type:     "query",
+	r.answer, r.err = c.g.up.Query(ctx, upstream.Question{
 		Canister: c.id,
 		Method:   methodPoll,
 		Arg:      verify.AppendPollArg(nil, nonce),
-		Nonce:    randomNonce(),
+		Class:    cl,
+		Avoid:    avoid,
+		Admitted: admitted,
 	})
 	if r.err != nil {
 		return r
 	}
-	if r.answer, r.err = query(ctx, c.id, cl, body, avoid); r.err != nil {
-		return r
-	}
-	if q, err := verify.ParseQueryReply(r.answer.body); err != nil {
-		r.err = &badAnswer{host: r.answer.host, err: err}
-	} else if !q.Replied {
-		r.err = &rejectedPoll{host: r.answer.host, trouble: diagnose(q.RejectCode, q.ErrorCode, q.RejectMessage), code: q.RejectCode}
+	if q := r.answer.Reply; !q.Replied {
+		r.err = &rejectedPoll{host: r.answer.Host, trouble: diagnose(q.RejectCode, q.ErrorCode, q.RejectMessage), code: q.RejectCode}
 	} else if err := r.reply.Decode(q.Arg); err != nil {
-		r.err = &badAnswer{host: r.answer.host, err: err}
+		r.err = &upstream.BadAnswer{Host: r.answer.Host, Err: err}
 	} else if len(r.reply.Messages) == 0 {
-		r.empty = q
+		r.empty = true
 		if c.g.cfg.VerifyEmpty {
-			r.nodeErr = c.checkNode(ctx, r)
+			r.nodeErr = c.g.up.CheckNode(ctx, c.id, &r.answer)
 		}
 	}
 	return r
 }
 
-// badAnswer is an answer that failed verification: the fault of the host, or of the canister.
-type badAnswer struct {
-	host *host
-	err  error
-}
-
-func (e *badAnswer) Error() string { return e.host.name + ": " + e.err.Error() }
-func (e *badAnswer) Unwrap() error { return e.err }
-
 // rejectedPoll is a poll that the canister, or the IC for it, rejected.
 type rejectedPoll struct {
-	host    *host
+	host    *upstream.Host
 	code    uint64
 	trouble trouble
 }
 
-func (e *rejectedPoll) Error() string { return e.host.name + ": " + e.trouble.text }
+func (e *rejectedPoll) Error() string { return e.host.Name() + ": " + e.trouble.text }
 
 // handle deals with the answer to a poll.
 func (p *poller) handle(r *pollResult) {
@@ -208,7 +193,7 @@ func (p *poller) handle(r *pollResult) {
 		}
 		p.failed(r.err, r.took)
 	case r.reply.Failed:
-		p.failed(&rejectedPoll{host: r.answer.host, trouble: trouble{
+		p.failed(&rejectedPoll{host: r.answer.Host, trouble: trouble{
 			reason: CanisterRefused, final: true,
 			text: "canister's CDK is 0.3.0 or older and does not list this gateway, update it",
 		}}, r.took)
@@ -220,7 +205,7 @@ func (p *poller) handle(r *pollResult) {
 		p.proofBack(r)
 	case len(r.reply.Messages) == 0:
 		p.works(r, OutcomeEmpty, 0, time.Time{})
-		p.noteEmpty(r.answer.host)
+		p.noteEmpty(r.answer.Host)
 	default:
 		p.page(r)
 	}
@@ -247,11 +232,11 @@ func (p *poller) page(r *pollResult) {
 		return
 	case at.outlived(page, skip) && p.haunted():
 		p.works(r, OutcomeOK, 0, page.Time)
-		p.avoid = r.answer.host
+		p.avoid = r.answer.Host
 		return
-	case v == verdictGap && !p.acceptGap(page, at, r.answer.host):
+	case v == verdictGap && !p.acceptGap(page, at, r.answer.Host):
 		return
-	case !p.acceptPoison(page, skip, r.answer.host):
+	case !p.acceptPoison(page, skip, r.answer.Host):
 		return
 	}
 	p.settled()
@@ -263,19 +248,17 @@ func (p *poller) page(r *pollResult) {
 }
 
 // verify checks the messages of an answer, and makes sure that clients can, too, as far as that is possible. The error is a
-// *badAnswer if the answer is at fault; otherwise something could not be had that is needed for the check.
+// *upstream.BadAnswer if the answer is at fault; otherwise something could not be had that is needed for the check.
 func (p *poller) verify(r *pollResult) (*verify.Page, error) {
-	authority, err := p.g.trust.get(p.g.ctx)
+	authority, err := p.g.up.Authority(p.g.ctx)
 	if err != nil {
 		return nil, err
 	}
-	page, err := authority.Page(&r.reply, verify.Want{Canister: p.id, Gateway: p.g.principal, Nonce: r.nonce}, time.Now())
+	page, err := authority.Page(&r.reply, verify.Want{Canister: p.id, Gateway: p.g.Principal(), Nonce: r.nonce}, time.Now())
 	if err != nil {
-		return nil, &badAnswer{host: r.answer.host, err: err}
+		return nil, &upstream.BadAnswer{Host: r.answer.Host, Err: err}
 	}
-	if page.Flat {
-		p.donor.keep(r.reply.Cert)
-	} else if err := p.flatten(page, r.reply.Cert); err != nil {
+	if err := p.delegation.Fit(page, r.reply.Cert); err != nil {
 		return nil, err
 	}
 	return page, nil
@@ -322,10 +305,10 @@ func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified t
 		}
 	}
 	p.mu.Unlock()
-	if h := r.answer.host; p.refused != nil && p.refused.host != h {
-		p.refused.host.blame("refuses what " + h.name + " answers: " + p.refused.Error())
+	if h := r.answer.Host; p.refused != nil && p.refused.Host != h {
+		p.refused.Host.Blame("refuses what " + h.Name() + " answers: " + p.refused.Error())
 	}
-	r.answer.host.vouch()
+	r.answer.Host.Vouch()
 	p.avoid, p.denied, p.refused = nil, denials{}, nil
 	if recovered {
 		p.due = now

@@ -6,6 +6,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -34,7 +36,7 @@ func (p *poller) prime() bool {
 		if p.g.ctx.Err() != nil || p.deserted() {
 			return false
 		}
-		if sleep(p.g.ctx, max(time.Until(p.due), p.g.cfg.PollInterval)) != nil {
+		if pause.Sleep(p.g.ctx, max(time.Until(p.due), p.g.cfg.PollInterval)) != nil {
 			return false
 		}
 	}
@@ -42,7 +44,7 @@ func (p *poller) prime() bool {
 
 func (p *poller) primeOnce() bool {
 	// From the position, which is not 0 if what the queue begins with cannot be had.
-	r := p.ask(p.g.ctx, p.here().next, classBusy, p.avoid)
+	r := p.ask(p.g.ctx, p.here().next, upstream.ClassBusy, p.avoid)
 	defer r.release()
 	if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
 		p.handle(r)
@@ -110,7 +112,7 @@ func search(low, high uint64, look func(nonce uint64) (at uint64, older bool, er
 
 // lookAt polls from nonce and reports whether there is a message older than start, and the nonce of the last such one.
 func (p *poller) lookAt(nonce, start uint64) (at uint64, older bool, err error) {
-	r := p.ask(p.g.ctx, nonce, classBusy, p.avoid)
+	r := p.ask(p.g.ctx, nonce, upstream.ClassBusy, p.avoid)
 	defer r.release()
 	switch {
 	case r.err != nil:

@@ -8,7 +8,7 @@ import (
 	"testing/synctest"
 
 	"github.com/icws-gateway/caddy-icws/examples/recorded"
-	"github.com/icws-gateway/caddy-icws/verify"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 )
 
 // recordedRefusals says what each recorded answer means.
@@ -56,20 +56,19 @@ var (
 func (want refusalCase) check(t *testing.T, status int, cause, body string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		n := &fakeNetwork{serve: func(*http.Request) (*http.Response, error) { return answering(status, cause, body), nil }}
-		u := testUpstream(n, 1e6, "a")
-		_, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{})
+		g := gatewayAnswered(t, status, cause, body)
+		_, err := g.up.Call(t.Context(), testPrincipal(1), []byte("call"), nil, upstream.Stages{})
 		a := failedAttempt(&envelope{open: true}, err)
 		switch {
 		case a.last == nil:
 			t.Fatalf("a call brings %v", err)
 		case a.last.reason != want.reason || !strings.Contains(a.last.text, want.text):
 			t.Errorf("a call ends with %s %q, want %s %q", a.last.reason, a.last.text, want.reason, want.text)
-		case a.taken != want.taken || isTransient(err) != want.passing || (a.denial == nil) != want.passing || (a.closing == nil) != want.passing:
-			t.Errorf("of a call: may be taken %v, may pass %v, want %v and %v", a.taken, isTransient(err), want.taken, want.passing)
+		case a.taken != want.taken || upstream.IsTransient(err) != want.passing || (a.denial == nil) != want.passing || (a.closing == nil) != want.passing:
+			t.Errorf("of a call: may be taken %v, may pass %v, want %v and %v", a.taken, upstream.IsTransient(err), want.taken, want.passing)
 		}
-		u = testUpstream(n, 1e6, "a")
-		_, err = u.query(t.Context(), testPrincipal(1), classBusy, []byte("query"), nil)
+		g = gatewayAnswered(t, status, cause, body)
+		_, err = g.up.Query(t.Context(), upstream.Question{Canister: testPrincipal(1), Class: upstream.ClassBusy})
 		_, cl, final := (&poller{canister: &canister{}}).explain(err)
 		if final != want.final || !strings.Contains(cl.text, want.poll) {
 			t.Errorf("polls end with %s %q, final %v, want %q, final %v", cl.reason, cl.text, final, want.poll, want.final)
@@ -93,8 +92,7 @@ func TestRecordedRefusals(t *testing.T) {
 		body := a.Bytes(t)
 		t.Run(a.File, func(t *testing.T) {
 			if a.Status == http.StatusAccepted {
-				checkAccepted(t, string(body))
-				return
+				return // package upstream reads it
 			}
 			want, decided := recordedRefusals[a.File]
 			if !decided {
@@ -104,7 +102,7 @@ func TestRecordedRefusals(t *testing.T) {
 			_, list, _ := strings.Cut(a.Headers, "x-ic-error-cause: ")
 			list, _, _ = strings.Cut(list, " where")
 			for _, cause := range headerCauses.FindAllString(list, -1) {
-				if cause == "none" || causes[cause] != nil {
+				if cause == "none" || upstream.KnownCause(cause) {
 					want.check(t, a.Status, cause, string(body))
 				}
 			}
@@ -112,58 +110,5 @@ func TestRecordedRefusals(t *testing.T) {
 	}
 	if read < 18 {
 		t.Errorf("%d answers were read, want at least the derived ones", read)
-	}
-}
-
-// checkAccepted wants a call that is accepted to be taken for that, whatever its body says it is.
-func checkAccepted(t *testing.T, body string) {
-	for _, kind := range []string{"application/cbor", "text/plain; charset=utf-8", "text/html", ""} {
-		n := &fakeNetwork{serve: func(*http.Request) (*http.Response, error) {
-			r := answering(202, "none", body)
-			r.Header.Set("Content-Type", kind)
-			return r, nil
-		}}
-		a, err := testUpstream(n, 1e6, "a").call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{})
-		if err != nil || a == nil || a.status != 202 {
-			t.Errorf("202 labelled %q: %v", kind, err)
-		}
-		a.release()
-	}
-}
-
-// The status of a boundary node has two keys, and of one that has no registry yet no root key. Then another is asked, and
-// where none knows it, the operator is told what to do.
-func TestRecordedStatus(t *testing.T) {
-	read := func(file string) string { return string(recorded.Named(t, "..", file)) }
-	without, with := read("derived-status-boundary-node-no-root-key.bin"), read("derived-status-boundary-node.bin")
-	for name, tt := range map[string]struct {
-		answers map[string]string
-		fails   bool
-	}{
-		"two keys":        {map[string]string{"a": with}, false},
-		"a replica's":     {map[string]string{"a": read("derived-status-replica.bin")}, false},
-		"one knows it":    {map[string]string{"a": without, "b": without, "c": with}, false},
-		"no root key":     {map[string]string{"a": without}, true},
-		"nobody knows it": {map[string]string{"a": without, "b": without}, true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				n := &fakeNetwork{serve: func(r *http.Request) (*http.Response, error) {
-					return answering(200, "", tt.answers[r.URL.Host]), nil
-				}}
-				var hosts []string
-				for h := range tt.answers {
-					hosts = append(hosts, h)
-				}
-				trust := &trust{up: testUpstream(n, 1e6, hosts...)}
-				a, err := trust.fetch(t.Context())
-				switch {
-				case tt.fails && (err == nil || !strings.Contains(err.Error(), "root_key <file>")):
-					t.Errorf("brings %v, want an error that names root_key <file>", err)
-				case !tt.fails && (err != nil || string(a.RootKey()) != string(verify.MainnetRootKey())):
-					t.Errorf("brings %v, want mainnet's key", err)
-				}
-			})
-		})
 	}
 }

@@ -1,11 +1,10 @@
 package relay
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
-	"github.com/icws-gateway/caddy-icws/examples/recorded"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 )
 
 // What is not among the recorded answers: older forms, JSON, unknown causes, answers of what stands before the network,
@@ -89,56 +88,21 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// Every cause is decided in a way that clients can be told.
-func TestCausesAreTellable(t *testing.T) {
-	for name, m := range causes {
-		r := refusal{cause: name, text: strings.Repeat("w", maxRefusalText), means: m}
-		for _, c := range []*closing{r.closing(methodMessage), r.closingOfOthers()} {
+// Every meaning has what clients are told of it, in what a close frame can carry.
+func TestRefusalsAreTellable(t *testing.T) {
+	for _, m := range upstream.Meanings() {
+		r := upstream.Refusal{Text: strings.Repeat("w", 200), Means: m}
+		for _, c := range []*closing{closingForRefusal(&r, methodMessage), closingForRefusedPoll(&r)} {
 			if c.text == "" || len(c.text) > maxCloseText || c.reason.Code() < 1000 {
-				t.Errorf("%s: %d %q", name, c.reason.Code(), c.text)
+				t.Errorf("%d: %d %q", m, c.reason.Code(), c.text)
 			}
 		}
-		if causeName(name) != name {
-			t.Errorf("%s is not in the alphabet of causes", name)
+		to, decided := refusals[m]
+		if !decided {
+			t.Errorf("%d: nobody has decided what clients are told", m)
 		}
-		if m.text != "" && len("ws_message: "+m.text) > maxCloseText {
-			t.Errorf("%s: %q is cut in a close frame", name, m.text)
-		}
-		if m.passing && m.final {
-			t.Errorf("%s passes and is final", name)
+		if to.text != "" && len("ws_message: "+to.text) > maxCloseText {
+			t.Errorf("%d: %q is cut in a close frame", m, to.text)
 		}
 	}
-}
-
-// Retry-After has whole seconds; what else it has is nothing.
-func TestRetryAfterHeader(t *testing.T) {
-	for header, want := range map[string]float64{
-		"": 0, "7": 7, " 12 ": 12, "0": 0, "-3": 0, "1.5": 0, "999999": 3600, "99999999999999999999": 0, "Wed, 21 Oct 2026 07:28:00 GMT": 0,
-	} {
-		if got := retryAfter(header).Seconds(); got != want {
-			t.Errorf("%q: %v s, want %v", header, got, want)
-		}
-	}
-}
-
-func FuzzRefusal(f *testing.F) {
-	f.Add(400, "canister_not_found", "error: canister_not_found\ndetails: x")
-	f.Add(429, "none", "load_shed: Overloaded")
-	f.Add(451, "", `{"error_type":"denylisted","description":"x","details":null}`)
-	for _, a := range recorded.All(f, "..") {
-		if a.Kind == "text" {
-			f.Add(a.Status, "none", string(a.Bytes(f)))
-		}
-	}
-	f.Fuzz(func(t *testing.T, status int, cause, body string) {
-		r := readRefusal(status, http.Header{"X-Ic-Error-Cause": {cause}}, []byte(body))
-		if r.means == nil || len(r.text) > maxRefusalText || len(r.cause) > 64 || printable(r.text, maxRefusalText) != r.text || r.cause != causeName(r.cause) {
-			t.Fatalf("%+v", r)
-		}
-		for _, c := range []*closing{r.closing(methodOpen), r.closingOfOthers()} {
-			if len(c.text) > maxCloseText {
-				t.Fatalf("%q", c.text)
-			}
-		}
-	})
 }

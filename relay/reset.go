@@ -5,6 +5,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -38,7 +39,7 @@ type presence struct {
 	times   int                           // answers in a row that lack it
 	nodes   map[verify.Principal]struct{} // that signed them
 	hosts   denials                       // that passed them on
-	last    *host                         // that gave the last answer, whatever it was
+	last    *upstream.Host                // that gave the last answer, whatever it was
 	lacking time.Time                     // when the newest of them was signed
 	since   time.Time                     // when the first answer that lacks it came, signed or not
 }
@@ -54,10 +55,10 @@ func (p *poller) check(now time.Time) {
 		p.suspect = time.Time{}
 		p.mu.Unlock()
 		avoid := p.avoid
-		if avoid == nil && p.prober != nil && p.g.up.hosts().besides(p.prober) {
+		if avoid == nil && p.prober != nil && p.g.up.Hosts().Besides(p.prober) {
 			avoid = p.prober // it may lag, or hide what is there
 		}
-		p.fly(p.wonders(&flight{purpose: forProbe}, since, now), classBusy, avoid)
+		p.fly(p.wonders(&flight{purpose: forProbe}, since, now), upstream.ClassBusy, avoid)
 		return
 	}
 	if p.confirmDue(now) {
@@ -70,7 +71,7 @@ func (p *poller) check(now time.Time) {
 		if since.IsZero() {
 			since = now
 		}
-		p.fly(p.wonders(&flight{purpose: forProof}, since, now), classIdle, avoid)
+		p.fly(p.wonders(&flight{purpose: forProof}, since, now), upstream.ClassIdle, avoid)
 	}
 }
 
@@ -92,7 +93,7 @@ func (p *poller) probeDue(now time.Time) (since time.Time, due bool) {
 
 // probeBack deals with the beginning of the queue.
 func (p *poller) probeBack(r *pollResult) {
-	p.prober = r.answer.host
+	p.prober = r.answer.Host
 	if len(r.reply.Messages) == 0 {
 		p.works(r, OutcomeEmpty, 0, time.Time{})
 		_, when, _ := p.signedBy(r)
@@ -178,7 +179,7 @@ func (p *poller) restart(r reset) {
 func (p *poller) confirmDue(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.trust.known() == nil {
+	if !p.at.seen || p.at.next == 0 || p.poll.failures > 0 || len(p.routes) == 0 || p.g.up.KnownAuthority() == nil {
 		return false
 	}
 	pause := confirmEvery
@@ -193,7 +194,7 @@ func (p *poller) confirmDue(now time.Time) bool {
 
 // proofBack deals with an answer that should hold the newest message seen.
 func (p *poller) proofBack(r *pollResult) {
-	p.present.last = r.answer.host
+	p.present.last = r.answer.Host
 	if len(r.reply.Messages) > 0 {
 		if page, err := p.verify(r); err == nil && page.Time.After(p.present.lacking) {
 			p.present = presence{checked: p.present.checked} // else it comes from a node that lags
@@ -227,8 +228,18 @@ func (p *poller) proofBack(r *pollResult) {
 	p.present.lacking = when
 	// A boundary node cannot sign for the nodes behind it, it can only choose them. So in the end one will do, where the
 	// others give no answer.
-	believed := p.present.hosts.add(r.answer.host, p.g.up.hosts()) || p.present.times >= loneAbsences
-	if believed && p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.nodes.count(p.id)) {
+	believed := p.present.hosts.add(r.answer.Host, p.g.up.Hosts()) || p.present.times >= loneAbsences
+	if believed && p.present.times >= absences && len(p.present.nodes) >= min(2, p.g.up.NodeCount(p.id)) {
 		p.restart(reset{why: "nodes of the subnet sign that the newest message is gone", floor: at.newest.stamp, before: when})
 	}
+}
+
+// signedBy returns who signed a reply without messages, and when, if its signature was checked and holds.
+func (p *poller) signedBy(r *pollResult) (node verify.Principal, when time.Time, ok bool) {
+	if r.nodeErr != nil {
+		p.logger().Debug("node signature of an empty reply does not hold", zap.Error(r.nodeErr))
+		return verify.Principal{}, time.Time{}, false
+	}
+	sig := r.answer.Reply.Signatures[0]
+	return sig.Node, stampTime(sig.Timestamp), true
 }

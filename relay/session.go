@@ -110,7 +110,7 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 	g.sessions[s] = struct{}{}
 	refusing := g.refusing
 	g.cfg.Metrics.SessionStarted()
-	g.spawn("session", s.run, func() { s.abort(because(InternalError, "")); s.cleanup() })
+	g.spawn("session", s.run, func() { s.abort(newClosing(InternalError, "")); s.cleanup() })
 	g.startSweeper()
 	g.mu.Unlock()
 	if refusing != nil {
@@ -170,7 +170,7 @@ func (s *session) abort(c *closing) {
 
 // cleanup runs once the connection can not be read any more.
 func (s *session) cleanup() {
-	s.end(because(ClientGone, "")) // if nobody knows better
+	s.end(newClosing(ClientGone, "")) // if nobody knows better
 	s.flushClose()
 	s.ws.Close()
 	s.mu.Lock()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -17,9 +18,9 @@ const frameOverhead = 64
 // sendHandshake writes the first frame, which names the gateway principal, and reports whether that worked.
 func (s *session) sendHandshake() bool {
 	s.ws.SetWriteDeadline(time.Now().Add(s.g.cfg.WriteTimeout))
-	err := s.ws.WriteMessage(websocket.BinaryMessage, verify.AppendHandshake(nil, s.g.principal))
+	err := s.ws.WriteMessage(websocket.BinaryMessage, verify.AppendHandshake(nil, s.g.Principal()))
 	if err != nil {
-		s.end(because(ClientGone, ""))
+		s.end(newClosing(ClientGone, ""))
 		return false
 	}
 	return true
@@ -40,7 +41,7 @@ func (s *session) readLoop() {
 			held.release()
 		case kind != websocket.BinaryMessage:
 			held.release()
-			s.end(because(TextFrame, ""))
+			s.end(newClosing(TextFrame, ""))
 		default:
 			if c := s.handleFrame(frame, held); c != nil {
 				s.end(c)
@@ -110,21 +111,21 @@ func (s *session) readFailed(err error) {
 	var ce *websocket.CloseError
 	switch {
 	case errors.Is(err, errTooLarge):
-		s.end(because(TooLarge, ""))
+		s.end(newClosing(TooLarge, ""))
 		// What the client still sends of the message is read and dropped, so that it can read why.
 		s.drainReads()
 	case errors.Is(err, errTooSlow):
-		s.end(because(OverCapacity, "message took longer than "+messagePatience.String()+" to arrive"))
+		s.end(newClosing(OverCapacity, "message took longer than "+messagePatience.String()+" to arrive"))
 		s.drainReads()
 	case errors.Is(err, errNoMemory):
-		s.end(because(OverCapacity, "too many large messages are under way, try again later"))
+		s.end(newClosing(OverCapacity, "too many large messages are under way, try again later"))
 		s.drainReads()
 	case errors.As(err, &ce):
 		s.clientClosed(ce)
 	case strings.HasPrefix(err.Error(), "websocket: "): // gorilla's words; it has sent the close frame, with 1002
-		s.end(because(OutOfProtocol, "WebSocket protocol violated ("+err.Error()+")"))
+		s.end(newClosing(OutOfProtocol, "WebSocket protocol violated ("+err.Error()+")"))
 	default:
-		s.end(because(ClientGone, ""))
+		s.end(newClosing(ClientGone, ""))
 	}
 }
 
@@ -145,11 +146,11 @@ func (s *session) drainReads() {
 // application will see.
 func (s *session) clientClosed(ce *websocket.CloseError) {
 	if ce.Code == websocket.CloseAbnormalClosure { // no close frame: the connection broke
-		s.end(because(ClientGone, ""))
+		s.end(newClosing(ClientGone, ""))
 		return
 	}
 	s.mu.Lock()
-	s.farewell = printable(ce.Text, maxCloseText)
+	s.farewell = upstream.Printable(ce.Text, maxCloseText)
 	switch ce.Code {
 	case websocket.CloseNoStatusReceived:
 		s.echo = []byte{}
@@ -163,7 +164,7 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 	}
 	home, lastAck := s.canister, later(s.opened.at, s.lastAck)
 	s.mu.Unlock()
-	s.end(because(reason, ""))
+	s.end(newClosing(reason, ""))
 	if home != nil && ce.Text == sdkAckTimeout && !lastAck.IsZero() && time.Since(lastAck) >= ackOverdue {
 		home.missAcks()
 	}

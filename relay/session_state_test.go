@@ -17,12 +17,12 @@ func TestFrameOfAnEndedSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := verify.Request{Type: verify.RequestCall, Canister: testPrincipal(1), Method: methodMessage, Arg: []byte("DIDL\x00\x00"),
-		Nonce: randomNonce(), IngressExpiry: time.Now().Add(4 * time.Minute)}
+		Nonce: []byte("nonce"), IngressExpiry: time.Now().Add(4 * time.Minute)}
 	envelope, _, err := r.Sign(id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := because(OpenTimeout, "")
+	want := newClosing(OpenTimeout, "")
 	s := &session{g: &Gateway{}, policy: &Policy{}, state: stateEnded, closing: want}
 	if e, c := s.checkFrame(verify.AppendClientFrame(nil, envelope)); e != nil || c != want {
 		t.Errorf("got %v and %v, want the reason why the session ended", e, c)

@@ -21,7 +21,7 @@ func (s *session) send(f outFrame) {
 	}
 	s.mu.Unlock()
 	if !ok {
-		s.end(because(SlowConsumer, ""))
+		s.end(newClosing(SlowConsumer, ""))
 	}
 }
 
@@ -39,7 +39,7 @@ func (s *session) ping() {
 func (s *session) wakeWriter() {
 	if !s.out.writing {
 		s.out.writing = true
-		s.g.spawn("writer", s.write, func() { s.abort(because(InternalError, "")) })
+		s.g.spawn("writer", s.write, func() { s.abort(newClosing(InternalError, "")) })
 	}
 }
 
@@ -78,7 +78,7 @@ func (s *session) write() {
 func (s *session) writeFrame(f outFrame) bool {
 	now := time.Now()
 	if now.After(f.stop) {
-		s.end(because(Stale, ""))
+		s.end(newClosing(Stale, ""))
 		s.flushClose()
 		return false
 	}
@@ -103,7 +103,7 @@ func (s *session) writeFailed(err error) {
 	if isTimeout(err) {
 		reason = WriteTimeout
 	}
-	s.abort(because(reason, ""))
+	s.abort(newClosing(reason, ""))
 }
 
 // flushClose writes the close frame, once. Only one goroutine does so: gorilla refuses a second one.

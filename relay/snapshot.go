@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -66,7 +67,7 @@ var stateNames = [...]string{stateConnected: "connected", stateOpening: "opening
 
 // Snapshot returns the present state, canisters and hosts in order of their names.
 func (g *Gateway) Snapshot() Snapshot {
-	snap := Snapshot{Principal: g.principal, RootKey: g.trust.known() != nil, Caches: g.trust.stats(),
+	snap := Snapshot{Principal: g.Principal(), RootKey: g.up.KnownAuthority() != nil, Caches: g.up.Stats(),
 		Canisters: []CanisterSnapshot{}, Hosts: []HostSnapshot{}}
 	g.mu.Lock()
 	snap.Draining, snap.Sessions = g.refusing != nil, len(g.sessions)
@@ -79,8 +80,8 @@ func (g *Gateway) Snapshot() Snapshot {
 		snap.Canisters = append(snap.Canisters, c.snapshot())
 	}
 	slices.SortFunc(snap.Canisters, func(a, b CanisterSnapshot) int { return a.Canister.Compare(b.Canister) })
-	for _, h := range g.up.hosts() {
-		snap.Hosts = append(snap.Hosts, h.snapshot())
+	for _, h := range g.up.Hosts() {
+		snap.Hosts = append(snap.Hosts, hostSnapshot(h.State()))
 	}
 	slices.SortFunc(snap.Hosts, func(a, b HostSnapshot) int { return cmp.Compare(a.Host, b.Host) })
 	return snap
@@ -96,11 +97,9 @@ func (c *canister) snapshot() CanisterSnapshot {
 	}
 }
 
-func (h *host) snapshot() HostSnapshot {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return HostSnapshot{Host: h.name, Healthy: h.failures == 0, Latency: h.latency, Failures: h.failures, LastError: h.lastErr,
-		Discovered: h.discovered}
+func hostSnapshot(h upstream.HostState) HostSnapshot {
+	return HostSnapshot{Host: h.Name, Healthy: h.Failures == 0, Latency: h.Latency, Failures: h.Failures, LastError: h.LastError,
+		Discovered: h.Discovered}
 }
 
 // Sessions lists the sessions, oldest first.
@@ -135,7 +134,7 @@ func (g *Gateway) CloseSession(id uint64) bool {
 	g.mu.Unlock()
 	for _, s := range all {
 		if s.id == id {
-			s.end(because(AdminClosed, ""))
+			s.end(newClosing(AdminClosed, ""))
 			return true
 		}
 	}

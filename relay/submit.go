@@ -11,6 +11,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -46,7 +48,7 @@ func (s *session) relay() {
 		s.g.spawn("submission", func() {
 			defer func() { <-s.window }()
 			s.submitOne(e, sync.OnceFunc(func() { close(sent) }))
-		}, func() { s.abort(because(InternalError, "")) })
+		}, func() { s.abort(newClosing(InternalError, "")) })
 		<-sent
 	}
 }
@@ -104,7 +106,7 @@ func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Out
 		return OutcomeExpired, s.canister.unreadyBecause()
 	}
 	if !s.openSubmitted() {
-		return outcomeNone, because(ClientGone, "")
+		return outcomeNone, newClosing(ClientGone, "")
 	}
 	outcome, c := s.submitUntilOutcome(ctx, e, sent)
 	if c == nil && outcome == OutcomePending && e.late {
@@ -118,17 +120,17 @@ func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Out
 func (s *session) checkLate(ctx context.Context, e *envelope) *closing {
 	env, err := verify.ParseEnvelope(e.body)
 	if err != nil {
-		return because(InternalError, "").orUnsure(true) // it was parsed before
+		return newClosing(InternalError, "").orUnsure(true) // it was parsed before
 	}
-	authority, err := s.g.trust.get(ctx)
+	authority, err := s.g.up.Authority(ctx)
 	if err != nil {
-		return because(Outage, "").orUnsure(true)
+		return newClosing(Outage, "").orUnsure(true)
 	}
 	switch _, err = verify.VerifySender(env, time.Now(), authority, nil); {
 	case err == nil:
 		return nil
 	case isUnknownScheme(err):
-		return because(BadSender, "ws_open: kind of key not known here, and this network certifies no outcomes").orUnsure(true)
+		return newClosing(BadSender, "ws_open: kind of key not known here, and this network certifies no outcomes").orUnsure(true)
 	}
 	return badSender(methodOpen, err).orUnsure(true)
 }
@@ -191,19 +193,19 @@ func (s *session) lifetime() context.Context {
 func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
 	ctx, cancel := context.WithDeadline(ctx, e.expiry)
 	defer cancel()
-	var avoid *host
+	var avoid *upstream.Host
 	var denied denials
 	var last *closing      // why it is not accepted, as far as is known
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
-	st := stages{sent: sent}
+	st := upstream.Stages{Sent: sent}
 	if e.open {
-		st.going = s.openGoing
+		st.Going = s.openGoing
 	}
 	for failures := 0; ; {
 		r := s.submitOnce(ctx, e, avoid, st)
 		maybeExecuted = maybeExecuted || r.taken
 		if r.denial != nil {
-			r.final, r.avoid = denied.add(r.denial, s.g.up.hosts()) && denied.lasted(r.patience), r.denial
+			r.final, r.avoid = denied.add(r.denial, s.g.up.Hosts()) && denied.lasted(r.patience), r.denial
 		}
 		certain := r.final && r.denial == nil
 		if e.open && !certain && s.hasHeard() {
@@ -215,32 +217,32 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		}
 		last = cmp.Or(r.last, last)
 		if e.open && !s.openHindered(last, maybeExecuted) {
-			return outcomeNone, because(ClientGone, "")
+			return outcomeNone, newClosing(ClientGone, "")
 		}
 		avoid = r.avoid
-		pause := repostPause
+		wait := repostPause
 		if r.failed {
 			failures++
-			pause = backoff(failures, submitBackoffMin, submitBackoffMax)
-			if len(s.g.up.hosts()) == 1 { // where there are others, the host's health sees to it
-				pause = max(pause, min(r.pause, hostBackoffMax))
+			wait = pause.Backoff(failures, submitBackoffMin, submitBackoffMax)
+			if len(s.g.up.Hosts()) == 1 { // where there are others, the host's health sees to it
+				wait = max(wait, r.pause)
 			}
 			if ce := s.g.log().Check(zap.DebugLevel, "relaying failed, trying again"); ce != nil {
 				ce.Write(zap.Stringer("canister_id", s.canister.id), zap.Uint64("session", s.id), zap.Int("failures", failures), zap.Error(r.err))
 			}
 		}
-		switch err := sleep(ctx, pause); {
+		switch err := pause.Sleep(ctx, wait); {
 		case e.open && s.hasHeard():
 			return OutcomeOK, nil
 		case err == nil:
 		case errors.Is(err, context.Canceled):
-			return outcomeNone, because(Draining, "")
+			return outcomeNone, newClosing(Draining, "")
 		case maybeExecuted:
-			return OutcomeExpired, because(OutcomeUnknown, "").orUnsure(true)
+			return OutcomeExpired, newClosing(OutcomeUnknown, "").orUnsure(true)
 		case last != nil:
 			return OutcomeExpired, last
 		default:
-			return OutcomeExpired, because(Outage, "")
+			return OutcomeExpired, newClosing(Outage, "")
 		}
 	}
 }
@@ -251,19 +253,19 @@ type attempt struct {
 	outcome Outcome
 	closing *closing // for a final outcome that ends the session
 
-	denial   *host         // one host's word for closing, without proof
-	patience time.Duration // how long hosts must deny it to be believed
-	taken    bool          // the network has the envelope, or may have
-	failed   bool          // the attempt failed, as opposed to: no outcome yet
-	avoid    *host         // the next attempt should go elsewhere; it gave no outcome
-	pause    time.Duration // what the host asked for
+	denial   *upstream.Host // one host's word for closing, without proof
+	patience time.Duration  // how long hosts must deny it to be believed
+	taken    bool           // the network has the envelope, or may have
+	failed   bool           // the attempt failed, as opposed to: no outcome yet
+	avoid    *upstream.Host // the next attempt should go elsewhere; it gave no outcome
+	pause    time.Duration  // what the host asked for
 	err      error
 	last     *closing // what to tell the client if it stays like this until the expiry
 }
 
-func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st stages) attempt {
+func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.Host, st upstream.Stages) attempt {
 	id := s.canister.id
-	a, err := s.g.up.call(ctx, id, e.body, avoid, st)
+	a, err := s.g.up.Call(ctx, id, e.body, avoid, st)
 	if err != nil {
 		return failedAttempt(e, err)
 	}
@@ -271,38 +273,38 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *host, st s
 		s.g.noticeUncertified()
 		return attempt{final: true, outcome: OutcomePending}
 	}
-	defer a.release()
-	if a.status == 202 { // accepted or still running
-		return attempt{taken: true, avoid: a.host}
+	defer a.Release()
+	if a.Status == 202 { // accepted or still running
+		return attempt{taken: true, avoid: a.Host}
 	}
-	reply, err := verify.ParseCallReply(a.body)
+	reply, err := verify.ParseCallReply(a.Body)
 	if err != nil {
-		return s.badAnswer(a.host, err)
+		return s.badAnswer(a.Host, err)
 	}
 	if reply.Rejected {
 		// One replica's word before consensus; not certified, and not executed.
-		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, s.discreet(reply.RejectMessage), a.host)
+		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, s.discreet(reply.RejectMessage), a.Host)
 	}
-	authority, err := s.g.trust.get(ctx)
+	authority, err := s.g.up.Authority(ctx)
 	if err != nil {
 		return attempt{taken: true, failed: true, err: err}
 	}
 	outcome, err := authority.Outcome(reply.Certificate, id, e.id, time.Now())
 	if err != nil {
-		return s.badAnswer(a.host, err)
+		return s.badAnswer(a.Host, err)
 	}
-	a.host.vouch()
+	a.Host.Vouch()
 	switch outcome.Status {
 	case verify.CallReplied:
 		return repliedAttempt(e, outcome.Reply, s.discreet)
 	case verify.CallRejected:
 		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, s.discreet(outcome.RejectMessage), nil)
 	case verify.CallDone:
-		return attempt{final: true, outcome: OutcomeExpired, closing: because(OutcomeUnknown, "").orUnsure(true)}
+		return attempt{final: true, outcome: OutcomeExpired, closing: newClosing(OutcomeUnknown, "").orUnsure(true)}
 	}
 	// Received, processing, or unknown. A node that lags or lies can prove the last, with a certificate of any moment before;
 	// it is not believed, and the envelope goes to another host.
-	return attempt{taken: true, avoid: a.host}
+	return attempt{taken: true, avoid: a.Host}
 }
 
 // discreet takes the session's client nonce out of a canister's text: such texts name client keys, and they are logged. It
@@ -312,10 +314,10 @@ func (s *session) discreet(text string) string {
 }
 
 // badAnswer handles an answer that is not what the IC would say: the host gave it, another may do better.
-func (s *session) badAnswer(h *host, err error) attempt {
-	h.blame(err.Error())
+func (s *session) badAnswer(h *upstream.Host, err error) attempt {
+	h.Blame(err.Error())
 	s.g.cfg.Metrics.VerificationFailed(s.canister.id, verify.CauseOf(err))
-	s.g.log().Warn("boundary node gave a bad answer", zap.String("host", h.name), zap.Stringer("canister_id", s.canister.id),
+	s.g.log().Warn("boundary node gave a bad answer", zap.String("host", h.Name()), zap.Stringer("canister_id", s.canister.id),
 		zap.String("endpoint", string(EndpointCall)), zap.String("cause", string(verify.CauseOf(err))), zap.Error(err))
-	return attempt{taken: true, failed: true, avoid: h, err: err, last: because(Unverifiable, "")}
+	return attempt{taken: true, failed: true, avoid: h, err: err, last: newClosing(Unverifiable, "")}
 }

@@ -66,7 +66,7 @@ func (s *session) check(now time.Time, every time.Duration) {
 	case over:
 		return
 	case st == stateConnected && now.Add(every).Sub(s.started) >= cfg.OpenTimeout:
-		s.end(because(OpenTimeout, fmt.Sprintf("no valid ws_open within %s", cfg.OpenTimeout)))
+		s.end(newClosing(OpenTimeout, fmt.Sprintf("no valid ws_open within %s", cfg.OpenTimeout)))
 		return
 	case st == stateOpening:
 		if c := opened.overdue(home, now.Add(every)); c != nil {
@@ -74,7 +74,7 @@ func (s *session) check(now time.Time, every time.Duration) {
 			return
 		}
 	case !closedAt.IsZero() && now.Sub(closedAt) >= canisterCloseGrace:
-		s.end(because(CanisterClosed, ""))
+		s.end(newClosing(CanisterClosed, ""))
 		return
 	}
 	if st == stateOpen && lastAck.IsZero() && s.framesIn.Load() > 1 && now.Sub(opened.at) >= ackOverdue {
@@ -93,7 +93,7 @@ func (s *session) checkAlive(now time.Time, every time.Duration) {
 	pinged := s.pinged.Load()
 	switch {
 	case pinged != 0 && next.Sub(time.Unix(0, pinged)) > s.g.cfg.PongTimeout:
-		s.end(because(PongTimeout, ""))
+		s.end(newClosing(PongTimeout, ""))
 	case pinged == 0 && next.Sub(time.Unix(0, s.lastSeen.Load())) > s.g.cfg.PingInterval:
 		s.pinged.Store(now.UnixNano())
 		s.ping()

@@ -1,4 +1,4 @@
-package relay
+package upstream
 
 import (
 	"context"
@@ -11,6 +11,12 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/aviate-labs/agent-go/identity"
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // fakeNetwork answers requests by host.
@@ -39,7 +45,7 @@ func (n *fakeNetwork) count(host string) int {
 
 // after answers with status once d is over.
 func after(r *http.Request, d time.Duration, status int) (*http.Response, error) {
-	if err := sleep(r.Context(), d); err != nil {
+	if err := pause.Sleep(r.Context(), d); err != nil {
 		return nil, err
 	}
 	return answering(status, "", "x"), nil
@@ -54,18 +60,41 @@ func answering(status int, cause, body string) *http.Response {
 	return &http.Response{StatusCode: status, Header: header, Body: io.NopCloser(strings.NewReader(body))}
 }
 
-func testUpstream(n *fakeNetwork, rate float64, names ...string) *upstream {
-	c := Config{Transport: n, UpstreamRate: rate}
-	for _, name := range names {
-		c.Hosts = append(c.Hosts, &url.URL{Scheme: "https", Host: name})
+// nothing is a recorder that counts nothing.
+type nothing struct{}
+
+func (nothing) Upstream(string, Endpoint, Outcome, time.Duration) {}
+func (nothing) BudgetWait(time.Duration)                          {}
+func (nothing) VerificationFailed(verify.Principal, verify.Cause) {}
+
+func testNetwork(t testing.TB, n http.RoundTripper, rate float64, names ...string) *Network {
+	t.Helper()
+	id, err := identity.NewRandomEd25519Identity()
+	if err != nil {
+		t.Fatal(err)
 	}
-	c.SetDefaults()
-	return newUpstream(&c)
+	o := Options{
+		Identity:  id,
+		Rate:      rate,
+		Timeout:   10 * time.Second,
+		Transport: n,
+		Recorder:  nothing{},
+		Log:       zap.NewNop,
+		Spawn:     func(_ string, f, _ func()) { go f() },
+	}
+	for _, name := range names {
+		o.Hosts = append(o.Hosts, &url.URL{Scheme: "https", Host: name})
+	}
+	network, err := New(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return network
 }
 
-func (u *upstream) testQuery(ctx context.Context) error {
-	a, err := u.query(ctx, testPrincipal(1), classBusy, []byte("query"), nil)
-	a.release()
+func (n *Network) testQuery(ctx context.Context) error {
+	a, err := n.do(ctx, &request{endpoint: EndpointQuery, canister: testPrincipal(1), class: ClassBusy, body: []byte("query"), timeout: n.timeout})
+	a.Release()
 	return err
 }
 
@@ -78,7 +107,7 @@ func TestHostThatHangsFromTheStart(t *testing.T) {
 			}
 			return after(r, 100*time.Millisecond, 200)
 		}}
-		u := testUpstream(n, 1e6, "works", "hangs")
+		u := testNetwork(t, n, 1e6, "works", "hangs")
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() { _ = u.testQuery(t.Context()) })
@@ -101,7 +130,7 @@ func TestWaitingRequestsDoNotRunIntoOneHost(t *testing.T) {
 			}
 			return after(r, 20*time.Millisecond, 200)
 		}}
-		u := testUpstream(n, 10, "down", "up")
+		u := testNetwork(t, n, 10, "down", "up")
 		for range 4 { // both are known by now, and one is known to be down
 			_ = u.testQuery(t.Context())
 		}
@@ -130,16 +159,16 @@ func TestCallsDoNotMakeAHostLookSlow(t *testing.T) {
 			}
 			return after(r, 100*time.Millisecond, 200)
 		}}
-		u := testUpstream(n, 1e6, "a", "b")
+		u := testNetwork(t, n, 1e6, "a", "b")
 		for range 20 {
 			_ = u.testQuery(t.Context())
 		}
-		a, err := u.call(t.Context(), testPrincipal(1), []byte("call"), nil, stages{})
+		a, err := u.Call(t.Context(), testPrincipal(1), []byte("call"), nil, Stages{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		a.release()
-		if got := picks(u.hosts(), 1000); got["a"] < 300 || got["b"] < 300 {
+		a.Release()
+		if got := picks(u.Hosts(), 1000); got["a"] < 300 || got["b"] < 300 {
 			t.Errorf("after one call the hosts share as %v", got)
 		}
 	})
@@ -155,7 +184,7 @@ func TestSlowHostIsMeasuredAgain(t *testing.T) {
 			}
 			return after(r, 100*time.Millisecond, 200)
 		}}
-		u := testUpstream(n, 1e6, "a", "b")
+		u := testNetwork(t, n, 1e6, "a", "b")
 		for range 20 {
 			_ = u.testQuery(t.Context())
 		}
@@ -163,7 +192,7 @@ func TestSlowHostIsMeasuredAgain(t *testing.T) {
 		for range 6000 { // 10 minutes
 			_ = u.testQuery(t.Context())
 		}
-		if got := picks(u.hosts(), 1000); got["a"] < 300 {
+		if got := picks(u.Hosts(), 1000); got["a"] < 300 {
 			t.Errorf("10 minutes after it was slow the hosts share as %v", got)
 		}
 	})
@@ -176,13 +205,13 @@ func TestOneBreakIsOneFailure(t *testing.T) {
 			time.Sleep(time.Second)
 			return nil, errors.New("connection reset")
 		}}
-		u := testUpstream(n, 1e6, "a")
+		u := testNetwork(t, n, 1e6, "a")
 		var wg sync.WaitGroup
 		for range 100 {
 			wg.Go(func() { _ = u.testQuery(t.Context()) })
 		}
 		wg.Wait()
-		if _, _, retryAt := u.hosts()[0].stands(time.Now()); time.Until(retryAt) > time.Second {
+		if _, _, retryAt := u.Hosts()[0].stands(time.Now()); time.Until(retryAt) > time.Second {
 			t.Errorf("after 100 requests that broke together it is left alone for %s", time.Until(retryAt))
 		}
 	})

@@ -1,4 +1,4 @@
-package relay
+package upstream
 
 import (
 	"context"
@@ -6,15 +6,17 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // The network lists its API boundary nodes in the certified state of every subnet, readable by anybody at any canister
-// (interface specification, "API boundary nodes information"). With [Config.Discover] they join the configured hosts.
+// (interface specification, "API boundary nodes information").
 
 const (
 	// discoverEvery is the pause between readings of the list, give or take a tenth.
@@ -26,44 +28,44 @@ const (
 	maxDiscovered = 64
 )
 
-// discovery keeps the discovered hosts of a gateway. Its fields belong to its goroutine, of which there is one at most.
+// discovery keeps the discovered hosts of a network. Its fields belong to its goroutine, of which there is one at most.
 type discovery struct {
-	g        *Gateway
+	n        *Network
+	running  atomic.Bool
 	due      time.Time // of the next reading
 	failures int       // in a row
 }
 
-// startDiscovery makes sure that boundary nodes are looked for, if they are to be. The caller holds mu.
-func (g *Gateway) startDiscovery() {
-	if !g.cfg.Discover || g.seeking {
+// Discover looks for the hosts that the network lists, for as long as canister names a canister to read the list at, and
+// adds them to the configured ones. It may be called again at any time. canister should choose at random: one that does not
+// exist must not be asked for ever.
+func (n *Network) Discover(canister func() (id verify.Principal, found bool)) {
+	d := &n.discovery
+	if !d.running.CompareAndSwap(false, true) {
 		return
 	}
-	g.seeking = true
-	g.spawn("discovery", g.discovery.run, func() {
-		g.mu.Lock()
-		g.seeking = false
-		g.mu.Unlock()
-	})
+	n.spawn("discovery", func() { d.run(canister) }, func() { d.running.Store(false) })
 }
 
-// run reads the list for as long as there are canisters to poll.
-func (d *discovery) run() {
+// run reads the list again and again.
+func (d *discovery) run(canister func() (id verify.Principal, found bool)) {
 	for {
-		if sleep(d.g.ctx, time.Until(d.due)) != nil {
+		if pause.Sleep(d.n.ctx, time.Until(d.due)) != nil {
 			return
 		}
-		canister, found := d.g.someCanister()
-		if !found {
+		d.running.Store(false) // whoever adds a canister from here on starts it again
+		id, found := canister()
+		if !found || !d.running.CompareAndSwap(false, true) {
 			return
 		}
-		err := d.refresh(d.g.ctx, canister)
+		err := d.refresh(d.n.ctx, id)
 		switch {
-		case d.g.ctx.Err() != nil:
+		case d.n.ctx.Err() != nil:
 			return
 		case err != nil:
 			d.failures++
-			d.due = time.Now().Add(backoff(d.failures, discoverRetryMin, discoverRetryMax))
-			d.g.log().Warn("reading the network's boundary nodes failed, trying again", zap.Int("failures", d.failures), zap.Error(err))
+			d.due = time.Now().Add(pause.Backoff(d.failures, discoverRetryMin, discoverRetryMax))
+			d.n.log().Warn("reading the network's boundary nodes failed, trying again", zap.Int("failures", d.failures), zap.Error(err))
 		default:
 			d.failures = 0
 			d.due = time.Now().Add(discoverEvery - discoverEvery/10 + rand.N(discoverEvery/5))
@@ -71,32 +73,19 @@ func (d *discovery) run() {
 	}
 }
 
-// someCanister returns a canister that is being polled, at random: one that does not exist must not be asked for ever. With
-// none it ends the discovery, until there is one again.
-func (g *Gateway) someCanister() (id verify.Principal, found bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for id := range g.canisters {
-		return id, true
-	}
-	g.seeking = false
-	return verify.Principal{}, false
-}
-
 // refresh reads the list at canister and takes its nodes for the discovered hosts.
 func (d *discovery) refresh(ctx context.Context, canister verify.Principal) error {
-	_, cert, h, err := d.g.readState(ctx, canister, nil, []byte("api_boundary_nodes"))
+	_, cert, h, err := d.n.readState(ctx, canister, nil, []byte("api_boundary_nodes"))
 	var domains []string
 	if err == nil {
 		if domains, err = verify.BoundaryNodes(cert); err != nil {
-			err = &badAnswer{host: h, err: err}
+			err = &BadAnswer{Host: h, Err: err}
 		}
 	}
-	var bad *badAnswer
+	var bad *BadAnswer
 	switch {
 	case errors.As(err, &bad):
-		bad.host.blame(bad.err.Error())
-		d.g.cfg.Metrics.VerificationFailed(canister, verify.CauseOf(bad.err))
+		d.n.blame(canister, bad)
 		return err
 	case err != nil:
 		return err
@@ -108,9 +97,9 @@ func (d *discovery) refresh(ctx context.Context, canister verify.Principal) erro
 // adopt makes the nodes of these domains the discovered hosts. Those that are not listed any more go at once. New ones, and
 // those that fail, have to give a certificate that holds before requests go to them.
 func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domains []string) {
-	pool := &d.g.up.pool
+	pool := &d.n.pool
 	domains = slices.DeleteFunc(domains, pool.configures)
-	var kept hosts
+	var kept Hosts
 	var gone []string
 	for _, h := range pool.discovered() {
 		switch {
@@ -122,7 +111,7 @@ func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domain
 	}
 	pool.discover(kept)
 	domains = slices.DeleteFunc(domains, func(name string) bool {
-		return slices.ContainsFunc(kept, func(h *host) bool { return h.name == name })
+		return slices.ContainsFunc(kept, func(h *Host) bool { return h.name == name })
 	})
 	rand.Shuffle(len(domains), func(i, j int) { domains[i], domains[j] = domains[j], domains[i] })
 	domains = domains[:min(len(domains), maxDiscovered-len(kept))]
@@ -135,7 +124,7 @@ func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domain
 				return
 			}
 			unfit = append(unfit, name)
-			d.g.log().Debug("a boundary node that the network lists is of no use now", zap.String("host", name), zap.Error(err))
+			d.n.log().Debug("a boundary node that the network lists is of no use now", zap.String("host", name), zap.Error(err))
 			continue
 		}
 		found = append(found, name)
@@ -146,14 +135,14 @@ func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domain
 		zap.Strings("of_no_use_now", unfit)}
 	switch {
 	case len(found)+len(gone) > 0:
-		d.g.log().Info("the network's boundary nodes have changed", fields...)
+		d.n.log().Info("the network's boundary nodes have changed", fields...)
 	case len(unfit) > 0 && len(kept) == 0:
-		d.g.log().Warn("none of the boundary nodes that the network lists is of use now", fields...)
+		d.n.log().Warn("none of the boundary nodes that the network lists is of use now", fields...)
 	}
 }
 
 // tryOut has h give a certificate. That also measures how fast it is.
-func (d *discovery) tryOut(ctx context.Context, h *host, canister verify.Principal) error {
-	_, _, _, err := d.g.readState(ctx, canister, func(r *request) { r.only = h }, []byte("time"))
+func (d *discovery) tryOut(ctx context.Context, h *Host, canister verify.Principal) error {
+	_, _, _, err := d.n.readState(ctx, canister, func(r *request) { r.only = h }, []byte("time"))
 	return err
 }

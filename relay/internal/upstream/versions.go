@@ -1,4 +1,4 @@
-package relay
+package upstream
 
 import (
 	"fmt"
@@ -33,7 +33,7 @@ type detour struct {
 
 // order returns the versions of e in the order in which to try them at h: first the one that is known to work there, then
 // the others.
-func (h *host) order(e Endpoint, now time.Time) []int {
+func (h *Host) order(e Endpoint, now time.Time) []int {
 	h.mu.Lock()
 	d, known := h.detours[e]
 	h.mu.Unlock()
@@ -51,7 +51,7 @@ func (h *host) order(e Endpoint, now time.Time) []int {
 }
 
 // serves notes that a version of e works at h; lacking says that a better one was tried before and is not served.
-func (h *host) serves(e Endpoint, version int, lacking bool, now time.Time) {
+func (h *Host) serves(e Endpoint, version int, lacking bool, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {

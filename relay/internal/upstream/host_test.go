@@ -1,4 +1,4 @@
-package relay
+package upstream
 
 import (
 	"net/http"
@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-func testHosts(names ...string) hosts {
-	var hs hosts
+func testHosts(names ...string) Hosts {
+	var hs Hosts
 	for _, n := range names {
 		hs = append(hs, newHost(&url.URL{Scheme: "https", Host: n}))
 	}
@@ -17,7 +17,7 @@ func testHosts(names ...string) hosts {
 }
 
 // picks counts how often each host is chosen in n picks.
-func picks(hs hosts, n int) map[string]int {
+func picks(hs Hosts, n int) map[string]int {
 	count := make(map[string]int)
 	for range n {
 		count[hs.pick(nil).name]++
@@ -43,7 +43,7 @@ func TestHostsFailOverAndRecover(t *testing.T) {
 		if got := picks(hs, 50); got["a"] != 0 {
 			t.Errorf("a host that just failed was chosen: %v", got)
 		}
-		if h := hs.pick([]*host{hs[1]}); h != hs[0] {
+		if h := hs.pick([]*Host{hs[1]}); h != hs[0] {
 			t.Error("with nothing else left, the failed host is better than none")
 		}
 		if h := hs.pick(hs); h != nil {
@@ -88,14 +88,14 @@ func TestAvoidingAHostThatHasGone(t *testing.T) {
 			}
 			return answering(200, "", ""), nil
 		}}
-		u := testUpstream(n, 1e6, "a", "b")
+		u := testNetwork(t, n, 1e6, "a", "b")
 		gone := newHost(&url.URL{Scheme: "https", Host: "gone"})
 		for range 50 {
-			a, err := u.query(t.Context(), testPrincipal(1), classBusy, nil, gone)
+			a, err := u.do(t.Context(), &request{endpoint: EndpointQuery, canister: testPrincipal(1), class: ClassBusy, timeout: time.Second, avoid: gone})
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.release()
+			a.Release()
 			time.Sleep(time.Minute)
 		}
 	})

@@ -1,6 +1,7 @@
-package relay
+package upstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -23,18 +24,25 @@ func servingVersions(status int, hosts map[string]string) *fakeNetwork {
 }
 
 // reach sends one request of e and returns the version that answered it, 0 if there is none.
-func (u *upstream) reach(t *testing.T, e Endpoint) int {
+func (n *Network) reach(t *testing.T, e Endpoint) int {
 	t.Helper()
-	a, err := u.do(t.Context(), &request{endpoint: e, canister: testPrincipal(1), class: classCall, timeout: time.Second})
+	a, err := n.do(t.Context(), &request{endpoint: e, canister: testPrincipal(1), class: ClassCall, timeout: time.Second})
 	if err != nil {
-		var ue *upstreamError
-		if !errors.As(err, &ue) || ue.means != noEndpoint {
+		var ue *Error
+		if !errors.As(err, &ue) || ue.Means != NoEndpoint {
 			t.Errorf("%s: %v", e, err)
 		}
 		return 0
 	}
-	defer a.release()
+	defer a.Release()
 	return a.version
+}
+
+// testReadState sends one request to read state, for these versions of the endpoint; nil = any.
+func (n *Network) testReadState(ctx context.Context, versions []int) error {
+	a, err := n.do(ctx, &request{endpoint: EndpointReadState, canister: testPrincipal(1), class: ClassCall, timeout: time.Second, versions: versions})
+	a.Release()
+	return err
 }
 
 // A host is asked for the best version that it serves, and for a while for no other.
@@ -58,7 +66,7 @@ func TestVersionsFallBackAndReturn(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					hosts := map[string]string{"a": tt.serves}
 					n := servingVersions(status, hosts)
-					u := testUpstream(n, 1e6, "a")
+					u := testNetwork(t, n, 1e6, "a")
 					asked := func(want, requests int) {
 						t.Helper()
 						before := n.count("a")
@@ -89,16 +97,16 @@ func TestVersionsFallBackAndReturn(t *testing.T) {
 // A host that lacks a version does its work with another, and that is nothing against it.
 func TestHostsOfTwoGenerations(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := testUpstream(servingVersions(404, map[string]string{"old": "query2 call3", "new": "query3 call4"}), 1e6, "old", "new")
+		u := testNetwork(t, servingVersions(404, map[string]string{"old": "query2 call3", "new": "query3 call4"}), 1e6, "old", "new")
 		got := make(map[string]int)
 		for range 400 {
 			for _, e := range []Endpoint{EndpointQuery, EndpointCall} {
-				a, err := u.do(t.Context(), &request{endpoint: e, canister: testPrincipal(1), class: classCall, timeout: time.Second})
+				a, err := u.do(t.Context(), &request{endpoint: e, canister: testPrincipal(1), class: ClassCall, timeout: time.Second})
 				if err != nil {
 					t.Fatal(err)
 				}
-				got[fmt.Sprint(a.host.name, " ", e, a.version)]++
-				a.release()
+				got[fmt.Sprint(a.Host.name, " ", e, a.version)]++
+				a.Release()
 			}
 		}
 		for _, way := range []string{"old query2", "old call3", "new query3", "new call4"} {
@@ -120,12 +128,12 @@ func TestNobodyServesOnlyIfAllSaySo(t *testing.T) {
 				}
 				return after(r, 0, 503)
 			}}
-			u := testUpstream(n, 1e6, "a", "b")
-			u.hosts()[last].failed("boom", time.Now(), 0) // so that it is asked last
-			_, err := u.readState(t.Context(), testPrincipal(1), nil, flatAt(nil))
-			var ue *upstreamError
-			if !errors.As(err, &ue) || ue.means == noEndpoint || n.count("a") != 1 || n.count("b") != 1 {
-				t.Errorf("while a host is down, %s asked last: %v", u.hosts()[last].name, err)
+			u := testNetwork(t, n, 1e6, "a", "b")
+			u.Hosts()[last].failed("boom", time.Now(), 0) // so that it is asked last
+			err := u.testReadState(t.Context(), flatReadState)
+			var ue *Error
+			if !errors.As(err, &ue) || ue.Means == NoEndpoint || n.count("a") != 1 || n.count("b") != 1 {
+				t.Errorf("while a host is down, %s asked last: %v", u.Hosts()[last].name, err)
 			}
 		})
 	}
@@ -134,17 +142,17 @@ func TestNobodyServesOnlyIfAllSaySo(t *testing.T) {
 // Where only one version will do, a host without it is nothing the worse for that.
 func TestHostWithoutTheOnlyVersionWanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := testUpstream(servingVersions(404, map[string]string{"a": "read_state3"}), 1e6, "a")
+		u := testNetwork(t, servingVersions(404, map[string]string{"a": "read_state3"}), 1e6, "a")
 		if got := u.reach(t, EndpointReadState); got != 3 {
 			t.Fatalf("version %d", got)
 		}
-		if _, err := u.readState(t.Context(), testPrincipal(1), nil, flatAt(nil)); err == nil {
+		if err := u.testReadState(t.Context(), flatReadState); err == nil {
 			t.Fatal("version 2 answers")
 		}
-		if s, _, _ := u.hosts()[0].stands(time.Now()); s == down {
+		if s, _, _ := u.Hosts()[0].stands(time.Now()); s == down {
 			t.Error("the host is left alone now")
 		}
-		if got := u.hosts()[0].order(EndpointReadState, time.Now()); got[0] != 3 {
+		if got := u.Hosts()[0].order(EndpointReadState, time.Now()); got[0] != 3 {
 			t.Errorf("it is asked for versions %v", got)
 		}
 	})
@@ -157,8 +165,8 @@ func TestNotFoundThatIsNoMissingEndpoint(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := &fakeNetwork{serve: func(*http.Request) (*http.Response, error) { return answering(404, "none", body), nil }}
-			u := testUpstream(n, 1e6, "a")
-			_, err := u.readState(t.Context(), testPrincipal(1), nil, nil)
+			u := testNetwork(t, n, 1e6, "a")
+			err := u.testReadState(t.Context(), nil)
 			if err == nil || n.count("a") != requests {
 				t.Errorf("%q: %d requests, %v, want %d", body, n.count("a"), err, requests)
 			}

@@ -1,12 +1,12 @@
-package relay
+package upstream
 
 import (
-	"math/rand/v2"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
 )
 
 // Bounds of how long a host that failed is left alone.
@@ -26,8 +26,8 @@ const (
 	discoveredBackoffMax = 10 * time.Minute // instead of hostBackoffMax
 )
 
-// host is one boundary node: where it is and how it does.
-type host struct {
+// Host is one boundary node: where it is and how it does.
+type Host struct {
 	name string // host and port, for logs and metrics
 	base string // scheme, host and path prefix, without a slash at the end
 
@@ -45,13 +45,13 @@ type host struct {
 	detours  map[Endpoint]detour
 }
 
-func newHost(u *url.URL) *host {
+func newHost(u *url.URL) *Host {
 	base := url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
-	return &host{name: u.Host, base: base.String()}
+	return &Host{name: u.Host, base: base.String()}
 }
 
 // measureAge is how long its latency is good to go by.
-func (h *host) measureAge() time.Duration {
+func (h *Host) measureAge() time.Duration {
 	if h.discovered {
 		return discoveredAge
 	}
@@ -59,7 +59,7 @@ func (h *host) measureAge() time.Duration {
 }
 
 // backoffMax bounds how long it is left alone after failures.
-func (h *host) backoffMax() time.Duration {
+func (h *Host) backoffMax() time.Duration {
 	if h.discovered {
 		return discoveredBackoffMax
 	}
@@ -67,7 +67,7 @@ func (h *host) backoffMax() time.Duration {
 }
 
 // healthy reports whether its last request went well.
-func (h *host) healthy() bool {
+func (h *Host) healthy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.failures == 0
@@ -84,7 +84,7 @@ const (
 )
 
 // stands says how h stands at now, how fast it is as far as is known, and while it is down when it may be tried.
-func (h *host) stands(now time.Time) (s standing, latency time.Duration, retryAt time.Time) {
+func (h *Host) stands(now time.Time) (s standing, latency time.Duration, retryAt time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	fresh := now.Sub(h.measured) < h.measureAge()
@@ -100,7 +100,7 @@ func (h *host) stands(now time.Time) (s standing, latency time.Duration, retryAt
 }
 
 // begin marks that a request goes to h. If h is on trial, this is the one request.
-func (h *host) begin() {
+func (h *Host) begin() {
 	h.mu.Lock()
 	h.trying = h.trying || h.failures > 0 || time.Since(h.measured) >= h.measureAge()
 	h.mu.Unlock()
@@ -108,7 +108,7 @@ func (h *host) begin() {
 
 // succeeded notes an answer that took d; 0 if the time depended on others than the host. Whether it is any good is often found
 // out later: see blame.
-func (h *host) succeeded(d time.Duration) {
+func (h *Host) succeeded(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trying = false
@@ -129,7 +129,7 @@ func (h *host) succeeded(d time.Duration) {
 
 // failed notes a failure of a request that began at that time; retryAfter is what the host asked for, if it did. Requests
 // that were under way together fail together: that is one failure.
-func (h *host) failed(text string, began time.Time, retryAfter time.Duration) {
+func (h *Host) failed(text string, began time.Time, retryAfter time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trying = false
@@ -138,28 +138,28 @@ func (h *host) failed(text string, began time.Time, retryAfter time.Duration) {
 	if h.failures == 0 || !began.Before(h.failedAt) {
 		h.failures++
 		h.failedAt = now
-		h.retryAt = now.Add(backoff(h.failures, hostBackoffMin, h.backoffMax()))
+		h.retryAt = now.Add(pause.Backoff(h.failures, hostBackoffMin, h.backoffMax()))
 	}
-	if asked := now.Add(min(retryAfter, hostBackoffMax)); asked.After(h.retryAt) {
+	if asked := now.Add(retryAfter); asked.After(h.retryAt) {
 		h.retryAt = asked
 	}
 }
 
-// blame notes an answer that came well and does not hold. More such answers do not help the host, however well they come, until
+// Blame notes an answer that came well and does not hold. More such answers do not help the host, however well they come, until
 // it is vouched for.
-func (h *host) blame(text string) {
+func (h *Host) Blame(text string) {
 	h.failed(text, time.Now(), 0)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.blamed++
 	h.failures = max(h.failures, 1)
-	if retryAt := time.Now().Add(backoff(h.blamed, hostBackoffMin, h.backoffMax())); retryAt.After(h.retryAt) {
+	if retryAt := time.Now().Add(pause.Backoff(h.blamed, hostBackoffMin, h.backoffMax())); retryAt.After(h.retryAt) {
 		h.retryAt = retryAt
 	}
 }
 
-// vouch notes that an answer held.
-func (h *host) vouch() {
+// Vouch notes that an answer held.
+func (h *Host) Vouch() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.blamed > 0 {
@@ -168,95 +168,27 @@ func (h *host) vouch() {
 }
 
 // abandoned notes that a request was given up by its caller, which says nothing about h.
-func (h *host) abandoned() {
+func (h *Host) abandoned() {
 	h.mu.Lock()
 	h.trying = false
 	h.mu.Unlock()
 }
 
-// hosts are the boundary nodes of one network.
-type hosts []*host
+// Name returns host and port, for logs and metrics.
+func (h *Host) Name() string { return h.name }
 
-// pick chooses the host for the next attempt of a request that has already tried those in tried; nil when all have
-// been tried. Healthy hosts that are not much slower than the fastest share the load at random. A host of which nothing
-// is known, because it failed and its time has come or because it was not measured lately, gets one request to find out.
-// Others are chosen only if nothing else is left.
-func (hs hosts) pick(tried []*host) *host {
-	now := time.Now()
-	var ready, fallback []*host
-	var latencies []time.Duration
-	var last *host
-	var lastAt time.Time
-	fastest := time.Duration(-1)
-	for _, h := range hs {
-		if slices.Contains(tried, h) {
-			continue
-		}
-		s, latency, retryAt := h.stands(now)
-		switch s {
-		case down:
-			if last == nil || retryAt.Before(lastAt) {
-				last, lastAt = h, retryAt
-			}
-			continue
-		case unknown:
-			fallback = append(fallback, h)
-			continue
-		case onTrial:
-			latency = 0 // not left out for being slow
-		case up:
-			if fastest < 0 || latency < fastest {
-				fastest = latency
-			}
-		}
-		ready = append(ready, h)
-		latencies = append(latencies, latency)
-	}
-	switch {
-	case len(ready) == 0 && len(fallback) > 0:
-		return fallback[rand.N(len(fallback))]
-	case len(ready) == 0:
-		return last
-	}
-	n := 0
-	for i, h := range ready {
-		if latencies[i] <= 2*max(0, fastest)+10*time.Millisecond {
-			ready[n] = h
-			n++
-		}
-	}
-	return ready[rand.N(n)]
+// HostState is the health of a host at one moment.
+type HostState struct {
+	Name       string
+	Discovered bool          // listed by the network, not by the configuration
+	Latency    time.Duration // moving average
+	Failures   int           // in a row
+	LastError  string
 }
 
-// besides reports whether there is a host to ask other than h, in good health.
-func (hs hosts) besides(h *host) bool {
-	now := time.Now()
-	return slices.ContainsFunc(hs, func(other *host) bool {
-		s, _, _ := other.stands(now)
-		return other != h && s != down
-	})
+// State returns the present health.
+func (h *Host) State() HostState {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return HostState{Name: h.name, Discovered: h.discovered, Latency: h.latency, Failures: h.failures, LastError: h.lastErr}
 }
-
-// denials counts who says no without proof. What is not certified is one host's word, so it takes a second one, where
-// there is a second, to believe it.
-type denials struct {
-	by    []*host
-	since time.Time // when the first said so
-}
-
-// add counts the word of h and reports whether it is to be believed now.
-func (d *denials) add(h *host, hs hosts) bool {
-	if len(d.by) == 0 {
-		d.since = time.Now()
-	}
-	if len(d.by) < 2 || !slices.Contains(d.by, h) {
-		d.by = append(d.by, h)
-	}
-	if len(d.by) < 2 {
-		return false
-	}
-	return len(hs) == 1 || slices.ContainsFunc(d.by, func(other *host) bool { return other != d.by[0] })
-}
-
-// lasted reports whether they have been saying so for t.
-func (d *denials) lasted(t time.Duration) bool { return time.Since(d.since) >= t }

@@ -1,4 +1,4 @@
-package relay
+package upstream
 
 import (
 	"context"
@@ -9,18 +9,19 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// class is the urgency of a request to the network.
-type class int
+// Class is the urgency of a request to the network.
+type Class int
 
+// The classes.
 const (
-	classCall class = iota // what clients and the gateway itself submit
-	classBusy              // polls of canisters with traffic
-	classIdle              // polls of silent canisters
-	classes
+	ClassCall Class = iota // what clients and the gateway itself submit
+	ClassBusy              // polls of canisters with traffic
+	ClassIdle              // polls of silent canisters
+	classCount
 )
 
-// shares is how many requests of each class go out in turn while all classes wait: busy ones first, none starved.
-var shares = [classes]int{classCall: 8, classBusy: 6, classIdle: 1}
+// shares is how many requests of each class go out in turn while all classCount wait: busy ones first, none starved.
+var shares = [classCount]int{ClassCall: 8, ClassBusy: 6, ClassIdle: 1}
 
 // budget is the token bucket behind upstream_rate. Within a class the canisters take turns, so that one with ten
 // thousand chatty clients does not delay the others.
@@ -30,8 +31,8 @@ type budget struct {
 	mu      sync.Mutex
 	tokens  float64
 	filled  time.Time // when tokens was last brought up to date
-	queues  [classes]fairQueue
-	credits [classes]int
+	queues  [classCount]fairQueue
+	credits [classCount]int
 	timer   *time.Timer // set while requests wait
 }
 
@@ -42,7 +43,7 @@ func newBudget(rate float64) *budget {
 }
 
 // wait takes a token for canister, waiting until there is one or ctx ends, and returns how long that took.
-func (b *budget) wait(ctx context.Context, canister verify.Principal, cl class) (time.Duration, error) {
+func (b *budget) wait(ctx context.Context, canister verify.Principal, cl Class) (time.Duration, error) {
 	b.mu.Lock()
 	b.refill()
 	if b.timer == nil && b.tokens >= 1 {

@@ -1,4 +1,4 @@
-package relay
+package upstream
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func TestBudgetKeepsTheRate(t *testing.T) {
 		b := newBudget(100)
 		began := time.Now()
 		for range 210 { // the burst is 10
-			if _, err := b.wait(t.Context(), testPrincipal(1), classBusy); err != nil {
+			if _, err := b.wait(t.Context(), testPrincipal(1), ClassBusy); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -38,7 +38,7 @@ func TestBudgetSharesByClassAndCanister(t *testing.T) {
 		b.tokens = 0
 		var order []string
 		done := make(chan string)
-		ask := func(name string, canister byte, cl class) {
+		ask := func(name string, canister byte, cl Class) {
 			go func() {
 				b.wait(context.Background(), testPrincipal(canister), cl)
 				done <- name
@@ -46,13 +46,13 @@ func TestBudgetSharesByClassAndCanister(t *testing.T) {
 			synctest.Wait()
 		}
 		for range 20 {
-			ask("loud", 1, classCall)
+			ask("loud", 1, ClassCall)
 		}
-		ask("quiet", 2, classCall)
+		ask("quiet", 2, ClassCall)
 		for range 10 {
-			ask("busy", 3, classBusy)
+			ask("busy", 3, ClassBusy)
 		}
-		ask("idle", 4, classIdle)
+		ask("idle", 4, ClassIdle)
 		for range 32 {
 			order = append(order, <-done)
 		}
@@ -83,7 +83,7 @@ func TestBudgetForgetsTheGone(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error, 1)
 		go func() {
-			_, err := b.wait(ctx, testPrincipal(1), classCall)
+			_, err := b.wait(ctx, testPrincipal(1), ClassCall)
 			gone <- err
 		}()
 		synctest.Wait()
@@ -92,7 +92,7 @@ func TestBudgetForgetsTheGone(t *testing.T) {
 			t.Fatal("a wait whose context ended succeeded")
 		}
 		began := time.Now()
-		if _, err := b.wait(t.Context(), testPrincipal(2), classCall); err != nil {
+		if _, err := b.wait(t.Context(), testPrincipal(2), ClassCall); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(began); took > 1100*time.Millisecond {

@@ -1,0 +1,116 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// Options are what a [Network] needs. All fields are required, except where noted.
+type Options struct {
+	// Hosts are the boundary nodes, or the replica of a network of one's own. A path is kept as a prefix.
+	Hosts []*url.URL
+	// RootKey is the DER public key that all certificates must lead to. Empty: the network is asked for it.
+	RootKey []byte
+	// Identity signs the gateway's own requests. It must be safe for concurrent use.
+	Identity verify.Signer
+	// Rate bounds the requests per second, of all canisters together.
+	Rate float64
+	// Timeout bounds one request; a call may take longer by the time that a replica waits for its outcome.
+	Timeout time.Duration
+	// Transport carries the requests; nil means an own one.
+	Transport http.RoundTripper
+	// Recorder receives the counts.
+	Recorder Recorder
+	// Log returns the present logger.
+	Log func() *zap.Logger
+	// Spawn runs f in a goroutine of the caller's, which recovers from panics and then runs recovered, if that is not nil.
+	Spawn func(what string, f, recovered func())
+}
+
+// Network is the way to one network. All methods are safe for concurrent use. It makes no request by itself.
+type Network struct {
+	ctx       context.Context // of what nobody waits for
+	identity  verify.Signer
+	principal verify.Principal
+	pool      hostPool
+	client    *http.Client
+	budget    *budget
+	timeout   time.Duration
+	recorder  Recorder
+	log       func() *zap.Logger
+	spawn     func(what string, f, recovered func())
+	root      *rootKey
+	nodes     *nodeKeys
+	discovery discovery
+
+	flattened sync.Once // see Delegation.Flatten
+}
+
+// New returns the way to a network. ctx ends what it does in the background. An error names the setting that is wrong.
+func New(ctx context.Context, o Options) (*Network, error) {
+	principal, err := verify.PrincipalFromBytes(o.Identity.Sender().Raw)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	n := &Network{
+		ctx:       ctx,
+		identity:  o.Identity,
+		principal: principal,
+		budget:    newBudget(o.Rate),
+		timeout:   o.Timeout,
+		recorder:  o.Recorder,
+		log:       o.Log,
+		spawn:     o.Spawn,
+	}
+	if n.root, err = newRootKey(n, o.RootKey); err != nil {
+		return nil, fmt.Errorf("root_key: %w", err)
+	}
+	n.nodes = newNodeKeys(n)
+	n.discovery.n = n
+	for _, base := range o.Hosts {
+		n.pool.configured = append(n.pool.configured, newHost(base))
+	}
+	n.pool.discover(nil)
+	transport := o.Transport
+	if transport == nil {
+		transport = newTransport(o.Timeout)
+	}
+	n.client = &http.Client{
+		Transport: transport,
+		// An answer from elsewhere than the host that was asked is not expected, and would go around its health.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return n, nil
+}
+
+// newTransport makes a transport for many requests to few hosts. HTTP/1.1 costs two thirds of the CPU time of HTTP/2
+// here, and its requests do not share one connection's fate.
+func newTransport(timeout time.Duration) *http.Transport {
+	t := &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: min(5*time.Second, timeout), KeepAlive: 15 * time.Second}).DialContext,
+		TLSHandshakeTimeout:    min(5*time.Second, timeout),
+		MaxIdleConnsPerHost:    64,
+		IdleConnTimeout:        90 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+		DisableCompression:     true,
+		Protocols:              new(http.Protocols),
+	}
+	t.Protocols.SetHTTP1(true)
+	return t
+}
+
+// Principal returns the gateway principal, that of the identity.
+func (n *Network) Principal() verify.Principal { return n.principal }
+
+// Close closes idle connections.
+func (n *Network) Close() { n.client.CloseIdleConnections() }

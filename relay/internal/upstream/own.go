@@ -1,0 +1,122 @@
+package upstream
+
+import (
+	"context"
+	"crypto/rand"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// ownExpiry is the ingress expiry of the gateway's own requests: less than the 5 minutes that the IC takes, to leave
+// room for clocks that are fast.
+const ownExpiry = 4 * time.Minute
+
+// SignCall makes an envelope of the gateway's own that calls a method of canister, for [Network.Call]. Every one is a request
+// of its own to the IC.
+func (n *Network) SignCall(canister verify.Principal, method string, arg []byte) (envelope []byte, id [32]byte, err error) {
+	return n.sign(&verify.Request{Type: verify.RequestCall, Canister: canister, Method: method, Arg: arg, Nonce: randomNonce()})
+}
+
+// sign completes r as the gateway's own request.
+func (n *Network) sign(r *verify.Request) (envelope []byte, id [32]byte, err error) {
+	r.IngressExpiry = time.Now().Add(ownExpiry)
+	return r.Sign(n.identity)
+}
+
+// randomNonce makes a request unique: the IC takes requests that are equal for the same one.
+func randomNonce() []byte {
+	nonce := make([]byte, 16)
+	rand.Read(nonce) // never fails (crypto/rand)
+	return nonce
+}
+
+// Question is a query of the gateway's own.
+type Question struct {
+	Canister verify.Principal
+	Method   string
+	Arg      []byte
+	Class    Class
+	Avoid    *Host // if possible not from this one; may be nil
+	Admitted bool  // the token of the first attempt has been taken, see [Network.Admit]
+}
+
+// QueryAnswer is the answer to a [Question]. Its memory is that of the embedded answer: release it.
+type QueryAnswer struct {
+	*Answer
+	ID    [32]byte           // of the request
+	Reply *verify.QueryReply // aliases the body; not verified
+}
+
+// Query asks a canister. The error is a *BadAnswer if the answer cannot be read, an *Error, or that of ctx. With a *BadAnswer
+// there is an answer to release as well.
+func (n *Network) Query(ctx context.Context, q Question) (QueryAnswer, error) {
+	body, id, err := n.sign(&verify.Request{Type: verify.RequestQuery, Canister: q.Canister, Method: q.Method, Arg: q.Arg, Nonce: randomNonce()})
+	if err != nil {
+		return QueryAnswer{}, err
+	}
+	a, err := n.do(ctx, &request{
+		endpoint: EndpointQuery,
+		canister: q.Canister,
+		class:    q.Class,
+		body:     body,
+		timeout:  n.timeout,
+		avoid:    q.Avoid,
+		admitted: q.Admitted,
+	})
+	if err != nil {
+		return QueryAnswer{}, err
+	}
+	reply, err := verify.ParseQueryReply(a.Body)
+	if err != nil {
+		err = &BadAnswer{Host: a.Host, Err: err}
+	}
+	return QueryAnswer{Answer: a, ID: id, Reply: reply}, err
+}
+
+// readState reads one path of the certified state as the canister's subnet certifies it, and returns the certificate, raw
+// and verified, and the host that answered. shape may change the request before it goes out; nil = as it is.
+func (n *Network) readState(ctx context.Context, canister verify.Principal, shape func(*request),
+	path ...[]byte) ([]byte, *verify.Certificate, *Host, error) {
+	authority, err := n.Authority(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	body, _, err := n.sign(&verify.Request{Type: verify.RequestReadState, Canister: canister, Paths: [][][]byte{path}})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r := &request{
+		endpoint: EndpointReadState,
+		canister: canister,
+		class:    ClassCall,
+		body:     body,
+		timeout:  n.timeout,
+	}
+	if shape != nil {
+		shape(r)
+	}
+	a, err := n.do(ctx, r)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	// What is kept of the answer outlives it, so it does not go back to the pool.
+	raw, err := verify.ParseReadStateReply(a.Body)
+	if err != nil {
+		return nil, nil, nil, &BadAnswer{Host: a.Host, Err: err}
+	}
+	cert, err := authority.Certificate(raw, canister, time.Now())
+	if err != nil {
+		return nil, nil, nil, &BadAnswer{Host: a.Host, Err: err}
+	}
+	return raw, cert, a.Host, nil
+}
+
+// avoiding makes it a request that goes to h only if there is no other host; nil changes nothing.
+func avoiding(h *Host) func(*request) { return func(r *request) { r.avoid = h } }
+
+// blame notes that a host gave an answer for canister that does not hold.
+func (n *Network) blame(canister verify.Principal, bad *BadAnswer) {
+	bad.Host.Blame(bad.Err.Error())
+	n.recorder.VerificationFailed(canister, verify.CauseOf(bad.Err))
+}

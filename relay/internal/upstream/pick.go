@@ -1,0 +1,70 @@
+package upstream
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// Hosts are the boundary nodes of one network.
+type Hosts []*Host
+
+// pick chooses the host for the next attempt of a request that has already tried those in tried; nil when all have
+// been tried. Healthy hosts that are not much slower than the fastest share the load at random. A host of which nothing
+// is known, because it failed and its time has come or because it was not measured lately, gets one request to find out.
+// Others are chosen only if nothing else is left.
+func (hs Hosts) pick(tried []*Host) *Host {
+	now := time.Now()
+	var ready, fallback []*Host
+	var latencies []time.Duration
+	var last *Host
+	var lastAt time.Time
+	fastest := time.Duration(-1)
+	for _, h := range hs {
+		if slices.Contains(tried, h) {
+			continue
+		}
+		s, latency, retryAt := h.stands(now)
+		switch s {
+		case down:
+			if last == nil || retryAt.Before(lastAt) {
+				last, lastAt = h, retryAt
+			}
+			continue
+		case unknown:
+			fallback = append(fallback, h)
+			continue
+		case onTrial:
+			latency = 0 // not left out for being slow
+		case up:
+			if fastest < 0 || latency < fastest {
+				fastest = latency
+			}
+		}
+		ready = append(ready, h)
+		latencies = append(latencies, latency)
+	}
+	switch {
+	case len(ready) == 0 && len(fallback) > 0:
+		return fallback[rand.N(len(fallback))]
+	case len(ready) == 0:
+		return last
+	}
+	n := 0
+	for i, h := range ready {
+		if latencies[i] <= 2*max(0, fastest)+10*time.Millisecond {
+			ready[n] = h
+			n++
+		}
+	}
+	return ready[rand.N(n)]
+}
+
+// Besides reports whether there is a host to ask other than h, in good health.
+func (hs Hosts) Besides(h *Host) bool {
+	now := time.Now()
+	return slices.ContainsFunc(hs, func(other *Host) bool {
+		s, _, _ := other.stands(now)
+		return other != h && s != down
+	})
+}
