@@ -101,8 +101,11 @@ func (p *poller) lookAhead(nonce uint64) (shelf, error) {
 	var avoid *upstream.Host
 	for range min(2, len(p.g.up.Hosts())) {
 		at, h, err := p.lookOnce(nonce, avoid)
-		if err != nil || at != unservable {
+		switch {
+		case err != nil || at != unservable:
 			return at, err
+		case h == avoid:
+			return unservable, errors.New("no other boundary node gives an answer")
 		}
 		avoid = h
 	}

@@ -18,7 +18,7 @@ type Stages struct {
 	Sent  func()      // when it has been written to a connection; nil = not told
 }
 
-// Call submits an envelope (with its CBOR tag) to canister, if possible not to avoid, which may be nil. A nil answer means
+// Call submits an envelope (with its CBOR tag) to canister, to avoid only where no other host gives an answer; it may be nil. A nil answer means
 // that the hosts have only version 2 of the endpoint and one accepted the call there: nobody but its sender can learn the
 // outcome. The error is an *Error, or that of ctx.
 func (n *Network) Call(ctx context.Context, canister verify.Principal, envelope []byte, avoid *Host, st Stages) (*Answer, error) {
@@ -32,10 +32,6 @@ func (n *Network) Call(ctx context.Context, canister verify.Principal, envelope 
 		avoid:    avoid,
 	}
 	a, err := n.do(ctx, r)
-	if servedNowhere(err) && avoid != nil {
-		r.avoid = nil // it has not been asked
-		a, err = n.do(ctx, r)
-	}
 	if !servedNowhere(err) {
 		return a, err
 	}

@@ -18,11 +18,11 @@ type request struct {
 	endpoint Endpoint
 	canister verify.Principal
 	class    Class
-	versions []int // of the endpoint, where not all will do; see host.order
+	versions []int // of the endpoint, where not all will do; see Host.order
 	body     []byte
 	timeout  time.Duration
 	stages   Stages
-	avoid    *Host // not this one, if there is another; may be nil
+	avoid    *Host // the last one to be asked; may be nil
 	only     *Host // this one and no other; nil = any
 	admitted bool  // the token of the first attempt has been taken, see Admit
 }
@@ -32,6 +32,9 @@ type Answer struct {
 	Host   *Host
 	Status int // 200 or 202
 	Body   []byte
+	// Alone says that no other host can be asked about it now: there is none, or all of them were asked in the same request (or
+	// as many as a request is tried on) and gave no answer.
+	Alone bool
 
 	version int // of the endpoint
 	buf     *bytes.Buffer
@@ -49,65 +52,79 @@ func (a *Answer) Release() {
 
 var bodies = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// do sends r to the best host, and to the others in turn while they fail for reasons of their own. A host that does not
-// serve one version of the endpoint is asked for the others first. Each attempt takes its own token from the budget. The
-// error is an *Error, or that of ctx where nothing was sent; it says that no host serves the endpoint only if all
-// that were asked say so.
+// do sends r to the best host, and to the others in turn while they fail for reasons of their own; the one to be avoided comes
+// last. Each attempt takes its own token from the budget. The error is an *Error, or that of ctx where nothing was sent; it says
+// that no host serves the endpoint only if all that were asked say so.
 func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 	all := n.Hosts()
+	onlyHost := len(all) == 1
 	if r.only != nil {
 		all = Hosts{r.only}
 	}
+	limit := min(len(all), maxTries)
+	var last *Host
 	var tried []*Host
 	if len(all) > 1 && slices.Contains(all, r.avoid) { // it may have been a discovered one that has gone
-		tried = append(tried, r.avoid)
+		last, tried = r.avoid, append(tried, r.avoid)
 	}
-	var h *Host
-	var left []int   // versions of the endpoint to try at h
-	var lacking bool // h does not serve one of them
 	var failure *Error
-	for admitted := r.admitted; len(left) > 0 || len(tried) < min(len(all), maxTries); admitted = false {
-		var err error
-		if !admitted {
-			err = n.Admit(ctx, r.canister, r.class)
-		}
-		switch {
-		case err != nil && failure != nil:
-			return nil, failure
-		case err != nil:
-			return nil, err
-		case r.stages.Going != nil && !r.stages.Going():
-			return nil, context.Canceled
-		}
-		if len(left) == 0 {
-			h = all.pick(tried) // now: their health may have changed while the request waited
-			tried = append(tried, h)
-			left, lacking = r.versions, false
-			if left == nil {
-				left = h.order(r.endpoint, time.Now())
+	for asked := 0; asked < limit; {
+		if asked > 0 || !r.admitted {
+			if err := n.Admit(ctx, r.canister, r.class); err != nil {
+				if failure != nil {
+					return nil, failure
+				}
+				return nil, err
 			}
 		}
-		version := left[0]
-		left = left[1:]
-		a, ue := n.try(ctx, h, version, r, len(left) > 0)
-		if ue == nil || !ue.Transient() {
-			h.serves(r.endpoint, version, lacking, time.Now())
+		if !r.going() {
+			return nil, context.Canceled
 		}
+		h := last
+		if last == nil || asked < limit-1 {
+			h = all.pick(tried) // now: their health may have changed while the request waited
+			tried = append(tried, h)
+		}
+		asked++
+		alone := onlyHost || asked == limit && r.only == nil
+		a, ue := n.ask(ctx, h, r)
 		if ue == nil {
+			a.Alone = alone
 			return a, nil
 		}
+		ue.Alone = alone
 		ue.Taken = ue.mayBeTaken() || failure != nil && failure.Taken
 		if ctx.Err() != nil || !ue.Transient() {
 			return nil, ue
 		}
-		if lacking = ue.Means == NoEndpoint; !lacking {
-			left = nil
-		}
-		if failure == nil || failure.Means == NoEndpoint || !lacking {
+		if failure == nil || failure.Means == NoEndpoint || ue.Means != NoEndpoint {
 			failure = ue // what fails for another reason than that the endpoint is not there may come back
 		}
+		failure.Alone, failure.Taken = alone, ue.Taken
 	}
 	return nil, failure
+}
+
+// going reports whether r is still to go out.
+func (r *request) going() bool { return r.stages.Going == nil || r.stages.Going() }
+
+// ask sends r to h. If h does not serve one version of the endpoint, it is asked for the others, each with a token of its own.
+func (n *Network) ask(ctx context.Context, h *Host, r *request) (*Answer, *Error) {
+	versions := r.versions
+	if versions == nil {
+		versions = h.order(r.endpoint, time.Now())
+	}
+	for i, version := range versions {
+		last := i == len(versions)-1
+		a, ue := n.try(ctx, h, version, r, !last)
+		if ue == nil || !ue.Transient() {
+			h.serves(r.endpoint, version, i > 0, time.Now())
+		}
+		if ue == nil || ue.Means != NoEndpoint || last || n.Admit(ctx, r.canister, r.class) != nil || !r.going() {
+			return a, ue
+		}
+	}
+	panic("an endpoint without versions")
 }
 
 // Admit takes a token from the budget for one request, and waits until there is one. The error is that of ctx.

@@ -16,6 +16,7 @@ type Error struct {
 	Refusal                  // what the answer says, if there was one, and what that means
 	RetryAfter time.Duration // what the host asked for, at most hostBackoffMax
 	Taken      bool          // one of the hosts that were tried may have passed the request on
+	Alone      bool          // no other host can be asked about it now, see Answer
 	Err        error
 }
 
