@@ -85,7 +85,7 @@ func (p *poller) noteEmpty(h *upstream.Host) {
 	if h != p.quiet {
 		p.quiet, p.quietFor = h, 0
 	}
-	if p.quietFor++; p.quietFor >= quietTries && p.g.up.Hosts().Besides(h) {
+	if p.quietFor++; p.quietFor >= quietTries && p.g.up.Hosts().Besides(h, p.id) {
 		p.quietFor = 0
 		p.avoid = h
 	}

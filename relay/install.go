@@ -67,7 +67,7 @@ func (p *poller) noteInstall(r *pollResult) {
 		var bad *upstream.BadAnswer
 		switch {
 		case errors.As(in.err, &bad):
-			p.blame(bad)
+			p.logBad(bad)
 		case !upstream.IsTransient(in.err):
 			pause = installUnheard
 		}

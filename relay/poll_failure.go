@@ -61,7 +61,7 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 	switch {
 	case errors.As(err, &bad):
 		p.avoid = bad.Host
-		p.blame(bad)
+		p.logBad(bad)
 		return OutcomeUnverified, newClosing(Unverifiable, ""), false
 	case errors.As(err, &rejected):
 		p.avoid = rejected.host
@@ -77,11 +77,8 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 	return OutcomeNetwork, newClosing(Outage, ""), false
 }
 
-// blame notes an answer that does not verify.
-func (c *canister) blame(bad *upstream.BadAnswer) {
-	bad.Host.Blame(bad.Err.Error())
-	cause := verify.CauseOf(bad.Err)
-	c.g.cfg.Metrics.VerificationFailed(c.id, cause)
+// logBad logs an answer that does not verify.
+func (c *canister) logBad(bad *upstream.BadAnswer) {
 	c.logger().Warn("discarded an answer that does not verify", zap.String("host", bad.Host.Name()),
-		zap.String("cause", string(cause)), zap.Error(bad.Err))
+		zap.String("cause", string(verify.CauseOf(bad.Err))), zap.Error(bad.Err))
 }

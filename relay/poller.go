@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
@@ -160,11 +161,16 @@ func (c *canister) fetch(ctx context.Context, nonce uint64, cl upstream.Class, a
 	if q := r.answer.Reply; !q.Replied {
 		r.err = &rejectedPoll{host: r.answer.Host, trouble: diagnose(q.RejectCode, q.ErrorCode, q.RejectMessage), code: q.RejectCode}
 	} else if err := r.reply.Decode(q.Arg); err != nil {
-		r.err = &upstream.BadAnswer{Host: r.answer.Host, Err: err}
+		r.err = r.answer.Bad(err)
 	} else if len(r.reply.Messages) == 0 {
 		r.empty = true
-		if c.g.cfg.VerifyEmpty {
+		doubted := r.answer.Doubted()
+		if c.g.cfg.VerifyEmpty || doubted {
 			r.nodeErr = c.g.up.CheckNode(ctx, c.id, &r.answer)
+		}
+		var bad *upstream.BadAnswer
+		if doubted && errors.As(r.nodeErr, &bad) {
+			r.err = bad
 		}
 	}
 	return r
@@ -256,8 +262,9 @@ func (p *poller) verify(r *pollResult) (*verify.Page, error) {
 	}
 	page, err := authority.Page(&r.reply, verify.Want{Canister: p.id, Gateway: p.g.Principal(), Nonce: r.nonce}, time.Now())
 	if err != nil {
-		return nil, &upstream.BadAnswer{Host: r.answer.Host, Err: err}
+		return nil, r.answer.Bad(err)
 	}
+	r.answer.Good()
 	if err := p.delegation.Fit(page, r.reply.Cert); err != nil {
 		return nil, err
 	}
@@ -305,10 +312,9 @@ func (p *poller) works(r *pollResult, outcome Outcome, messages int, certified t
 		}
 	}
 	p.mu.Unlock()
-	if h := r.answer.Host; p.refused != nil && p.refused.Host != h {
-		p.refused.Host.Blame("refuses what " + h.Name() + " answers: " + p.refused.Error())
+	if p.refused != nil {
+		p.refused.Contradicted(r.answer.Host)
 	}
-	r.answer.Host.Vouch()
 	p.avoid, p.denied, p.refused = nil, denials{}, nil
 	if recovered {
 		p.due = now

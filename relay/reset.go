@@ -55,7 +55,7 @@ func (p *poller) check(now time.Time) {
 		p.suspect = time.Time{}
 		p.mu.Unlock()
 		avoid := p.avoid
-		if avoid == nil && p.prober != nil && p.g.up.Hosts().Besides(p.prober) {
+		if avoid == nil && p.prober != nil && p.g.up.Hosts().Besides(p.prober, p.id) {
 			avoid = p.prober // it may lag, or hide what is there
 		}
 		p.fly(p.wonders(&flight{purpose: forProbe}, since, now), upstream.ClassBusy, avoid)

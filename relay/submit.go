@@ -279,7 +279,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.H
 	}
 	reply, err := verify.ParseCallReply(a.Body)
 	if err != nil {
-		return s.badAnswer(a.Host, err)
+		return s.badAnswer(a, err)
 	}
 	if reply.Rejected {
 		// One replica's word before consensus; not certified, and not executed.
@@ -291,9 +291,9 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.H
 	}
 	outcome, err := authority.Outcome(reply.Certificate, id, e.id, time.Now())
 	if err != nil {
-		return s.badAnswer(a.Host, err)
+		return s.badAnswer(a, err)
 	}
-	a.Host.Vouch()
+	a.Good()
 	switch outcome.Status {
 	case verify.CallReplied:
 		return repliedAttempt(e, outcome.Reply, s.discreet)
@@ -314,10 +314,9 @@ func (s *session) discreet(text string) string {
 }
 
 // badAnswer handles an answer that is not what the IC would say: the host gave it, another may do better.
-func (s *session) badAnswer(h *upstream.Host, err error) attempt {
-	h.Blame(err.Error())
-	s.g.cfg.Metrics.VerificationFailed(s.canister.id, verify.CauseOf(err))
-	s.g.log().Warn("boundary node gave a bad answer", zap.String("host", h.Name()), zap.Stringer("canister_id", s.canister.id),
+func (s *session) badAnswer(a *upstream.Answer, err error) attempt {
+	a.Bad(err)
+	s.g.log().Warn("boundary node gave a bad answer", zap.String("host", a.Host.Name()), zap.Stringer("canister_id", s.canister.id),
 		zap.String("endpoint", string(EndpointCall)), zap.String("cause", string(verify.CauseOf(err))), zap.Error(err))
-	return attempt{taken: true, failed: true, avoid: h, err: err, last: newClosing(Unverifiable, "")}
+	return attempt{taken: true, failed: true, avoid: a.Host, err: err, last: newClosing(Unverifiable, "")}
 }

@@ -122,10 +122,6 @@ func (d *Delegation) readAgain(cert []byte) {
 	defer d.mu.Unlock()
 	d.reading = false
 	if err := d.finishReading(r); err != nil {
-		var bad *BadAnswer
-		if errors.As(err, &bad) {
-			d.n.blame(d.canister, bad)
-		}
 		d.log().Debug("reading the delegation again failed", zap.Error(err))
 	}
 }
@@ -143,21 +139,22 @@ func (d *Delegation) read(cert []byte) delegationReading {
 	all := d.n.Hosts()
 	r := delegationReading{hosts: len(all)}
 	for tried := (Hosts)(nil); len(tried) < min(len(all), maxTries); {
-		h := all.pick(tried)
+		h := all.pick(d.canister, tried)
 		tried = append(tried, h)
-		raw, c, _, err := d.n.readState(d.n.ctx, d.canister, flatAt(h), []byte("time"))
+		a, err := d.n.readState(d.n.ctx, d.canister, flatAt(h), []byte("time"))
 		switch {
-		case servedNowhere(err), err == nil && !c.Flat():
+		case servedNowhere(err), err == nil && !a.cert.Flat():
 			r.without++
 			continue
-		case err == nil && len(raw) > maxDelegation:
-			err = &BadAnswer{Host: h, Err: errNoDelegation}
+		case err == nil && len(a.raw) > maxDelegation:
+			err = a.Bad(errNoDelegation)
 		case err == nil:
-			if _, err = d.swap(cert, raw); err == nil {
-				r.cert = bytes.Clone(raw)
+			if _, err = d.swap(cert, a.raw); err == nil {
+				a.Good()
+				r.cert = bytes.Clone(a.raw)
 				return r
 			}
-			err = &BadAnswer{Host: h, Err: err}
+			err = a.Bad(err)
 		}
 		r.failure = cmp.Or(r.failure, err)
 	}

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"net/url"
 	"slices"
@@ -75,21 +74,15 @@ func (d *discovery) run(canister func() (id verify.Principal, found bool)) {
 
 // refresh reads the list at canister and takes its nodes for the discovered hosts.
 func (d *discovery) refresh(ctx context.Context, canister verify.Principal) error {
-	_, cert, h, err := d.n.readState(ctx, canister, nil, []byte("api_boundary_nodes"))
-	var domains []string
-	if err == nil {
-		if domains, err = verify.BoundaryNodes(cert); err != nil {
-			err = &BadAnswer{Host: h, Err: err}
-		}
-	}
-	var bad *BadAnswer
-	switch {
-	case errors.As(err, &bad):
-		d.n.blame(canister, bad)
-		return err
-	case err != nil:
+	a, err := d.n.readState(ctx, canister, nil, []byte("api_boundary_nodes"))
+	if err != nil {
 		return err
 	}
+	domains, err := verify.BoundaryNodes(a.cert)
+	if err != nil {
+		return a.Bad(err)
+	}
+	a.Good()
 	d.adopt(ctx, canister, domains)
 	return nil
 }
@@ -143,6 +136,10 @@ func (d *discovery) adopt(ctx context.Context, canister verify.Principal, domain
 
 // tryOut has h give a certificate. That also measures how fast it is.
 func (d *discovery) tryOut(ctx context.Context, h *Host, canister verify.Principal) error {
-	_, _, _, err := d.n.readState(ctx, canister, func(r *request) { r.only = h }, []byte("time"))
-	return err
+	a, err := d.n.readState(ctx, canister, func(r *request) { r.only = h }, []byte("time"))
+	if err != nil {
+		return err
+	}
+	a.Good()
+	return nil
 }

@@ -36,8 +36,12 @@ type Answer struct {
 	// as many as a request is tried on) and gave no answer.
 	Alone bool
 
-	version int // of the endpoint
-	buf     *bytes.Buffer
+	network  *Network
+	canister verify.Principal
+	began    time.Time // of the request
+	settled  bool      // see Good and Bad
+	version  int       // of the endpoint
+	buf      *bytes.Buffer
 }
 
 // Release gives the body back. The answer may be nil.
@@ -82,7 +86,7 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 		}
 		h := last
 		if last == nil || asked < limit-1 {
-			h = all.pick(tried) // now: their health may have changed while the request waited
+			h = all.pick(r.canister, tried) // now: their health may have changed while the request waited
 			tried = append(tried, h)
 		}
 		asked++
@@ -137,21 +141,26 @@ func (n *Network) Admit(ctx context.Context, canister verify.Principal, cl Class
 // try sends r to h once, to a version of its endpoint, and keeps the books of h. more says that other versions are left to
 // try.
 func (n *Network) try(ctx context.Context, h *Host, version int, r *request, more bool) (*Answer, *Error) {
-	h.begin()
+	h.begin(r.canister)
 	began := time.Now()
 	a, ue := n.exchange(ctx, h, version, r)
+	if ue != nil {
+		ue.canister, ue.began = r.canister, began
+	} else {
+		a.network, a.canister, a.began = n, r.canister, began
+	}
 	took := time.Since(began)
 	outcome := OutcomeOK
 	switch {
 	case ue == nil && r.endpoint == EndpointCall:
-		h.succeeded(0) // a synchronous call takes as long as its canister does
+		h.answered(0) // a synchronous call takes as long as its canister does
 	case ue == nil:
-		h.succeeded(took)
+		h.answered(took)
 	case ctx.Err() != nil:
 		h.abandoned()
 		return nil, ue // given up by the caller: no outcome to count
 	case !ue.Transient():
-		h.succeeded(0) // the host works, it is the request that it does not like
+		h.answered(0) // the host works, it is the request that it does not like
 		outcome = ue.Outcome
 	case ue.Means == NoEndpoint && (more || r.versions != nil || r.endpoint == EndpointCall):
 		h.abandoned() // it may serve what is left, or what is asked for next, see call

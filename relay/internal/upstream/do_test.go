@@ -211,7 +211,7 @@ func TestOneBreakIsOneFailure(t *testing.T) {
 			wg.Go(func() { _ = u.testQuery(t.Context()) })
 		}
 		wg.Wait()
-		if _, _, retryAt := u.Hosts()[0].stands(time.Now()); time.Until(retryAt) > time.Second {
+		if _, _, retryAt := u.Hosts()[0].stands(testPrincipal(1), time.Now()); time.Until(retryAt) > time.Second {
 			t.Errorf("after 100 requests that broke together it is left alone for %s", time.Until(retryAt))
 		}
 	})

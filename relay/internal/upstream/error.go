@@ -6,6 +6,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // Error is a request that brought no usable answer.
@@ -18,6 +20,9 @@ type Error struct {
 	Taken      bool          // one of the hosts that were tried may have passed the request on
 	Alone      bool          // no other host can be asked about it now, see Answer
 	Err        error
+
+	canister verify.Principal
+	began    time.Time // of the request
 }
 
 func (e *Error) Error() string {
@@ -62,12 +67,3 @@ func servedNowhere(err error) bool {
 	var ue *Error
 	return errors.As(err, &ue) && ue.Means == NoEndpoint
 }
-
-// BadAnswer is an answer that failed verification. That is the fault of the host, or of the canister.
-type BadAnswer struct {
-	Host *Host
-	Err  error
-}
-
-func (e *BadAnswer) Error() string { return e.Host.name + ": " + e.Err.Error() }
-func (e *BadAnswer) Unwrap() error { return e.Err }

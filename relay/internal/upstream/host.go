@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // Bounds of how long a host that failed is left alone.
@@ -27,6 +28,17 @@ const (
 )
 
 // Host is one boundary node: where it is and how it does.
+//
+// Its health is a count of failures in a row; the more there are, the longer it is left alone. Three things move it:
+//
+//   - failed: a request brought no answer.
+//   - answered: it brought one. That ends failures to answer. Whether the answer is any good is not known yet.
+//   - bad and good: somebody verified the answer. Failures that began with a bad answer end with a good one only. An answer
+//     that can be neither, such as an empty page without a signature, ends none of them.
+//
+// What a canister answers can be bad by the canister's own doing. So a bad answer counts for the requests of that canister
+// only, until one for another canister is bad as well, with no good one between them. A canister whose every answer is
+// garbage is then nobody's business but its own; and a host whose every answer is garbage is soon left alone by all.
 type Host struct {
 	name string // host and port, for logs and metrics
 	base string // scheme, host and path prefix, without a slash at the end
@@ -34,13 +46,14 @@ type Host struct {
 	discovered bool // listed by the network, not by the configuration
 
 	mu       sync.Mutex
-	latency  time.Duration // moving average of successful requests; 0 = none yet
-	measured time.Time     // when the last one of them ended
-	failures int           // in a row
-	failedAt time.Time     // when the last one was noted
-	retryAt  time.Time     // while failures > 0: when it may be tried again
-	trying   bool          // one request is finding out whether it recovered, or how fast it is
-	blamed   int           // answers that did not hold, in a row; see blame
+	latency  time.Duration    // moving average of answers; 0 = none yet
+	measured time.Time        // when the last one of them came
+	failures int              // in a row
+	failedAt time.Time        // when the last one was noted
+	retryAt  time.Time        // while failures > 0: when it may be tried again
+	trying   bool             // one request is finding out whether it recovered, or how fast it is
+	unproven bool             // an answer did not hold, and none has held since
+	badFor   verify.Principal // while failures > 0: they concern this canister only; zero = all
 	lastErr  string
 	detours  map[Endpoint]detour
 }
@@ -66,7 +79,7 @@ func (h *Host) backoffMax() time.Duration {
 	return hostBackoffMax
 }
 
-// healthy reports whether its last request went well.
+// healthy reports whether nothing failed of late.
 func (h *Host) healthy() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -83,15 +96,16 @@ const (
 	down                    // nothing that another host could answer
 )
 
-// stands says how h stands at now, how fast it is as far as is known, and while it is down when it may be tried.
-func (h *Host) stands(now time.Time) (s standing, latency time.Duration, retryAt time.Time) {
+// stands says how h stands at now for requests of canister, how fast it is as far as is known, and while it is down when it
+// may be tried.
+func (h *Host) stands(canister verify.Principal, now time.Time) (s standing, latency time.Duration, retryAt time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	fresh := now.Sub(h.measured) < h.measureAge()
+	fails, fresh := h.fails(canister), now.Sub(h.measured) < h.measureAge()
 	switch {
-	case h.failures > 0 && (h.trying || now.Before(h.retryAt)):
+	case fails && (h.trying || now.Before(h.retryAt)):
 		s = down
-	case !h.trying && (h.failures > 0 || !fresh):
+	case !h.trying && (fails || !fresh):
 		s = onTrial
 	case h.latency == 0:
 		s = unknown
@@ -99,26 +113,32 @@ func (h *Host) stands(now time.Time) (s standing, latency time.Duration, retryAt
 	return s, h.latency, h.retryAt
 }
 
-// begin marks that a request goes to h. If h is on trial, this is the one request.
-func (h *Host) begin() {
+// fails reports whether h fails as far as canister is concerned. The caller holds mu.
+func (h *Host) fails(canister verify.Principal) bool {
+	return h.failures > 0 && (h.badFor == verify.Principal{} || h.badFor == canister)
+}
+
+// begin marks that a request of canister goes to h. If h is on trial, this is the one request.
+func (h *Host) begin(canister verify.Principal) {
 	h.mu.Lock()
-	h.trying = h.trying || h.failures > 0 || time.Since(h.measured) >= h.measureAge()
+	h.trying = h.trying || h.fails(canister) || time.Since(h.measured) >= h.measureAge()
 	h.mu.Unlock()
 }
 
-// succeeded notes an answer that took d; 0 if the time depended on others than the host. Whether it is any good is often found
-// out later: see blame.
-func (h *Host) succeeded(d time.Duration) {
+// answered notes an answer that took d; 0 if the time depended on others than the host.
+func (h *Host) answered(d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trying = false
-	if h.blamed == 0 {
+	now := time.Now()
+	if h.unproven {
+		h.putOff(now) // until somebody knows whether this one holds
+	} else {
 		h.failures, h.lastErr = 0, ""
 	}
 	if d == 0 {
 		return
 	}
-	now := time.Now()
 	if h.latency == 0 || now.Sub(h.measured) >= h.measureAge() {
 		h.latency = d
 	} else {
@@ -127,43 +147,38 @@ func (h *Host) succeeded(d time.Duration) {
 	h.measured = now
 }
 
-// failed notes a failure of a request that began at that time; retryAfter is what the host asked for, if it did. Requests
-// that were under way together fail together: that is one failure.
+// failed notes that a request which began at that time brought no answer; retryAfter is what the host asked for, if it did.
 func (h *Host) failed(text string, began time.Time, retryAfter time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trying = false
-	h.lastErr = text
-	now := time.Now()
-	if h.failures == 0 || !began.Before(h.failedAt) {
-		h.failures++
-		h.failedAt = now
-		h.retryAt = now.Add(pause.Backoff(h.failures, hostBackoffMin, h.backoffMax()))
-	}
-	if asked := now.Add(retryAfter); asked.After(h.retryAt) {
+	h.badFor = verify.Principal{}
+	h.count(text, began)
+	if asked := time.Now().Add(retryAfter); asked.After(h.retryAt) {
 		h.retryAt = asked
 	}
 }
 
-// Blame notes an answer that came well and does not hold. More such answers do not help the host, however well they come, until
-// it is vouched for.
-func (h *Host) Blame(text string) {
-	h.failed(text, time.Now(), 0)
+// bad notes that the answer to a request of canister, which began at that time, does not hold.
+func (h *Host) bad(canister verify.Principal, text string, began time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.blamed++
-	h.failures = max(h.failures, 1)
-	if retryAt := time.Now().Add(pause.Backoff(h.blamed, hostBackoffMin, h.backoffMax())); retryAt.After(h.retryAt) {
-		h.retryAt = retryAt
+	h.unproven = true
+	switch {
+	case h.failures == 0:
+		h.badFor = canister
+	case h.badFor != canister:
+		h.badFor = verify.Principal{}
 	}
+	h.count(text, began)
 }
 
-// Vouch notes that an answer held.
-func (h *Host) Vouch() {
+// good notes that an answer held.
+func (h *Host) good() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.blamed > 0 {
-		h.blamed, h.failures, h.lastErr = 0, 0, ""
+	if h.unproven {
+		h.unproven, h.failures, h.lastErr = false, 0, ""
 	}
 }
 
@@ -172,6 +187,25 @@ func (h *Host) abandoned() {
 	h.mu.Lock()
 	h.trying = false
 	h.mu.Unlock()
+}
+
+// count counts a failure of a request that began at that time. Requests that were under way together fail together: that is
+// one failure. The caller holds mu.
+func (h *Host) count(text string, began time.Time) {
+	h.lastErr = text
+	if h.failures > 0 && began.Before(h.failedAt) {
+		return
+	}
+	h.failures++
+	h.failedAt = time.Now()
+	h.putOff(h.failedAt)
+}
+
+// putOff leaves h alone for as long as its failures demand. The caller holds mu.
+func (h *Host) putOff(now time.Time) {
+	if retryAt := now.Add(pause.Backoff(h.failures, hostBackoffMin, h.backoffMax())); retryAt.After(h.retryAt) {
+		h.retryAt = retryAt
+	}
 }
 
 // Name returns host and port, for logs and metrics.

@@ -20,16 +20,16 @@ func testHosts(names ...string) Hosts {
 func picks(hs Hosts, n int) map[string]int {
 	count := make(map[string]int)
 	for range n {
-		count[hs.pick(nil).name]++
+		count[hs.pick(testPrincipal(1), nil).name]++
 	}
 	return count
 }
 
 func TestHostsShareTheLoad(t *testing.T) {
 	hs := testHosts("a", "b", "c")
-	hs[0].succeeded(100 * time.Millisecond)
-	hs[1].succeeded(120 * time.Millisecond)
-	hs[2].succeeded(900 * time.Millisecond)
+	hs[0].answered(100 * time.Millisecond)
+	hs[1].answered(120 * time.Millisecond)
+	hs[2].answered(900 * time.Millisecond)
 	got := picks(hs, 1000)
 	if got["a"] < 300 || got["b"] < 300 || got["c"] != 0 {
 		t.Errorf("picks %v, want the two fast ones about equally and the slow one never", got)
@@ -43,21 +43,21 @@ func TestHostsFailOverAndRecover(t *testing.T) {
 		if got := picks(hs, 50); got["a"] != 0 {
 			t.Errorf("a host that just failed was chosen: %v", got)
 		}
-		if h := hs.pick([]*Host{hs[1]}); h != hs[0] {
+		if h := hs.pick(testPrincipal(1), []*Host{hs[1]}); h != hs[0] {
 			t.Error("with nothing else left, the failed host is better than none")
 		}
-		if h := hs.pick(hs); h != nil {
+		if h := hs.pick(testPrincipal(1), hs); h != nil {
 			t.Errorf("all were tried, yet %s was chosen", h.name)
 		}
 		time.Sleep(time.Second)
 		if got := picks(hs, 200); got["a"] == 0 {
 			t.Error("after its pause the host is not tried again")
 		}
-		hs[0].begin() // somebody probes it
+		hs[0].begin(testPrincipal(1)) // somebody probes it
 		if got := picks(hs, 50); got["a"] != 0 {
 			t.Errorf("a second request went to a host that is being probed: %v", got)
 		}
-		hs[0].succeeded(time.Millisecond)
+		hs[0].answered(time.Millisecond)
 		if got := picks(hs, 200); got["a"] == 0 {
 			t.Error("the recovered host is not used")
 		}
@@ -69,11 +69,11 @@ func TestHostHonoursRetryAfter(t *testing.T) {
 		h := testHosts("a")[0]
 		h.failed("HTTP 429", time.Now(), 8*time.Second)
 		time.Sleep(7 * time.Second)
-		if s, _, _ := h.stands(time.Now()); s != down {
+		if s, _, _ := h.stands(testPrincipal(1), time.Now()); s != down {
 			t.Error("ready before the time it asked for")
 		}
 		time.Sleep(2 * time.Second)
-		if s, _, _ := h.stands(time.Now()); s != onTrial {
+		if s, _, _ := h.stands(testPrincipal(1), time.Now()); s != onTrial {
 			t.Error("not ready after the time it asked for")
 		}
 	})

@@ -15,16 +15,17 @@ type InstallTime struct {
 	Host *Host     // that answered
 }
 
-// ReadInstallTime reads when the program of canister was put in place, if possible not from avoid, which may be nil. The error
-// is a *BadAnswer if the answer does not hold, or that of the request.
+// ReadInstallTime reads when the program of canister was put in place, from avoid only where no other host gives an answer;
+// it may be nil. The error is a *BadAnswer if the answer does not hold, or that of the request.
 func (n *Network) ReadInstallTime(ctx context.Context, canister verify.Principal, avoid *Host) (InstallTime, error) {
-	_, cert, h, err := n.readState(ctx, canister, avoiding(avoid), []byte("canister"), canister.Bytes(), []byte("last_install_timestamp"))
+	a, err := n.readState(ctx, canister, avoiding(avoid), []byte("canister"), canister.Bytes(), []byte("last_install_timestamp"))
 	if err != nil {
 		return InstallTime{}, err
 	}
-	at, err := verify.InstallTime(cert, canister)
+	at, err := verify.InstallTime(a.cert, canister)
 	if err != nil {
-		return InstallTime{}, &BadAnswer{Host: h, Err: err}
+		return InstallTime{}, a.Bad(err)
 	}
-	return InstallTime{At: at, AsOf: cert.Time(), Host: h}, nil
+	a.Good()
+	return InstallTime{At: at, AsOf: a.cert.Time(), Host: a.Host}, nil
 }

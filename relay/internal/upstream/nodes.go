@@ -75,7 +75,6 @@ func (n *Network) readNodeKeys(ctx context.Context, canister verify.Principal) (
 	keys, err := n.readNodeKeysBut(ctx, canister, nil)
 	var bad *BadAnswer
 	if errors.As(err, &bad) {
-		n.blame(canister, bad)
 		return n.readNodeKeysBut(ctx, canister, bad.Host)
 	}
 	return keys, err
@@ -83,14 +82,15 @@ func (n *Network) readNodeKeys(ctx context.Context, canister verify.Principal) (
 
 // readNodeKeysBut is one attempt at that, if possible not at avoid.
 func (n *Network) readNodeKeysBut(ctx context.Context, canister verify.Principal, avoid *Host) (map[verify.Principal][]byte, error) {
-	_, cert, h, err := n.readState(ctx, canister, avoiding(avoid), []byte("subnet"))
+	a, err := n.readState(ctx, canister, avoiding(avoid), []byte("subnet"))
 	if err != nil {
 		return nil, err
 	}
-	keys, err := verify.NodeKeys(cert)
+	keys, err := verify.NodeKeys(a.cert)
 	if err != nil {
-		return nil, &BadAnswer{Host: h, Err: err}
+		return nil, a.Bad(err)
 	}
+	a.Good()
 	return keys, nil
 }
 
@@ -113,7 +113,8 @@ func (n *Network) CheckNode(ctx context.Context, canister verify.Principal, a *Q
 		return k, ok
 	}, time.Now())
 	if err != nil {
-		return &BadAnswer{Host: a.Host, Err: err}
+		return a.Bad(err)
 	}
+	a.Good()
 	return nil
 }

@@ -37,7 +37,7 @@ type Question struct {
 	Method   string
 	Arg      []byte
 	Class    Class
-	Avoid    *Host // if possible not from this one; may be nil
+	Avoid    *Host // asked only where no other host gives an answer; may be nil
 	Admitted bool  // the token of the first attempt has been taken, see [Network.Admit]
 }
 
@@ -69,22 +69,29 @@ func (n *Network) Query(ctx context.Context, q Question) (QueryAnswer, error) {
 	}
 	reply, err := verify.ParseQueryReply(a.Body)
 	if err != nil {
-		err = &BadAnswer{Host: a.Host, Err: err}
+		err = a.Bad(err)
 	}
 	return QueryAnswer{Answer: a, ID: id, Reply: reply}, err
 }
 
-// readState reads one path of the certified state as the canister's subnet certifies it, and returns the certificate, raw
-// and verified, and the host that answered. shape may change the request before it goes out; nil = as it is.
-func (n *Network) readState(ctx context.Context, canister verify.Principal, shape func(*request),
-	path ...[]byte) ([]byte, *verify.Certificate, *Host, error) {
+// stateAnswer is a certificate of one path of the certified state, which holds. Whether what it certifies is any good is for the
+// caller to settle, see [Answer.Good]. What refers to it keeps the memory of the answer.
+type stateAnswer struct {
+	*Answer
+	raw  []byte
+	cert *verify.Certificate
+}
+
+// readState reads one path of the certified state as the canister's subnet certifies it. shape may change the request before it
+// goes out; nil = as it is. The error is a *BadAnswer if the certificate does not hold, an *Error, or that of ctx.
+func (n *Network) readState(ctx context.Context, canister verify.Principal, shape func(*request), path ...[]byte) (stateAnswer, error) {
 	authority, err := n.Authority(ctx)
 	if err != nil {
-		return nil, nil, nil, err
+		return stateAnswer{}, err
 	}
 	body, _, err := n.sign(&verify.Request{Type: verify.RequestReadState, Canister: canister, Paths: [][][]byte{path}})
 	if err != nil {
-		return nil, nil, nil, err
+		return stateAnswer{}, err
 	}
 	r := &request{
 		endpoint: EndpointReadState,
@@ -98,25 +105,17 @@ func (n *Network) readState(ctx context.Context, canister verify.Principal, shap
 	}
 	a, err := n.do(ctx, r)
 	if err != nil {
-		return nil, nil, nil, err
+		return stateAnswer{}, err
 	}
-	// What is kept of the answer outlives it, so it does not go back to the pool.
-	raw, err := verify.ParseReadStateReply(a.Body)
+	s := stateAnswer{Answer: a}
+	if s.raw, err = verify.ParseReadStateReply(a.Body); err == nil {
+		s.cert, err = authority.Certificate(s.raw, canister, time.Now())
+	}
 	if err != nil {
-		return nil, nil, nil, &BadAnswer{Host: a.Host, Err: err}
+		return stateAnswer{}, a.Bad(err)
 	}
-	cert, err := authority.Certificate(raw, canister, time.Now())
-	if err != nil {
-		return nil, nil, nil, &BadAnswer{Host: a.Host, Err: err}
-	}
-	return raw, cert, a.Host, nil
+	return s, nil
 }
 
-// avoiding makes it a request that goes to h only if there is no other host; nil changes nothing.
+// avoiding makes it a request that goes to h only where no other host gives an answer; nil changes nothing.
 func avoiding(h *Host) func(*request) { return func(r *request) { r.avoid = h } }
-
-// blame notes that a host gave an answer for canister that does not hold.
-func (n *Network) blame(canister verify.Principal, bad *BadAnswer) {
-	bad.Host.Blame(bad.Err.Error())
-	n.recorder.VerificationFailed(canister, verify.CauseOf(bad.Err))
-}

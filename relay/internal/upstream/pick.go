@@ -4,16 +4,18 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // Hosts are the boundary nodes of one network.
 type Hosts []*Host
 
-// pick chooses the host for the next attempt of a request that has already tried those in tried; nil when all have
+// pick chooses the host for the next attempt of a request of canister that has already tried those in tried; nil when all have
 // been tried. Healthy hosts that are not much slower than the fastest share the load at random. A host of which nothing
 // is known, because it failed and its time has come or because it was not measured lately, gets one request to find out.
 // Others are chosen only if nothing else is left.
-func (hs Hosts) pick(tried []*Host) *Host {
+func (hs Hosts) pick(canister verify.Principal, tried []*Host) *Host {
 	now := time.Now()
 	var ready, fallback []*Host
 	var latencies []time.Duration
@@ -24,7 +26,7 @@ func (hs Hosts) pick(tried []*Host) *Host {
 		if slices.Contains(tried, h) {
 			continue
 		}
-		s, latency, retryAt := h.stands(now)
+		s, latency, retryAt := h.stands(canister, now)
 		switch s {
 		case down:
 			if last == nil || retryAt.Before(lastAt) {
@@ -60,11 +62,11 @@ func (hs Hosts) pick(tried []*Host) *Host {
 	return ready[rand.N(n)]
 }
 
-// Besides reports whether there is a host to ask other than h, in good health.
-func (hs Hosts) Besides(h *Host) bool {
+// Besides reports whether there is a host to ask other than h, in good health as far as canister is concerned.
+func (hs Hosts) Besides(h *Host, canister verify.Principal) bool {
 	now := time.Now()
 	return slices.ContainsFunc(hs, func(other *Host) bool {
-		s, _, _ := other.stands(now)
+		s, _, _ := other.stands(canister, now)
 		return other != h && s != down
 	})
 }

@@ -77,12 +77,13 @@ func (k *rootKey) fetch(ctx context.Context) (*verify.Authority, error) {
 		}
 		key, err := verify.ParseStatusReply(a.Body)
 		if err == nil {
+			a.Good()
 			defer a.Release()
 			return verify.NewAuthority(key)
 		}
 		a.Release()
 		failure = fmt.Errorf("the status of %s names no usable key, configure the network's with root_key <file>: %w", a.Host.name, err)
-		a.Host.Blame(failure.Error()) // a boundary node that knows no root key knows no network yet
+		a.Bad(failure) // a boundary node that knows no root key knows no network yet
 	}
 	return nil, failure
 }

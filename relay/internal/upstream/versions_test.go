@@ -149,7 +149,7 @@ func TestHostWithoutTheOnlyVersionWanted(t *testing.T) {
 		if err := u.testReadState(t.Context(), flatReadState); err == nil {
 			t.Fatal("version 2 answers")
 		}
-		if s, _, _ := u.Hosts()[0].stands(time.Now()); s == down {
+		if s, _, _ := u.Hosts()[0].stands(testPrincipal(1), time.Now()); s == down {
 			t.Error("the host is left alone now")
 		}
 		if got := u.Hosts()[0].order(EndpointReadState, time.Now()); got[0] != 3 {

@@ -1,0 +1,51 @@
+package upstream
+
+import (
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// That a host answers says little: what it answers may be garbage. So the health of a host is settled by whoever verifies its
+// answer, here and nowhere else.
+
+// BadAnswer is an answer that failed verification. That is the fault of the host, or of the canister. [Answer.Bad] makes it.
+type BadAnswer struct {
+	Host *Host
+	Err  error
+}
+
+func (e *BadAnswer) Error() string { return e.Host.name + ": " + e.Err.Error() }
+func (e *BadAnswer) Unwrap() error { return e.Err }
+
+// Good notes that the answer was verified and holds. The first verdict on an answer counts; it may come after Release.
+func (a *Answer) Good() {
+	if a.settled {
+		return
+	}
+	a.settled = true
+	a.Host.good()
+}
+
+// Bad notes that the answer does not hold, and why, and returns that as an error.
+func (a *Answer) Bad(err error) *BadAnswer {
+	if !a.settled {
+		a.settled = true
+		a.Host.bad(a.canister, err.Error(), a.began)
+		a.network.recorder.VerificationFailed(a.canister, verify.CauseOf(err))
+	}
+	return &BadAnswer{Host: a.Host, Err: err}
+}
+
+// Doubted reports whether the host gave a bad answer and no good one since. Then only proof helps it, and an answer that needs
+// none should be proven all the same.
+func (a *Answer) Doubted() bool {
+	a.Host.mu.Lock()
+	defer a.Host.mu.Unlock()
+	return a.Host.unproven
+}
+
+// Contradicted notes that another host gave a good answer to what this one refused.
+func (e *Error) Contradicted(by *Host) {
+	if by != e.Host {
+		e.Host.bad(e.canister, "refuses what "+by.name+" answers: "+e.Error(), e.began)
+	}
+}
