@@ -35,6 +35,13 @@ func newNodeKeys(n *Network) *nodeKeys {
 	return &nodeKeys{net: n, sets: make(map[verify.Principal]*nodeSet)}
 }
 
+// forget forgets all keys.
+func (n *nodeKeys) forget() {
+	n.mu.Lock()
+	clear(n.sets)
+	n.mu.Unlock()
+}
+
 // count returns how many nodes of canister's subnet are known.
 func (n *nodeKeys) count(canister verify.Principal) int {
 	n.mu.Lock()

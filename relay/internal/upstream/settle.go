@@ -16,13 +16,15 @@ type BadAnswer struct {
 func (e *BadAnswer) Error() string { return e.Host.name + ": " + e.Err.Error() }
 func (e *BadAnswer) Unwrap() error { return e.Err }
 
-// Good notes that the answer was verified and holds. The first verdict on an answer counts; it may come after Release.
+// Good notes that the answer was verified and holds. The first verdict on an answer counts; it may come after Release. Nobody
+// else may settle the answer at the same time.
 func (a *Answer) Good() {
 	if a.settled {
 		return
 	}
 	a.settled = true
 	a.Host.good()
+	a.network.root.held()
 }
 
 // Bad notes that the answer does not hold, and why, and returns that as an error.
@@ -30,7 +32,11 @@ func (a *Answer) Bad(err error) *BadAnswer {
 	if !a.settled {
 		a.settled = true
 		a.Host.bad(a.canister, err.Error(), a.began)
-		a.network.recorder.VerificationFailed(a.canister, verify.CauseOf(err))
+		cause := verify.CauseOf(err)
+		a.network.recorder.VerificationFailed(a.canister, cause)
+		if cause == verify.CauseSignature {
+			a.network.root.doubt()
+		}
 	}
 	return &BadAnswer{Host: a.Host, Err: err}
 }
