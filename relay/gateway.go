@@ -270,3 +270,12 @@ func (g *Gateway) snapshotSessions() []*session {
 	}
 	return all
 }
+
+// noticeUncertified says once what it means that a network has only the asynchronous call.
+func (g *Gateway) noticeUncertified() {
+	g.uncertified.Do(func() {
+		g.log().Warn("this network only accepts calls and does not certify their outcome (version 2 of the call endpoint): "+
+			"messages of a client are submitted in the order of acceptance, and refusals by the canister cannot be reported",
+			zap.String("endpoint", "/api/v2/canister/<id>/call"))
+	})
+}

@@ -1,8 +1,6 @@
 package relay
 
-import (
-	"time"
-)
+import "time"
 
 // Bounds of what one client may have waiting for submission; then its socket is not read. One envelope is always
 // taken, whatever its size.
@@ -22,13 +20,22 @@ type envelope struct {
 	held    lease
 }
 
+// inboxPhase is what an inbox does. It only grows.
+type inboxPhase uint8
+
+const (
+	inboxOpen      inboxPhase = iota // takes envelopes
+	inboxFinishing                   // takes nothing more; what waits and what is under way is still submitted
+	inboxDropped                     // what waits is dropped, and what is under way is given up, except for a ws_open
+)
+
 // inbox is what waits to be submitted, first in, first out. It belongs to the session, whose lock guards it.
 type inbox struct {
 	waiting  []*envelope
 	bytes    int
-	underway int           // taken out and not settled
-	relaying bool          // a relayer exists
-	closed   bool          // nothing more is taken
+	underway int  // taken out, and not done
+	relaying bool // a relayer exists
+	phase    inboxPhase
 	space    chan struct{} // closed when there is room again; set while the reader waits
 }
 
@@ -41,7 +48,7 @@ func (i *inbox) push(e *envelope) {
 	i.bytes += len(e.body)
 }
 
-// pop takes the oldest envelope, nil if there is none. It is under way until settled is called.
+// pop takes the oldest envelope, nil if there is none. It is under way until envelopeDone is called.
 func (i *inbox) pop() *envelope {
 	if len(i.waiting) == 0 {
 		return nil
@@ -65,53 +72,24 @@ func (i *inbox) idle() bool { return len(i.waiting) == 0 && i.underway == 0 }
 
 // finish takes nothing more and lets the reader go. What waits is still submitted.
 func (i *inbox) finish() {
-	i.closed = true
+	i.phase = max(i.phase, inboxFinishing)
 	i.release()
 }
 
-// drop is finish, and what waits goes as well.
+// drop takes nothing more, lets the reader go and drops what waits.
 func (i *inbox) drop() {
 	for _, e := range i.waiting {
 		e.held.release()
 	}
 	i.waiting, i.bytes = nil, 0
-	i.finish()
+	i.phase = inboxDropped
+	i.release()
 }
 
+// release lets the reader go.
 func (i *inbox) release() {
 	if i.space != nil {
 		close(i.space)
 		i.space = nil
 	}
-}
-
-// submit queues e behind the client's earlier envelopes. While the inbox is full the caller, which is the reader,
-// waits, and so does the client; that time is not held against its pongs.
-func (s *session) submit(e *envelope) {
-	s.mu.Lock()
-	for !s.in.closed && s.in.full() {
-		space := make(chan struct{})
-		s.in.space = space
-		s.mu.Unlock()
-		<-space
-		s.seen()
-		s.mu.Lock()
-	}
-	defer s.mu.Unlock()
-	if s.in.closed {
-		e.held.release()
-		return
-	}
-	s.in.push(e)
-	if !s.in.relaying {
-		s.in.relaying = true
-		s.g.spawn("relayer", s.relay, func() { s.abort(newClosing(InternalError, "")) })
-	}
-}
-
-// stalled reports whether the reader waits for the inbox, or for memory.
-func (s *session) stalled() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.in.space != nil || s.starved.Load()
 }

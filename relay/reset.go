@@ -169,8 +169,7 @@ func (p *poller) restart(r reset) {
 	}
 	p.logger().Warn("the canister's queue began anew; its earlier sessions are closed", fields...)
 	for _, s := range forgotten {
-		s.dropped()
-		s.end(told)
+		s.endRemoved(told)
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
-	"go.uber.org/zap"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -20,7 +19,9 @@ const (
 	stateConnected state = iota // handshake sent, no ws_open accepted yet
 	stateOpening                // ws_open accepted; the canister's first frame has not come
 	stateOpen                   // the canister's first frame was relayed
-	stateEnded                  // ended for a reason; the connection may still be closing
+	stateEnded                  // ended for a reason; the connection is closing, and what the client sent may still be submitted
+	stateClosed                 // the connection is closed, too
+	stateLeft                   // nothing is left to submit, and the session's place has been given back
 )
 
 // Times of a connection that are nobody's to configure.
@@ -36,7 +37,8 @@ const (
 // session is one client connection.
 //
 // The reader goroutine lives as long as the connection; a writer exists while something waits to be written, and a
-// relayer while envelopes wait to be submitted. Whoever ends it calls end; the reader then cleans up.
+// relayer while envelopes wait to be submitted. Whoever ends it calls end; the reader then cleans up. How it begins and ends
+// is in session_life.go, how it stands at its canister in lifecycle.go.
 type session struct {
 	g       *Gateway
 	ws      *websocket.Conn
@@ -66,16 +68,12 @@ type session struct {
 	farewell string   // what the client said in its close frame, printable
 	out      outbox
 	in       inbox
-	opened   openState
+	opening  opening
 	life     context.Context    // of what the session submits; made when first needed, see lifetime
 	cancel   context.CancelFunc // ends life
-	// finishing is set when the session has ended and what its client sent is still submitted.
-	finishing bool
-	cleaned   bool      // the connection is closed
-	vacated   bool      // the session's place has been given back
-	nextSeq   uint64    // of the next canister message
-	born      uint64    // when the first one was made, by the canister's clock
-	lastAck   time.Time // when the canister's last ack was queued for the client
+	nextSeq  uint64             // of the next canister message
+	born     uint64             // when the first one was made, by the canister's clock
+	lastAck  time.Time          // when the canister's last ack was queued for the client
 	// canisterClosed is when the canister's CloseMessage was queued for the client.
 	canisterClosed time.Time
 }
@@ -129,88 +127,6 @@ func (s *session) run() {
 	s.cleanup()
 }
 
-// end ends the session for c, unless it has ended before. The client gets a close frame and nothing else; what it sent
-// before still goes to its canister, if that makes sense after c. It never blocks.
-func (s *session) end(c *closing) {
-	s.mu.Lock()
-	if s.closing != nil {
-		s.mu.Unlock()
-		return
-	}
-	s.closing = c
-	s.state = stateEnded
-	s.out.clear()
-	if s.opened.abandon != nil && !s.opened.going {
-		s.opened.abandon()
-	}
-	if c.reason.keepsSent() && s.opened.submitted {
-		s.in.finish()
-		s.finishing = true
-	} else {
-		s.in.drop()
-		if s.cancel != nil {
-			s.cancel()
-		}
-	}
-	s.wakeWriter()
-	home := s.canister
-	s.mu.Unlock()
-	if home != nil {
-		home.remove(s)
-	}
-	// The reader waits for the client's answer, not forever.
-	s.ws.SetReadDeadline(time.Now().Add(closeLinger))
-}
-
-// abort is end without the courtesy: the connection is closed at once.
-func (s *session) abort(c *closing) {
-	s.end(c)
-	s.ws.Close()
-}
-
-// cleanup runs once the connection can not be read any more.
-func (s *session) cleanup() {
-	s.end(newClosing(ClientGone, "")) // if nobody knows better
-	s.flushClose()
-	s.ws.Close()
-	s.mu.Lock()
-	s.cleaned = true
-	c, home, farewell := s.closing, s.canister, s.farewell
-	s.mu.Unlock()
-	s.leave()
-	g := s.g
-	g.mu.Lock()
-	_, mine := g.sessions[s]
-	delete(g.sessions, s)
-	g.mu.Unlock()
-	if !mine {
-		return
-	}
-	lasted := time.Since(s.started)
-	g.cfg.Metrics.SessionClosed(home.principal(), c.reason, lasted)
-	if ce := g.log().Check(c.reason.level(), "session closed"); ce != nil {
-		fields := []zap.Field{
-			zap.Uint64("session", s.id),
-			zap.Stringer("client_ip", s.ip),
-			zap.String("reason", c.reason.Label()),
-			zap.Int("code", c.reason.Code()),
-			zap.String("text", c.text),
-			zap.Duration("duration", lasted),
-			zap.Int64("frames_in", s.framesIn.Load()),
-			zap.Int64("bytes_in", s.bytesIn.Load()),
-			zap.Int64("frames_out", s.framesOut.Load()),
-			zap.Int64("bytes_out", s.bytesOut.Load()),
-		}
-		if home != nil {
-			fields = append(fields, zap.Stringer("canister_id", home.id))
-		}
-		if farewell != "" {
-			fields = append(fields, zap.String("client_text", farewell))
-		}
-		ce.Write(fields...)
-	}
-}
-
 // ended reports whether the session has ended.
 func (s *session) ended() bool {
 	s.mu.Lock()
@@ -222,4 +138,24 @@ func (s *session) ended() bool {
 func (s *session) seen() {
 	s.lastSeen.Store(time.Now().UnixNano())
 	s.pinged.Store(0)
+}
+
+// hasOpened reports whether the first message of the canister has come.
+func (s *session) hasOpened() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state >= stateOpen
+}
+
+// snapshot returns the present state, for the admin API.
+func (s *session) snapshot() SessionSnapshot {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return SessionSnapshot{
+		ID: s.id, Canister: s.canister.principal(), Principal: s.key.Principal, ClientIP: s.ip,
+		State: stateNames[s.state], Started: s.started,
+		FramesIn: s.framesIn.Load(), BytesIn: s.bytesIn.Load(),
+		FramesOut: s.framesOut.Load(), BytesOut: s.bytesOut.Load(),
+		Outbox: len(s.out.frames), Inbox: len(s.in.waiting),
+	}
 }

@@ -162,7 +162,7 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 	if !s.canisterClosed.IsZero() {
 		reason = CanisterClosed
 	}
-	home, lastAck := s.canister, later(s.opened.at, s.lastAck)
+	home, lastAck := s.canister, later(s.opening.registeredAt, s.lastAck)
 	s.mu.Unlock()
 	s.end(newClosing(reason, ""))
 	if home != nil && ce.Text == sdkAckTimeout && !lastAck.IsZero() && time.Since(lastAck) >= ackOverdue {

@@ -63,7 +63,8 @@ type SessionSnapshot struct {
 	Inbox     int              `json:"inbox"`  // envelopes that wait for the canister
 }
 
-var stateNames = [...]string{stateConnected: "connected", stateOpening: "opening", stateOpen: "open", stateEnded: "ended"}
+var stateNames = [...]string{stateConnected: "connected", stateOpening: "opening", stateOpen: "open",
+	stateEnded: "ended", stateClosed: "ended", stateLeft: "ended"}
 
 // Snapshot returns the present state, canisters and hosts in order of their names.
 func (g *Gateway) Snapshot() Snapshot {
@@ -113,18 +114,6 @@ func (g *Gateway) Sessions() []SessionSnapshot {
 	}
 	slices.SortFunc(list, func(a, b SessionSnapshot) int { return cmp.Compare(a.ID, b.ID) })
 	return list
-}
-
-func (s *session) snapshot() SessionSnapshot {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return SessionSnapshot{
-		ID: s.id, Canister: s.canister.principal(), Principal: s.key.Principal, ClientIP: s.ip,
-		State: stateNames[s.state], Started: s.started,
-		FramesIn: s.framesIn.Load(), BytesIn: s.bytesIn.Load(),
-		FramesOut: s.framesOut.Load(), BytesOut: s.bytesOut.Load(),
-		Outbox: len(s.out.frames), Inbox: len(s.in.waiting),
-	}
 }
 
 // CloseSession ends one session and reports whether there was one with that id.

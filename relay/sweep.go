@@ -1,9 +1,6 @@
 package relay
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // ackOverdue is how long a session that has sent something may be without an ack before its canister is suspected of
 // sending none: the CDK's default interval is 5 minutes, and clients give up 30 seconds later.
@@ -52,52 +49,6 @@ func (g *Gateway) sweep() {
 func (g *Gateway) sweepInterval() time.Duration {
 	shortest := min(g.cfg.OpenTimeout, g.cfg.PingInterval, g.cfg.PongTimeout, canisterCloseGrace)
 	return min(time.Second, max(shortest/10, 5*time.Millisecond))
-}
-
-// check applies the deadlines of s at now; the next check comes after every.
-func (s *session) check(now time.Time, every time.Duration) {
-	s.mu.Lock()
-	st, home := s.state, s.canister
-	over := s.closing != nil
-	opened, closedAt, lastAck := s.opened, s.canisterClosed, s.lastAck
-	s.mu.Unlock()
-	cfg := &s.g.cfg
-	switch {
-	case over:
-		return
-	case st == stateConnected && now.Add(every).Sub(s.started) >= cfg.OpenTimeout:
-		s.end(newClosing(OpenTimeout, fmt.Sprintf("no valid ws_open within %s", cfg.OpenTimeout)))
-		return
-	case st == stateOpening:
-		if c := opened.overdue(home, now.Add(every)); c != nil {
-			s.end(c)
-			return
-		}
-	case !closedAt.IsZero() && now.Sub(closedAt) >= canisterCloseGrace:
-		s.end(newClosing(CanisterClosed, ""))
-		return
-	}
-	if st == stateOpen && lastAck.IsZero() && s.framesIn.Load() > 1 && now.Sub(opened.at) >= ackOverdue {
-		home.missAcks()
-	}
-	s.checkAlive(now, every)
-}
-
-// checkAlive pings a silent client and ends one that does not answer.
-func (s *session) checkAlive(now time.Time, every time.Duration) {
-	if s.stalled() {
-		s.seen() // it is we who do not read
-		return
-	}
-	next := now.Add(every)
-	pinged := s.pinged.Load()
-	switch {
-	case pinged != 0 && next.Sub(time.Unix(0, pinged)) > s.g.cfg.PongTimeout:
-		s.end(newClosing(PongTimeout, ""))
-	case pinged == 0 && next.Sub(time.Unix(0, s.lastSeen.Load())) > s.g.cfg.PingInterval:
-		s.pinged.Store(now.UnixNano())
-		s.ping()
-	}
 }
 
 // missAcks notes that the canister sends no acks, and says so once.

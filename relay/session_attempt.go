@@ -6,7 +6,6 @@ import (
 	"errors"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,169 +24,6 @@ const (
 	repostPause = 500 * time.Millisecond
 )
 
-// relay submits what waits in the inbox, in order, and ends when nothing waits. With relay_window 1 the next envelope
-// goes out when the outcome of the one before is certified: the IC orders nothing, and a canister that follows the CDK
-// drops a client on the first message out of order. With a larger window it goes out when the one before has been written
-// to a host, so that the order of submission is kept as far as nothing fails after that.
-func (s *session) relay() {
-	for {
-		s.mu.Lock()
-		e := s.in.pop()
-		if e == nil {
-			s.in.relaying = false
-			s.mu.Unlock()
-			return
-		}
-		s.mu.Unlock()
-		if e.open || s.window == nil {
-			s.submitOne(e, func() {})
-			continue
-		}
-		s.window <- struct{}{}
-		sent := make(chan struct{})
-		s.g.spawn("submission", func() {
-			defer func() { <-s.window }()
-			s.submitOne(e, sync.OnceFunc(func() { close(sent) }))
-		}, func() { s.abort(newClosing(InternalError, "")) })
-		<-sent
-	}
-}
-
-// submitOne sees one envelope through to its outcome, and ends the session if that is not good. sent is called once the
-// next may go out; it may be called more than once.
-func (s *session) submitOne(e *envelope, sent func()) {
-	defer sent()
-	defer s.settled()
-	defer e.held.release()
-	ctx, done := s.submission(e)
-	defer done()
-	name := "icws.call"
-	if e.open {
-		name = "icws.open"
-	}
-	ctx, endSpan := s.g.cfg.Tracer.Start(ctx, name, "canister_id", s.canister.id.String())
-	var outcome Outcome
-	var c *closing
-	if e.open {
-		outcome, c = s.submitOpen(ctx, e, sent)
-		s.openSettled(e, c)
-	} else {
-		outcome, c = s.submitUntilOutcome(ctx, e, sent)
-	}
-	if outcome != outcomeNone {
-		s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
-	}
-	if c == nil {
-		endSpan(nil)
-		s.canister.nudge()
-		return
-	}
-	endSpan(errors.New(c.text))
-	switch c.reason {
-	case Forgotten:
-		s.dropped()
-		s.canister.doubt() // others may be forgotten, too
-		s.awaitFarewell()
-	case Superseded:
-		s.dropped()
-	}
-	if !s.dismissed() {
-		s.end(c)
-	}
-	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
-}
-
-// outcomeNone is the outcome of an envelope that was given up before anything was known of it.
-const outcomeNone Outcome = ""
-
-// submitOpen submits a ws_open as soon as its canister's poller is ready for it.
-func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
-	if !s.canister.ready(s.lifetime(), e.expiry) && !s.ended() {
-		return OutcomeExpired, s.canister.unreadyBecause()
-	}
-	if !s.openSubmitted() {
-		return outcomeNone, newClosing(ClientGone, "")
-	}
-	outcome, c := s.submitUntilOutcome(ctx, e, sent)
-	if c == nil && outcome == OutcomePending && e.late {
-		c = s.checkLate(ctx, e)
-	}
-	return outcome, c
-}
-
-// checkLate checks the sender of a ws_open that could not be checked when it came, and whose acceptance is not certified:
-// one host's word does not let anybody in. What was missing then may have been the root key.
-func (s *session) checkLate(ctx context.Context, e *envelope) *closing {
-	env, err := verify.ParseEnvelope(e.body)
-	if err != nil {
-		return newClosing(InternalError, "").orUnsure(true) // it was parsed before
-	}
-	authority, err := s.g.up.Authority(ctx)
-	if err != nil {
-		return newClosing(Outage, "").orUnsure(true)
-	}
-	switch _, err = verify.VerifySender(env, time.Now(), authority, nil); {
-	case err == nil:
-		return nil
-	case isUnknownScheme(err):
-		return newClosing(BadSender, "ws_open: kind of key not known here, and this network certifies no outcomes").orUnsure(true)
-	}
-	return badSender(methodOpen, err).orUnsure(true)
-}
-
-// dropSent gives up what the client sent and what has no outcome yet.
-func (s *session) dropSent() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.in.drop()
-	s.finishing = false
-	if s.cancel != nil {
-		s.cancel()
-	}
-}
-
-// settled notes that one envelope is not under way any more.
-func (s *session) settled() {
-	s.mu.Lock()
-	s.in.underway--
-	if s.cancel != nil && s.in.idle() && !s.starved.Load() {
-		s.cancel() // an idle session keeps no context
-		s.life, s.cancel = nil, nil
-	}
-	s.mu.Unlock()
-	s.leave()
-}
-
-// submission makes the context of one submission: it carries the session's trace and ends with the session, except
-// for a ws_open that has gone out: its outcome must be known before the canister can be told that the client has left.
-func (s *session) submission(e *envelope) (context.Context, func()) {
-	if e.open {
-		ctx, cancel := context.WithCancel(s.trace)
-		stop := context.AfterFunc(s.g.ctx, cancel)
-		s.mu.Lock()
-		s.opened.abandon = cancel
-		s.mu.Unlock()
-		return ctx, func() { stop(); cancel() }
-	}
-	return s.lifetime(), func() {}
-}
-
-// lifetime returns the context of what the session submits, and of the memory that it waits for. It ends with the gateway,
-// and with the session unless the end lets what waits be submitted.
-func (s *session) lifetime() context.Context {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.life == nil {
-		life, cancel := context.WithCancel(s.trace)
-		stop := context.AfterFunc(s.g.ctx, cancel)
-		s.life, s.cancel = life, func() { stop(); cancel() }
-		if s.closing != nil && !s.finishing {
-			s.cancel()
-		}
-	}
-	return s.life
-}
-
 // submitUntilOutcome posts e until its outcome is known or it has expired. The same bytes are posted each time: to the
 // IC they are one request, so a repetition never executes twice.
 func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
@@ -199,7 +35,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
 	st := upstream.Stages{Sent: sent}
 	if e.open {
-		st.Going = s.openGoing
+		st.Going = s.openMaySend
 	}
 	for failures := 0; ; {
 		r := s.submitOnce(ctx, e, avoid, st)
@@ -216,7 +52,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
 		}
 		last = cmp.Or(r.last, last)
-		if e.open && !s.openHindered(last, maybeExecuted) {
+		if e.open && !s.openFailed(last, maybeExecuted) {
 			return outcomeNone, newClosing(ClientGone, "")
 		}
 		avoid = r.avoid

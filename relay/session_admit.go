@@ -24,7 +24,7 @@ func (s *session) handleFrame(frame []byte, held lease) *closing {
 	s.framesIn.Add(1)
 	s.bytesIn.Add(int64(len(frame)))
 	s.g.cfg.Metrics.Received(s.canister.id, len(frame))
-	s.submit(e)
+	s.enqueue(e)
 	return nil
 }
 
@@ -119,7 +119,7 @@ func (s *session) register(id verify.Principal, key verify.ClientKey, late bool)
 			return s.closing
 		}
 		s.canister, s.key, s.state = home, key, stateOpening
-		s.opened.began = time.Now()
+		s.opening.began = time.Now()
 		s.mu.Unlock()
 		c, retired := home.add(s, s.policy.MaxSessionsPerCanister, late)
 		if retired {

@@ -1,0 +1,221 @@
+package relay
+
+import (
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// opening is what is known of the opening of a session. It belongs to the session, whose lock guards it.
+type opening struct {
+	began             time.Time // when ws_open came from the client
+	registration      registration
+	registeredAt      time.Time // when it became registered
+	rewind            uint64    // the poller's nonce before ws_open was submitted, for a session that is routed late
+	openMessageMissed bool      // a later message came before the first
+	lastError         *closing  // why ws_open has not been accepted yet, as far as is known; nil = nothing is
+	abandon           func()    // ends the submission of ws_open, which it must not once a host may have taken it
+}
+
+// note applies e.
+func (o *opening) note(e registrationEvent) {
+	if o.registration = o.registration.after(e); o.registration == registered && o.registeredAt.IsZero() {
+		o.registeredAt = time.Now()
+	}
+}
+
+// openBegins notes that the turn of ws_open has come, and reports whether it may be submitted: not if the session has ended.
+func (s *session) openBegins() bool {
+	nonce := s.canister.position()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening.rewind = nonce
+	return s.closing == nil
+}
+
+// openMaySend notes that ws_open goes out to a host now, and reports whether it may. Once the client has left it may not: to
+// the canister it would be a newer session than one that the same person has opened since. But what a host may have taken is
+// sent again, for its outcome.
+func (s *session) openMaySend() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := &s.opening
+	if o.registration == removed || s.closing != nil && o.registration != inFlight {
+		return false
+	}
+	o.note(openGoesOut)
+	return true
+}
+
+// openFailed notes why an attempt to submit ws_open brought no outcome, and reports whether there may be another.
+func (s *session) openFailed(why *closing, taken bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opening.lastError = why
+	if !taken {
+		s.opening.note(openNotTaken)
+	}
+	return taken || s.closing == nil
+}
+
+// openDone notes the outcome of ws_open; c is nil if the canister accepted it.
+func (s *session) openDone(e *envelope, c *closing) {
+	s.mu.Lock()
+	if c == nil || c.unsure {
+		s.opening.note(openAccepted)
+	} else {
+		s.opening.note(openRefused)
+	}
+	rewind, ended := s.opening.rewind, s.closing != nil
+	s.mu.Unlock()
+	if c == nil && !ended {
+		if e.late {
+			s.canister.route(s, rewind)
+		}
+		s.canister.accepted(s)
+	}
+}
+
+// noteRemoved notes that the canister has removed the session by itself, so that ws_close is not needed.
+func (s *session) noteRemoved() {
+	s.mu.Lock()
+	s.opening.note(canisterRemoved)
+	s.mu.Unlock()
+}
+
+// end ends the session for c, unless it has ended before. The client gets a close frame and nothing else. What it sent before
+// still goes to its canister, if the canister may have the session after c. It never blocks.
+func (s *session) end(c *closing) {
+	s.mu.Lock()
+	if s.closing != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.closing = c
+	s.state = stateEnded
+	s.out.clear()
+	if s.opening.abandon != nil && s.opening.registration == notSent {
+		s.opening.abandon()
+	}
+	if c.reason.keepsSent() && s.opening.registration.mayBeKnown() {
+		s.in.finish()
+	} else {
+		s.dropSentLocked()
+	}
+	s.wakeWriter()
+	home := s.canister
+	s.mu.Unlock()
+	if home != nil {
+		home.remove(s)
+	}
+	// The reader waits for the client's answer, not forever.
+	s.ws.SetReadDeadline(time.Now().Add(closeLinger))
+}
+
+// endRemoved is end for a session that the canister has removed by itself.
+func (s *session) endRemoved(c *closing) {
+	s.noteRemoved()
+	s.end(c)
+}
+
+// abort is end without the courtesy: the connection is closed at once.
+func (s *session) abort(c *closing) {
+	s.end(c)
+	s.ws.Close()
+}
+
+// dropSent gives up what the client sent and what has no outcome yet.
+func (s *session) dropSent() {
+	s.mu.Lock()
+	s.dropSentLocked()
+	s.mu.Unlock()
+}
+
+// dropSentLocked is dropSent for a caller that holds mu.
+func (s *session) dropSentLocked() {
+	s.in.drop()
+	if s.cancel != nil {
+		s.cancel()
+	}
+}
+
+// cleanup runs once the connection can not be read any more.
+func (s *session) cleanup() {
+	s.end(newClosing(ClientGone, "")) // if nobody knows better
+	s.flushClose()
+	s.ws.Close()
+	s.mu.Lock()
+	s.state = max(s.state, stateClosed)
+	s.mu.Unlock()
+	s.leave()
+	g := s.g
+	g.mu.Lock()
+	_, mine := g.sessions[s]
+	delete(g.sessions, s)
+	g.mu.Unlock()
+	if mine {
+		s.report()
+	}
+}
+
+// report counts and logs the end of the session.
+func (s *session) report() {
+	s.mu.Lock()
+	c, home, farewell := s.closing, s.canister, s.farewell
+	s.mu.Unlock()
+	lasted := time.Since(s.started)
+	s.g.cfg.Metrics.SessionClosed(home.principal(), c.reason, lasted)
+	ce := s.g.log().Check(c.reason.level(), "session closed")
+	if ce == nil {
+		return
+	}
+	fields := []zap.Field{
+		zap.Uint64("session", s.id),
+		zap.Stringer("client_ip", s.ip),
+		zap.String("reason", c.reason.Label()),
+		zap.Int("code", c.reason.Code()),
+		zap.String("text", c.text),
+		zap.Duration("duration", lasted),
+		zap.Int64("frames_in", s.framesIn.Load()),
+		zap.Int64("bytes_in", s.bytesIn.Load()),
+		zap.Int64("frames_out", s.framesOut.Load()),
+		zap.Int64("bytes_out", s.bytesOut.Load()),
+	}
+	if home != nil {
+		fields = append(fields, zap.Stringer("canister_id", home.id))
+	}
+	if farewell != "" {
+		fields = append(fields, zap.String("client_text", farewell))
+	}
+	ce.Write(fields...)
+}
+
+// leave does what is left to do for a session that has ended, once nothing that its client sent waits or is under way. If the
+// canister may have the session, it is told once that the client has gone. A ws_close that overtakes its ws_open would leave a
+// session at the canister that nobody has, and one that overtakes a ws_message would lose it. Once the connection is closed,
+// too, the session's place is given back.
+func (s *session) leave() {
+	s.mu.Lock()
+	if s.closing == nil || !s.in.idle() {
+		s.mu.Unlock()
+		return
+	}
+	if s.cancel != nil {
+		s.cancel()
+	}
+	before := s.opening.registration
+	s.opening.note(sessionLeft)
+	sendClose := before != closeSent && s.opening.registration == closeSent
+	vacate := s.state == stateClosed
+	if vacate {
+		s.state = stateLeft
+	}
+	home, key := s.canister, s.key
+	s.mu.Unlock()
+	if sendClose {
+		s.g.closer.add(home.id, key)
+	}
+	if vacate {
+		s.g.vacate(s.ip)
+	}
+}

@@ -1,0 +1,95 @@
+package relay
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// farewellPatience is how long a client that the canister does not know any more may still get what the canister sent it
+// before, which ends with a CloseMessage if the canister closed it.
+const farewellPatience = 2 * time.Second
+
+// expect takes the sequence number of the next message of s and when it was made, and reports whether the message is to
+// be sent, and whether it is the first.
+func (s *session) expect(sequence, stamp uint64) (first, ok bool) {
+	s.mu.Lock()
+	switch {
+	case s.closing != nil || sequence < s.nextSeq:
+		s.mu.Unlock() // over, or sent before
+		return false, false
+	case sequence > s.nextSeq && s.state == stateOpening:
+		s.opening.openMessageMissed = true
+		s.mu.Unlock()
+		s.canister.missedFirst(s)
+		return false, false
+	case sequence > s.nextSeq:
+		lost := s.nextSeq
+		s.mu.Unlock()
+		s.end(missing(lost))
+		return false, false
+	}
+	s.nextSeq++
+	first = s.state == stateOpening
+	if first {
+		s.state, s.born = stateOpen, stamp
+		s.opening.note(firstMessage)
+	}
+	s.mu.Unlock()
+	return first, true
+}
+
+// missing is the closing for a message that the client can no longer get in order.
+func missing(sequence uint64) *closing {
+	return newClosing(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
+}
+
+// noteService notes what the canister's service messages say of the session, and returns the kind.
+func (s *session) noteService(payload []byte) verify.ServiceKind {
+	m, err := verify.DecodeServiceMessage(payload)
+	if err != nil {
+		return "" // the client judges it
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch m.Kind {
+	case verify.ServiceAck:
+		s.lastAck = time.Now()
+	case verify.ServiceClose:
+		s.canisterClosed = time.Now()
+		s.opening.note(canisterRemoved)
+	}
+	return m.Kind
+}
+
+// hasHeard reports whether a message of the canister has come for s, which proves that the canister has the session.
+func (s *session) hasHeard() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nextSeq > 1
+}
+
+// openedBy reports whether the first message of s has come and was made at stamp or earlier.
+func (s *session) openedBy(stamp uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state >= stateOpen && s.born <= stamp
+}
+
+// dismissed reports whether the canister's CloseMessage for s has come. The client ends the session then.
+func (s *session) dismissed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.canisterClosed.IsZero()
+}
+
+// awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or patience is over.
+func (s *session) awaitFarewell() {
+	for end := time.Now().Add(farewellPatience); !s.dismissed() && !s.ended() && time.Now().Before(end); {
+		if pause.Sleep(s.g.ctx, 20*time.Millisecond) != nil {
+			return
+		}
+	}
+}
