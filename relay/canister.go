@@ -216,6 +216,16 @@ func (c *canister) suspectSince(then time.Time) {
 	}
 }
 
+// verifiedFor is how long a verified page shows that a canister exists.
+const verifiedFor = 10 * time.Minute
+
+// verifiedLately reports whether a page of the canister was verified not long before now.
+func (c *canister) verifiedLately(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return now.Sub(c.poll.certified) < verifiedFor
+}
+
 // position returns the nonce that is polled for next.
 func (c *canister) position() uint64 {
 	c.mu.Lock()

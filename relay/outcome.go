@@ -27,35 +27,36 @@ const (
 	codeNoModule         = "IC0537"
 )
 
-// trouble is what a reject says about a canister.
-type trouble struct {
+// rejection is what a reject says about a canister.
+type rejection struct {
 	reason  CloseReason
 	text    string // for clients and operators; without the name of the method
 	passing bool   // the same request may succeed later
 	final   bool   // no waiting cures it
+	absent  bool   // there is no such canister where the reject comes from
 }
 
 // diagnose reads a reject. errorCode may be empty: it is optional in the specification.
-func diagnose(code uint64, errorCode, message string) trouble {
+func diagnose(code uint64, errorCode, message string) rejection {
 	switch {
 	case errorCode == codeOutOfCycles || code == rejectSysTransient && strings.Contains(message, "out of cycles"):
-		return trouble{reason: CanisterUnavailable, text: "canister is out of cycles, its owner must top it up", passing: true}
+		return rejection{reason: CanisterUnavailable, text: "canister is out of cycles, its owner must top it up", passing: true}
 	case errorCode == codeStopped:
-		return trouble{reason: CanisterUnavailable, text: "canister is stopped, try again later", passing: true}
+		return rejection{reason: CanisterUnavailable, text: "canister is stopped, try again later", passing: true}
 	case errorCode == codeStopping:
-		return trouble{reason: CanisterUnavailable, text: "canister is stopping, try again later", passing: true}
+		return rejection{reason: CanisterUnavailable, text: "canister is stopping, try again later", passing: true}
 	case errorCode == codeNoModule:
-		return trouble{reason: CanisterUnavailable, text: "canister has no module installed, try again later", passing: true}
+		return rejection{reason: CanisterUnavailable, text: "canister has no module installed, try again later", passing: true}
 	case errorCode == codeNoMethod:
-		return trouble{reason: CanisterUnusable, text: "canister has no such method, it does not use the IC WebSocket CDK", final: true}
+		return rejection{reason: CanisterUnusable, text: "canister has no such method, it does not use the IC WebSocket CDK", final: true}
 	case errorCode == codeCanisterNotFound || code == rejectDestinationInvalid:
-		return trouble{reason: CanisterUnusable, text: "canister does not exist, check its id", final: true}
+		return rejection{reason: CanisterUnusable, text: "canister does not exist, check its id", final: true, absent: true}
 	case code == rejectSysTransient:
-		return trouble{reason: CanisterUnavailable, text: "the IC is busy: " + upstream.Printable(message, 80), passing: true}
+		return rejection{reason: CanisterUnavailable, text: "the IC is busy: " + upstream.Printable(message, 80), passing: true}
 	case code == rejectCanisterError:
-		return trouble{reason: CanisterRefused, text: "canister trapped: " + upstream.Printable(ownWords(message), 100)}
+		return rejection{reason: CanisterRefused, text: "canister trapped: " + upstream.Printable(ownWords(message), 100)}
 	}
-	return trouble{reason: CanisterRefused, text: "canister rejected: " + upstream.Printable(message, 100)}
+	return rejection{reason: CanisterRefused, text: "canister rejected: " + upstream.Printable(message, 100)}
 }
 
 // ownWords drops what every replica puts in front of a canister's error, so that what the canister itself said fits into a
@@ -106,21 +107,21 @@ func refused(e *envelope, text string) *closing {
 	return newClosing(CanisterRefused, e.method()+": "+upstream.Printable(text, maxCloseText))
 }
 
-// rejectedAttempt handles a reject. A certified one is final: the request was taken and will not be executed again.
-// One that is not certified has the host that gave it.
-func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncertified *upstream.Host) attempt {
-	t := diagnose(code, errorCode, message)
-	a := attempt{outcome: OutcomeRefused, closing: newClosing(t.reason, e.method()+": "+t.text), err: errors.New(t.text)}
+// rejectedAttempt handles a reject. A certified one is final: the request was taken and will not be executed again. One that
+// is not certified comes with the answer that it was in; certified ones have nil.
+func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncertified *upstream.Answer) attempt {
+	j := diagnose(code, errorCode, message)
+	a := attempt{outcome: OutcomeRefused, closing: newClosing(j.reason, e.method()+": "+j.text), err: errors.New(j.text)}
 	a.last = a.closing
-	switch {
-	case uncertified == nil:
+	if uncertified == nil {
 		a.final = true
 		// It was executed up to where it failed, and a Motoko canister keeps what it did before its first await.
 		a.closing = a.closing.orUnsure(code == rejectCanisterError || code == rejectCanisterReject)
-	case t.passing:
-		a.failed, a.avoid = true, uncertified
-	default:
-		a.failed, a.denial = true, uncertified
+		return a
+	}
+	a.failed, a.avoid = true, uncertified.Host
+	if !j.passing {
+		a.refuse(uncertified.Host, uncertified.Alone, j.absent)
 	}
 	return a
 }
@@ -134,10 +135,13 @@ func failedAttempt(e *envelope, err error) attempt {
 	c := closingForRefusal(&ue.Refusal, e.method())
 	a := attempt{failed: true, taken: ue.Taken, pause: ue.RetryAfter, err: err, last: c}
 	if !ue.Transient() {
-		a.denial, a.outcome, a.closing = ue.Host, ue.Outcome, c
-		if ue.Means.OfCanister() && !e.open {
-			a.patience = absencePatience
-		}
+		a.avoid, a.outcome, a.closing = ue.Host, ue.Outcome, c
+		a.refuse(ue.Host, ue.Alone, ue.Means.OfCanister())
 	}
 	return a
+}
+
+// refuse notes that h says, without proof, that the outcome of a is final.
+func (a *attempt) refuse(h *upstream.Host, alone, absent bool) {
+	a.refusedBy, a.alone, a.absent = h, alone, absent
 }

@@ -19,7 +19,7 @@ const maxSkip = 1 << 20
 // their clients are told at their next message; everybody else goes on.
 func (p *poller) trySkipping(err error, failures int) {
 	var rejected *rejectedPoll
-	if !errors.As(err, &rejected) || rejected.trouble.reason != CanisterRefused || failures < skipTries || (failures-skipTries)%10 != 0 {
+	if !errors.As(err, &rejected) || rejected.rejection.reason != CanisterRefused || failures < skipTries || (failures-skipTries)%10 != 0 {
 		return
 	}
 	from := p.here().next
@@ -117,7 +117,7 @@ func (p *poller) lookOnce(nonce uint64, avoid *upstream.Host) (shelf, *upstream.
 	defer r.release()
 	var rejected *rejectedPoll
 	switch {
-	case errors.As(r.err, &rejected) && rejected.trouble.reason == CanisterRefused:
+	case errors.As(r.err, &rejected) && rejected.rejection.reason == CanisterRefused:
 		return unservable, rejected.host, nil
 	case r.err != nil:
 		return unservable, nil, r.err

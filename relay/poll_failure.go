@@ -65,7 +65,7 @@ func (p *poller) explain(err error) (Outcome, *closing, bool) {
 		return OutcomeUnverified, newClosing(Unverifiable, ""), false
 	case errors.As(err, &rejected):
 		p.avoid = rejected.host
-		t := rejected.trouble
+		t := rejected.rejection
 		return OutcomeRefused, newClosing(t.reason, methodPoll+": "+t.text), t.final
 	case errors.As(err, &ue):
 		p.avoid = ue.Host

@@ -159,7 +159,7 @@ func (c *canister) fetch(ctx context.Context, nonce uint64, cl upstream.Class, a
 		return r
 	}
 	if q := r.answer.Reply; !q.Replied {
-		r.err = &rejectedPoll{host: r.answer.Host, trouble: diagnose(q.RejectCode, q.ErrorCode, q.RejectMessage), code: q.RejectCode}
+		r.err = &rejectedPoll{host: r.answer.Host, rejection: diagnose(q.RejectCode, q.ErrorCode, q.RejectMessage), code: q.RejectCode}
 	} else if err := r.reply.Decode(q.Arg); err != nil {
 		r.err = r.answer.Bad(err)
 	} else if len(r.reply.Messages) == 0 {
@@ -178,12 +178,12 @@ func (c *canister) fetch(ctx context.Context, nonce uint64, cl upstream.Class, a
 
 // rejectedPoll is a poll that the canister, or the IC for it, rejected.
 type rejectedPoll struct {
-	host    *upstream.Host
-	code    uint64
-	trouble trouble
+	host      *upstream.Host
+	code      uint64
+	rejection rejection
 }
 
-func (e *rejectedPoll) Error() string { return e.host.Name() + ": " + e.trouble.text }
+func (e *rejectedPoll) Error() string { return e.host.Name() + ": " + e.rejection.text }
 
 // handle deals with the answer to a poll.
 func (p *poller) handle(r *pollResult) {
@@ -199,7 +199,7 @@ func (p *poller) handle(r *pollResult) {
 		}
 		p.failed(r.err, r.took)
 	case r.reply.Failed:
-		p.failed(&rejectedPoll{host: r.answer.Host, trouble: trouble{
+		p.failed(&rejectedPoll{host: r.answer.Host, rejection: rejection{
 			reason: CanisterRefused, final: true,
 			text: "canister's CDK is 0.3.0 or older and does not list this gateway, update it",
 		}}, r.took)

@@ -64,7 +64,7 @@ func (want refusalCase) check(t *testing.T, status int, cause, body string) {
 			t.Fatalf("a call brings %v", err)
 		case a.last.reason != want.reason || !strings.Contains(a.last.text, want.text):
 			t.Errorf("a call ends with %s %q, want %s %q", a.last.reason, a.last.text, want.reason, want.text)
-		case a.taken != want.taken || upstream.IsTransient(err) != want.passing || (a.denial == nil) != want.passing || (a.closing == nil) != want.passing:
+		case a.taken != want.taken || upstream.IsTransient(err) != want.passing || (a.refusedBy == nil) != want.passing || (a.closing == nil) != want.passing:
 			t.Errorf("of a call: may be taken %v, may pass %v, want %v and %v", a.taken, upstream.IsTransient(err), want.taken, want.passing)
 		}
 		g = gatewayAnswered(t, status, cause, body)

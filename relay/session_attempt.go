@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/quorum"
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -30,7 +31,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	ctx, cancel := context.WithDeadline(ctx, e.expiry)
 	defer cancel()
 	var avoid *upstream.Host
-	var denied denials
+	var refused quorum.Claim
 	var last *closing      // why it is not accepted, as far as is known
 	maybeExecuted := false // the network may have taken it: without the outcome nothing may follow
 	st := upstream.Stages{Sent: sent}
@@ -40,16 +41,19 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	for failures := 0; ; {
 		r := s.submitOnce(ctx, e, avoid, st)
 		maybeExecuted = maybeExecuted || r.taken
-		if r.denial != nil {
-			r.final, r.avoid = denied.add(r.denial, s.g.up.Hosts()) && denied.lasted(r.patience), r.denial
+		switch {
+		case r.refusedBy != nil:
+			r.final = s.believes(&refused, &r, e.open, time.Now())
+		case r.taken && !r.failed:
+			refused.Contradict()
 		}
-		certain := r.final && r.denial == nil
+		certain := r.final && r.refusedBy == nil
 		if e.open && !certain && s.hasHeard() {
 			return OutcomeOK, nil // the canister's own message says so
 		}
 		if r.final {
-			// Who denies it does not know of an earlier attempt whose answer was lost.
-			return r.outcome, r.closing.orUnsure(r.denial != nil && maybeExecuted)
+			// Who refuses it does not know of an earlier attempt whose answer was lost.
+			return r.outcome, r.closing.orUnsure(!certain && maybeExecuted)
 		}
 		last = cmp.Or(r.last, last)
 		if e.open && !s.openFailed(last, maybeExecuted) {
@@ -59,10 +63,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		wait := repostPause
 		if r.failed {
 			failures++
-			wait = pause.Backoff(failures, submitBackoffMin, submitBackoffMax)
-			if len(s.g.up.Hosts()) == 1 { // where there are others, the host's health sees to it
-				wait = max(wait, r.pause)
-			}
+			wait = s.pauseAfter(&r, failures)
 			if ce := s.g.log().Check(zap.DebugLevel, "relaying failed, trying again"); ce != nil {
 				ce.Write(zap.Stringer("canister_id", s.canister.id), zap.Uint64("session", s.id), zap.Int("failures", failures), zap.Error(r.err))
 			}
@@ -83,22 +84,52 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	}
 }
 
+// believes counts the refusal that r brought, and reports whether it is believed now. That the canister does not exist must
+// have been said for a while, unless it is said to a client that opens: boundary nodes that are late with the routing table say
+// so of a canister that has moved. Of one whose pages were verified lately that is an outage, and no longer than one.
+func (s *session) believes(refused *quorum.Claim, r *attempt, open bool, now time.Time) bool {
+	patience := time.Duration(0)
+	switch {
+	case !r.absent:
+	case s.canister.verifiedLately(now):
+		patience = s.g.cfg.OutageTimeout
+	case !open:
+		patience = absencePatience
+	}
+	vote := quorum.Vote{Host: quorum.Host(r.refusedBy.Name()), Alone: r.alone}
+	return refused.Add(vote, now) && now.Sub(refused.Since()) >= patience
+}
+
+// pauseAfter returns the pause after a failed attempt, the last of several.
+func (s *session) pauseAfter(r *attempt, failures int) time.Duration {
+	wait := pause.Backoff(failures, submitBackoffMin, submitBackoffMax)
+	switch {
+	case r.refusedBy != nil && r.alone:
+		wait = max(wait, quorum.LonePause)
+	case len(s.g.up.Hosts()) == 1: // where there are others, the host's health sees to it
+		wait = max(wait, r.pause)
+	}
+	return wait
+}
+
 // attempt is what one attempt to submit brought.
 type attempt struct {
 	final   bool // the outcome is known, or can not be
 	outcome Outcome
 	closing *closing // for a final outcome that ends the session
 
-	denial   *upstream.Host // one host's word for closing, without proof
-	patience time.Duration  // how long hosts must deny it to be believed
-	taken    bool           // the network has the envelope, or may have
-	failed   bool           // the attempt failed, as opposed to: no outcome yet
-	avoid    *upstream.Host // the next attempt should go elsewhere; it gave no outcome
-	pause    time.Duration  // what the host asked for
-	err      error
-	last     *closing // what to tell the client if it stays like this until the expiry
+	refusedBy *upstream.Host // says without proof that outcome and closing are final; nil = nobody
+	alone     bool           // and no other host could be asked
+	absent    bool           // because it knows no such canister
+	taken     bool           // the network has the envelope, or may have
+	failed    bool           // the attempt failed, as opposed to: no outcome yet
+	avoid     *upstream.Host // the next attempt should go elsewhere; it gave no outcome
+	pause     time.Duration  // what the host asked for
+	err       error
+	last      *closing // what to tell the client if it stays like this until the expiry
 }
 
+// submitOnce posts e once, to another host than avoid if one answers.
 func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.Host, st upstream.Stages) attempt {
 	id := s.canister.id
 	a, err := s.g.up.Call(ctx, id, e.body, avoid, st)
@@ -119,7 +150,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.H
 	}
 	if reply.Rejected {
 		// One replica's word before consensus; not certified, and not executed.
-		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, s.discreet(reply.RejectMessage), a.Host)
+		return rejectedAttempt(e, reply.RejectCode, reply.ErrorCode, s.discreet(reply.RejectMessage), a)
 	}
 	authority, err := s.g.up.Authority(ctx)
 	if err != nil {
