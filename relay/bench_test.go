@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"runtime"
@@ -113,18 +112,9 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 // benchSession makes a session whose connection swallows what is written.
 func benchSession(b *testing.B, g *Gateway) *session {
 	b.Helper()
-	here, there := net.Pipe()
+	ws, there := onPipe(b)
 	go io.Copy(io.Discard, there)
-	b.Cleanup(func() { here.Close(); there.Close() })
-	r := httptest.NewRequest(http.MethodGet, "/", nil)
-	for k, v := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
-		"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} {
-		r.Header.Set(k, v)
-	}
-	ws, err := Upgrader().Upgrade(hijacked{httptest.NewRecorder(), here}, r, nil)
-	if err != nil {
-		b.Fatal(err)
-	}
+	b.Cleanup(func() { ws.Close(); there.Close() })
 	return &session{g: g, ws: ws, ip: netip.IPv6Loopback(), policy: &Policy{}, trace: context.Background(), started: time.Now(), nextSeq: 1}
 }
 

@@ -29,7 +29,9 @@ type Gateway struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
-	wg     sync.WaitGroup // every goroutine of the gateway
+	// wg counts every goroutine of the gateway. One that runs may start others; whoever else starts one holds mu and has
+	// seen that closed is not set, so that none begins while Close waits for the last.
+	wg sync.WaitGroup
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
@@ -37,6 +39,7 @@ type Gateway struct {
 	perIP     map[netip.Addr]int // the same by address
 	canisters map[verify.Principal]*canister
 	refusing  *closing // set while draining: what new sessions are told
+	closed    bool     // Close has begun
 	sweeping  bool     // the sweeper runs
 	nextID    uint64
 
@@ -250,6 +253,7 @@ func (g *Gateway) Close() error {
 	if g.refusing == nil {
 		g.refusing = newClosing(Draining, "")
 	}
+	g.closed = true
 	all := g.snapshotSessions()
 	g.mu.Unlock()
 	g.cancel()

@@ -79,7 +79,8 @@ type session struct {
 }
 
 // Serve takes over ws, which must have been upgraded by [Upgrader] or with the like settings, and returns at once. Of
-// ctx only the values are used, for traces. The connection is closed when the session ends.
+// ctx only the values are used, for traces. The connection is closed when the session ends; at once if the gateway has been
+// closed since [Gateway.Reserve].
 func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 	if !t.used.CompareAndSwap(false, true) {
 		ws.Close()
@@ -97,12 +98,17 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 		sharded: t.sharded,
 		nextSeq: 1,
 	}
-	t.s = s
 	s.lastSeen.Store(now.UnixNano())
 	if g.cfg.RelayWindow > 1 {
 		s.window = make(chan struct{}, g.cfg.RelayWindow)
 	}
 	g.mu.Lock()
+	if g.closed { // nothing may be started any more
+		g.mu.Unlock()
+		ws.Close()
+		g.vacate(t.ip)
+		return
+	}
 	g.nextID++
 	s.id = g.nextID
 	g.sessions[s] = struct{}{}
@@ -111,6 +117,7 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 	g.spawn("session", s.run, func() { s.abort(newClosing(InternalError, "")); s.cleanup() })
 	g.startSweeper()
 	g.mu.Unlock()
+	t.s = s
 	if refusing != nil {
 		s.end(refusing) // a drain began after Reserve
 	}
