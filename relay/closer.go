@@ -34,13 +34,14 @@ type closer struct {
 	g *Gateway
 
 	mu      sync.Mutex
-	waiting []goodbye
+	waiting []closeCall
 	workers int
 	limit   int           // of workers
 	idle    chan struct{} // closed when nothing waits and no worker is left; nil if nobody asked
 }
 
-type goodbye struct {
+// closeCall is a ws_close that is due.
+type closeCall struct {
 	canister verify.Principal
 	key      verify.ClientKey
 }
@@ -50,8 +51,11 @@ func newCloser(g *Gateway) *closer { return &closer{g: g, limit: closeWorkers} }
 // hurry lets more calls be under way from now on.
 func (c *closer) hurry() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.limit = drainWorkers
-	c.mu.Unlock()
+	for range min(len(c.waiting), c.limit-c.workers) {
+		c.startWorker()
+	}
 }
 
 // add queues a ws_close. It never blocks.
@@ -61,11 +65,16 @@ func (c *closer) add(canister verify.Principal, key verify.ClientKey) {
 	if c.g.ctx.Err() != nil || len(c.waiting) >= maxCloses {
 		return
 	}
-	c.waiting = append(c.waiting, goodbye{canister, key})
+	c.waiting = append(c.waiting, closeCall{canister, key})
 	if c.workers < c.limit {
-		c.workers++
-		c.g.spawn("closer", c.work, c.crashed)
+		c.startWorker()
 	}
+}
+
+// startWorker starts one more worker. The caller holds mu.
+func (c *closer) startWorker() {
+	c.workers++
+	c.g.spawn("closer", c.work, c.crashed)
 }
 
 func (c *closer) work() {
@@ -81,15 +90,15 @@ func (c *closer) work() {
 	}
 }
 
-// next takes the next goodbye. If there is none the worker is done: nothing may come between finding that out and
-// counting it out, or a goodbye could be left with nobody to see to it.
-func (c *closer) next() (next goodbye, more bool) {
+// next takes the next call. If there is none, the worker is counted out under the same lock: otherwise a call that is added in
+// between would be left with no worker.
+func (c *closer) next() (next closeCall, more bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.waiting) == 0 || c.g.ctx.Err() != nil {
 		c.waiting = nil
-		c.done()
-		return goodbye{}, false
+		c.countOut()
+		return closeCall{}, false
 	}
 	next = c.waiting[0]
 	c.waiting = c.waiting[1:]
@@ -100,11 +109,11 @@ func (c *closer) next() (next goodbye, more bool) {
 func (c *closer) crashed() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.done()
+	c.countOut()
 }
 
-// done counts out a worker. The caller holds mu.
-func (c *closer) done() {
+// countOut counts out a worker. The caller holds mu.
+func (c *closer) countOut() {
 	c.workers--
 	if c.workers == 0 && len(c.waiting) == 0 && c.idle != nil {
 		close(c.idle)
@@ -134,16 +143,16 @@ func (c *closer) wait(ctx context.Context) int {
 	return len(c.waiting) + c.workers
 }
 
-// sendClose calls ws_close and sees it through to any outcome. An Err of the canister is fine: the client is gone.
-func (g *Gateway) sendClose(ctx context.Context, b goodbye) error {
+// sendClose calls ws_close until it has any outcome. An Err of the canister is fine: the client is gone.
+func (g *Gateway) sendClose(ctx context.Context, call closeCall) error {
 	ctx, cancel := context.WithTimeout(ctx, closeEffort)
 	defer cancel()
-	body, _, err := g.up.SignCall(b.canister, methodClose, verify.AppendCloseArg(nil, b.key))
+	body, _, err := g.up.SignCall(call.canister, methodClose, verify.AppendCloseArg(nil, call.key))
 	if err != nil {
 		return err
 	}
 	for failures, refusals := 0, 0; ; {
-		a, err := g.up.Call(ctx, b.canister, body, nil, upstream.Stages{})
+		a, err := g.up.Call(ctx, call.canister, body, nil, upstream.Stages{})
 		pending, again := a != nil && a.Status == 202, refusedForNow(a)
 		a.Release()
 		if again {

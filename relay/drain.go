@@ -23,8 +23,8 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 		g.Close()
 		return
 	}
-	bye := newClosing(reason, "")
-	g.refusing = bye
+	why := newClosing(reason, "")
+	g.refusing = why
 	all := g.snapshotSessions()
 	g.mu.Unlock()
 	g.closer.hurry()
@@ -41,10 +41,10 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 			at = 0
 		}
 		if pause.Sleep(ctx, at-time.Since(began)) != nil {
-			s.abort(bye)
+			s.abort(why)
 			continue
 		}
-		s.end(bye)
+		s.end(why)
 	}
 	g.waitGone(ctx)
 	if left := g.closer.wait(ctx); left > 0 {
