@@ -52,8 +52,8 @@ type session struct {
 	chain  *verify.SenderChain // the sender's verified delegations; reader only
 	window chan struct{}       // a place for each envelope under way; nil with relay_window 1
 
-	lastSeen atomic.Int64 // unix nanoseconds of the last bytes from the client
-	pinged   atomic.Int64 // unix nanoseconds of the unanswered ping, 0 = none
+	lastSeen atomic.Int64 // age at the last bytes from the client, see age
+	pinged   atomic.Int64 // age at the unanswered ping, 0 = none
 	starved  atomic.Bool  // the reader waits for memory
 
 	framesIn, bytesIn, framesOut, bytesOut atomic.Int64
@@ -98,7 +98,6 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 		sharded: t.sharded,
 		nextSeq: 1,
 	}
-	s.lastSeen.Store(now.UnixNano())
 	if g.cfg.RelayWindow > 1 {
 		s.window = make(chan struct{}, g.cfg.RelayWindow)
 	}
@@ -141,9 +140,13 @@ func (s *session) ended() bool {
 	return s.closing != nil
 }
 
+// age is how long the session has lasted at now, by the monotonic clock: neither a step of the wall clock nor the time for which
+// the machine was suspended is held against the client.
+func (s *session) age(now time.Time) time.Duration { return now.Sub(s.started) }
+
 // seen notes a sign of life.
 func (s *session) seen() {
-	s.lastSeen.Store(time.Now().UnixNano())
+	s.lastSeen.Store(int64(s.age(time.Now())))
 	s.pinged.Store(0)
 }
 

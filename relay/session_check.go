@@ -84,13 +84,13 @@ func (s *session) checkAlive(now time.Time, every time.Duration) {
 		s.seen() // it is we who do not read
 		return
 	}
-	next := now.Add(every)
-	pinged := s.pinged.Load()
+	next := s.age(now) + every
+	pinged, lastSeen := time.Duration(s.pinged.Load()), time.Duration(s.lastSeen.Load())
 	switch {
-	case pinged != 0 && next.Sub(time.Unix(0, pinged)) > s.g.cfg.PongTimeout:
+	case pinged != 0 && next-pinged > s.g.cfg.PongTimeout:
 		s.end(newClosing(PongTimeout, ""))
-	case pinged == 0 && next.Sub(time.Unix(0, s.lastSeen.Load())) > s.g.cfg.PingInterval:
-		s.pinged.Store(now.UnixNano())
+	case pinged == 0 && next-lastSeen > s.g.cfg.PingInterval:
+		s.pinged.Store(int64(s.age(now)))
 		s.ping()
 	}
 }
