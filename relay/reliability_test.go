@@ -515,3 +515,29 @@ func TestMissingAcksAreMissing(t *testing.T) {
 		})
 	})
 }
+
+// What a client sent while the outcome of its ws_open was not known does not count against its canister from the beginning of
+// time on: acks are missed once they are overdue, and not before.
+func TestAcksAreNotMissedFromTheStart(t *testing.T) {
+	inBubble(t, rigOptions{cdk: localnet.CDKOptions{NoAcks: true}}, func(t *testing.T, r *rig) {
+		r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+			if q.Method == "ws_open" {
+				f.ReplyDelay = 8 * time.Second // the canister's first message is there long before
+			}
+			return f
+		})
+		c := r.open()
+		if err := c.Send(t.Context(), []byte("hi")); err != nil {
+			t.Fatal(err)
+		}
+		overdue := func() bool { return r.gateway.Snapshot().Canisters[0].AckOverdue }
+		time.Sleep(5 * time.Minute)
+		if overdue() {
+			t.Error("acks were missed before they can be overdue")
+		}
+		time.Sleep(time.Minute)
+		if !overdue() {
+			t.Error("missing acks were not noticed")
+		}
+	})
+}
