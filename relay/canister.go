@@ -272,7 +272,7 @@ func (c *canister) unreadyBecause() *closing {
 	if c.poll.trouble != nil {
 		return c.poll.trouble
 	}
-	return newClosing(Outage, "")
+	return noTurn(methodOpen) // no poll has failed: the first one still waits
 }
 
 // receive hands message i of a verified page to the session it is for.

@@ -28,6 +28,9 @@ const (
 // submitUntilOutcome posts e until its outcome is known or it has expired. The same bytes are posted each time: to the
 // IC they are one request, so a repetition never executes twice.
 func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
+	if !time.Now().Before(e.expiry) {
+		return OutcomeExpired, newClosing(OverCapacity, e.method()+": expired behind the client's earlier messages, which took too long")
+	}
 	ctx, cancel := context.WithDeadline(ctx, e.expiry)
 	defer cancel()
 	var avoid *upstream.Host
@@ -78,10 +81,15 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			return OutcomeExpired, newClosing(OutcomeUnknown, "").orUnsure(true)
 		case last != nil:
 			return OutcomeExpired, last
-		default:
-			return OutcomeExpired, newClosing(Outage, "")
+		default: // it was never sent: its turn has not come
+			return OutcomeExpired, noTurn(e.method())
 		}
 	}
+}
+
+// noTurn is the closing for a request that waited in vain for upstream_rate.
+func noTurn(method string) *closing {
+	return newClosing(OverCapacity, method+": the gateway has more requests than it may make, try again later")
 }
 
 // believes counts the refusal that r brought, and reports whether it is believed now. That the canister does not exist must

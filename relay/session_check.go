@@ -66,7 +66,7 @@ func (o *opening) overdue(home *canister, now time.Time) *closing {
 	case o.lastError != nil && !known:
 		return o.lastError
 	case o.registration == notSent: // it, or the first poll of the canister, still waits for its turn
-		return newClosing(OverCapacity, "ws_open: the gateway has more requests than it may make, try again later")
+		return noTurn(methodOpen)
 	}
 	return newClosing(OutcomeUnknown, "ws_open: no outcome for "+openLimit.String()+", reconnect")
 }
