@@ -6,13 +6,13 @@
 //
 // The way of one message, with the file to open:
 //
-//	client frame -> session_read.go -> admission.go -> inbox.go -> submit.go -> internal/upstream -> the IC
-//	the IC -> internal/upstream -> flight.go -> poller.go -> order.go -> canister.go -> outbox.go -> session_write.go -> client
+//	client frame -> session_read.go -> session_admit.go -> session_submit.go -> session_attempt.go -> internal/upstream -> the IC
+//	the IC -> internal/upstream -> flight.go -> poller.go -> order.go -> canister.go -> session_receive.go -> session_write.go -> client
 //
 // Beside that way: prime.go finds the head of a queue, reset.go notices that one began anew and install.go proves it,
 // oversize.go gets past what cannot be fetched, doubt.go weighs what one boundary node says without proof, orphans.go
-// closes what a crash left behind, opening.go and closer.go tell canisters of clients that have gone. sweep.go keeps the
-// deadlines of all sessions.
+// closes what a crash left behind. session_life.go is how a session opens and ends, lifecycle.go how it stands at its canister
+// meanwhile, closer.go tells canisters of clients that have gone, sweep.go and session_check.go keep the deadlines.
 //
 // Where and when requests go to the network, and what the network's refusals mean, is decided in internal/upstream.
 //

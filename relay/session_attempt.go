@@ -25,6 +25,10 @@ const (
 	repostPause = 500 * time.Millisecond
 )
 
+// routingPatience is how long hosts must say that a canister does not exist that has sessions, and none of whose pages were
+// verified lately.
+const routingPatience = 10 * time.Second
+
 // submitUntilOutcome posts e until its outcome is known or it has expired. The same bytes are posted each time: to the
 // IC they are one request, so a repetition never executes twice.
 func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
@@ -47,7 +51,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		switch {
 		case r.refusedBy != nil:
 			r.final = s.believes(&refused, &r, e.open, time.Now())
-		case r.taken && !r.failed:
+		case r.accepted:
 			refused.Contradict()
 		}
 		certain := r.final && r.refusedBy == nil
@@ -102,7 +106,7 @@ func (s *session) believes(refused *quorum.Claim, r *attempt, open bool, now tim
 	case s.canister.verifiedLately(now):
 		patience = s.g.cfg.OutageTimeout
 	case !open:
-		patience = absencePatience
+		patience = routingPatience
 	}
 	vote := quorum.Vote{Host: quorum.Host(r.refusedBy.Name()), Alone: r.alone}
 	return refused.Add(vote, now) && now.Sub(refused.Since()) >= patience
@@ -130,6 +134,7 @@ type attempt struct {
 	alone     bool           // and no other host could be asked
 	absent    bool           // because it knows no such canister
 	taken     bool           // the network has the envelope, or may have
+	accepted  bool           // a host says so
 	failed    bool           // the attempt failed, as opposed to: no outcome yet
 	avoid     *upstream.Host // the next attempt should go elsewhere; it gave no outcome
 	pause     time.Duration  // what the host asked for
@@ -150,7 +155,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.H
 	}
 	defer a.Release()
 	if a.Status == 202 { // accepted or still running
-		return attempt{taken: true, avoid: a.Host}
+		return attempt{taken: true, accepted: true, avoid: a.Host}
 	}
 	reply, err := verify.ParseCallReply(a.Body)
 	if err != nil {
@@ -179,7 +184,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.H
 	}
 	// Received, processing, or unknown. A node that lags or lies can prove the last, with a certificate of any moment before;
 	// it is not believed, and the envelope goes to another host.
-	return attempt{taken: true, avoid: a.Host}
+	return attempt{taken: true, accepted: outcome.Status != verify.CallUnknown, avoid: a.Host}
 }
 
 // discreet takes the session's client nonce out of a canister's text: such texts name client keys, and they are logged. It
