@@ -36,7 +36,7 @@ type Gateway struct {
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
 	places    int                // sessions and reservations
-	perIP     map[netip.Addr]int // the same by address
+	perIP     map[netip.Addr]int // the same by limitAddr
 	canisters map[verify.Principal]*canister
 	refusing  *closing // set while draining: what new sessions are told
 	closed    bool     // Close has begun
@@ -134,9 +134,10 @@ func (g *Gateway) spawn(what string, f func(), recovered func()) {
 }
 
 // Reserve takes a place for one session, before its HTTP upgrade, so that a refusal can still be an HTTP answer. ip is
-// the client's address. The error is ErrDraining or a *LimitError. Every ticket must end in Release or Serve.
+// the client's address, the zero Addr if it has none, as on a Unix socket. The error is ErrDraining or a *LimitError. Every ticket must end in Release or Serve.
 func (g *Gateway) Reserve(p *Policy, ip netip.Addr) (*Ticket, error) {
-	ip = limitAddr(ip)
+	ip = ip.Unmap()
+	counted := limitAddr(ip)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
@@ -144,17 +145,17 @@ func (g *Gateway) Reserve(p *Policy, ip netip.Addr) (*Ticket, error) {
 		return nil, ErrDraining
 	case p.MaxSessions > 0 && g.places >= p.MaxSessions:
 		return nil, &LimitError{Limit: "max_sessions", Value: p.MaxSessions, RetryAfter: limitRetry}
-	case p.MaxSessionsPerIP > 0 && g.perIP[ip] >= p.MaxSessionsPerIP:
+	case p.MaxSessionsPerIP > 0 && g.perIP[counted] >= p.MaxSessionsPerIP:
 		return nil, &LimitError{Limit: "max_sessions_per_ip", Value: p.MaxSessionsPerIP, RetryAfter: limitRetry}
 	}
 	g.places++
-	g.perIP[ip]++
+	g.perIP[counted]++
 	return &Ticket{g: g, policy: p, ip: ip}, nil
 }
 
 // limitAddr is the address that limits count: of IPv6 the /64, which one site commonly has for itself.
 func limitAddr(ip netip.Addr) netip.Addr {
-	ip = ip.Unmap().WithZone("")
+	ip = ip.WithZone("")
 	if ip.Is6() {
 		if p, err := ip.Prefix(64); err == nil {
 			return p.Addr()
@@ -163,13 +164,14 @@ func limitAddr(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-// vacate gives back a place.
+// vacate gives back the place of a client at ip.
 func (g *Gateway) vacate(ip netip.Addr) {
+	counted := limitAddr(ip)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.places--
-	if g.perIP[ip]--; g.perIP[ip] <= 0 {
-		delete(g.perIP, ip)
+	if g.perIP[counted]--; g.perIP[counted] <= 0 {
+		delete(g.perIP, counted)
 	}
 }
 

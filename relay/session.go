@@ -42,8 +42,8 @@ const (
 type session struct {
 	g       *Gateway
 	ws      *websocket.Conn
-	id      uint64 // unique in this gateway, for the admin API and logs
-	ip      netip.Addr
+	id      uint64     // unique in this gateway, for the admin API and logs
+	ip      netip.Addr // invalid if the client has none
 	policy  *Policy
 	trace   context.Context // values only
 	started time.Time

@@ -171,7 +171,6 @@ func (s *session) report() {
 	}
 	fields := []zap.Field{
 		zap.Uint64("session", s.id),
-		zap.Stringer("client_ip", s.ip),
 		zap.String("reason", c.reason.Label()),
 		zap.Int("code", c.reason.Code()),
 		zap.String("text", c.text),
@@ -180,6 +179,9 @@ func (s *session) report() {
 		zap.Int64("bytes_in", s.bytesIn.Load()),
 		zap.Int64("frames_out", s.framesOut.Load()),
 		zap.Int64("bytes_out", s.bytesOut.Load()),
+	}
+	if s.ip.IsValid() {
+		fields = append(fields, zap.Stringer("client_ip", s.ip))
 	}
 	if home != nil {
 		fields = append(fields, zap.Stringer("canister_id", home.id))

@@ -52,8 +52,8 @@ type SessionSnapshot struct {
 	ID        uint64           `json:"id"` // for CloseSession
 	Canister  verify.Principal `json:"canister_id"`
 	Principal verify.Principal `json:"client_principal"`
-	ClientIP  netip.Addr       `json:"client_ip"`
-	State     string           `json:"state"` // connected, opening, open, ended
+	ClientIP  netip.Addr       `json:"client_ip"` // empty if the client has none
+	State     string           `json:"state"`     // connected, opening, open, ended
 	Started   time.Time        `json:"started"`
 	FramesIn  int64            `json:"frames_in"`
 	BytesIn   int64            `json:"bytes_in"`
