@@ -168,6 +168,8 @@ type closing struct {
 	reason CloseReason
 	text   string
 	unsure bool // of a ws_open: the canister may have the session all the same
+	// removed says that the canister has removed the session: no ws_close is needed.
+	removed bool
 }
 
 // newClosing returns the closing for r; an empty text means the usual one.
@@ -202,5 +204,12 @@ func (c *closing) orUnsure(doubt bool) *closing {
 	}
 	marked := *c
 	marked.unsure = true
+	return &marked
+}
+
+// andRemoved returns c, marked: the canister has removed the session.
+func (c *closing) andRemoved() *closing {
+	marked := *c
+	marked.removed = true
 	return &marked
 }

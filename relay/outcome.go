@@ -98,13 +98,17 @@ func refused(e *envelope, text string) *closing {
 	t := strings.ToLower(text)
 	switch {
 	case !e.open && strings.Contains(t, "doesn't have an open connection"):
-		return newClosing(Forgotten, "")
+		return newClosing(Forgotten, "").andRemoved()
 	case strings.Contains(t, "different key than the one used"):
-		return newClosing(Superseded, "")
+		return newClosing(Superseded, "").andRemoved()
 	case strings.Contains(t, "authorized gateways") || strings.Contains(t, "no gateway registered"):
 		return newClosing(CanisterRefused, e.method()+": canister's CDK is 0.3.0 or older and does not list this gateway, update it")
 	}
-	return newClosing(CanisterRefused, e.method()+": "+upstream.Printable(text, maxCloseText))
+	c := newClosing(CanisterRefused, e.method()+": "+upstream.Printable(text, maxCloseText))
+	if !e.open && strings.Contains(t, "expected") && strings.Contains(t, "sequence number") {
+		c = c.andRemoved()
+	}
+	return c
 }
 
 // rejectedAttempt handles a reject. A certified one is final: the request was taken and will not be executed again. One that

@@ -8,8 +8,8 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// farewellPatience is how long a client that the canister does not know any more may still get what the canister sent it
-// before, which ends with a CloseMessage if the canister closed it.
+// farewellPatience is how long a client that the canister has removed may still get what the canister sent it before, which
+// ends with a CloseMessage if the canister closed it.
 const farewellPatience = 2 * time.Second
 
 // expect takes the sequence number of the next message of s and when it was made, and reports whether the message is to
@@ -87,6 +87,7 @@ func (s *session) dismissed() bool {
 
 // awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or patience is over.
 func (s *session) awaitFarewell() {
+	s.canister.nudge()
 	for end := time.Now().Add(farewellPatience); !s.dismissed() && !s.ended() && time.Now().Before(end); {
 		if pause.Sleep(s.g.ctx, 20*time.Millisecond) != nil {
 			return

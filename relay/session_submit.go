@@ -98,13 +98,12 @@ func (s *session) submitOne(e *envelope, sent func()) {
 		return
 	}
 	endSpan(errors.New(c.text))
-	switch c.reason {
-	case Forgotten:
+	if c.removed {
 		s.noteRemoved()
-		s.canister.doubt() // others may be forgotten, too
+		if c.reason == Forgotten {
+			s.canister.doubt() // others may be forgotten, too
+		}
 		s.awaitFarewell()
-	case Superseded:
-		s.noteRemoved()
 	}
 	if !s.dismissed() {
 		s.end(c)
