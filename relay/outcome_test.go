@@ -44,6 +44,29 @@ func TestCDKErrors(t *testing.T) {
 	}
 }
 
+// Of the refusals of a CDK some say that the canister has no session of this client any more, so that no ws_close is needed. After
+// the others it has.
+func TestCDKErrorsThatRemove(t *testing.T) {
+	for text, removed := range map[string]bool{
+		"Client with principal " + someClient + " doesn't have an open connection":                                      true,
+		"client with principal " + someClient + " doesn't have an open connection":                                      true,
+		"Client with principal " + someClient + " has a different key than the one used in the message":                 true,
+		"Expected incoming sequence number 4 but got 6":                                                                 true,
+		"incoming client's message does not have the expected sequence number. Expected: 4, actual: 6. Client removed.": true,
+		"Error decoding service message content: unexpected end":                                                        false,
+		"Invalid service message": false,
+		"Expected incoming message to client num not initialized for client key " + someClient:                false,
+		"principal is not one of the authorized gateways that have been registered during CDK initialization": false,
+	} {
+		if c := refused(&envelope{}, text); c.removed != removed {
+			t.Errorf("%q: removed %v", text, c.removed)
+		}
+	}
+	if c := refused(&envelope{open: true}, "Expected incoming sequence number 4 but got 6"); c.removed {
+		t.Error("a refused ws_open removes nothing")
+	}
+}
+
 func TestRejects(t *testing.T) {
 	for _, tc := range []struct {
 		code            uint64

@@ -61,19 +61,19 @@ type session struct {
 	mu    sync.Mutex
 	state state
 	// canister and key are set when ws_open is accepted, before the session is registered, and never change then.
-	canister *canister
-	key      verify.ClientKey
-	closing  *closing // why it ended
-	echo     []byte   // payload of the close frame that answers the client's; nil = none
-	farewell string   // what the client said in its close frame, printable
-	out      outbox
-	in       inbox
-	opening  opening
-	life     context.Context    // of what the session submits; made when first needed, see lifetime
-	cancel   context.CancelFunc // ends life
-	nextSeq  uint64             // of the next canister message
-	born     uint64             // when the first one was made, by the canister's clock
-	lastAck  time.Time          // when the canister's last ack was queued for the client
+	canister   *canister
+	key        verify.ClientKey
+	closing    *closing // why it ended
+	echo       []byte   // payload of the close frame that answers the client's; nil = none
+	clientText string   // what the client said in its close frame, printable
+	out        outbox
+	in         inbox
+	opening    opening
+	life       context.Context    // of what the session submits; made when first needed, see lifetime
+	cancel     context.CancelFunc // ends life
+	nextSeq    uint64             // of the next canister message
+	born       uint64             // when the first one was made, by the canister's clock
+	lastAck    time.Time          // when the canister's last ack was queued for the client
 	// canisterClosed is when the canister's CloseMessage was queued for the client.
 	canisterClosed time.Time
 }

@@ -161,7 +161,7 @@ func (s *session) cleanup() {
 // report counts and logs the end of the session.
 func (s *session) report() {
 	s.mu.Lock()
-	c, home, farewell := s.closing, s.canister, s.farewell
+	c, home, clientText := s.closing, s.canister, s.clientText
 	s.mu.Unlock()
 	lasted := time.Since(s.started)
 	s.g.cfg.Metrics.SessionClosed(home.principal(), c.reason, lasted)
@@ -186,8 +186,8 @@ func (s *session) report() {
 	if home != nil {
 		fields = append(fields, zap.Stringer("canister_id", home.id))
 	}
-	if farewell != "" {
-		fields = append(fields, zap.String("client_text", farewell))
+	if clientText != "" {
+		fields = append(fields, zap.String("client_text", clientText))
 	}
 	ce.Write(fields...)
 }

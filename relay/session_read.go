@@ -150,7 +150,7 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 		return
 	}
 	s.mu.Lock()
-	s.farewell = upstream.Printable(ce.Text, maxCloseText)
+	s.clientText = upstream.Printable(ce.Text, maxCloseText)
 	switch ce.Code {
 	case websocket.CloseNoStatusReceived:
 		s.echo = []byte{}
