@@ -26,6 +26,9 @@ const (
 // gateways holds the gateways in use, by poolKey. It is what lets sessions outlive configurations.
 var gateways = caddy.NewUsagePool()
 
+// peers are the gateways of this process: those of old configurations included, which still drain.
+var peers relay.Peers
+
 // generation is a part of every pool key. It moves on when an operator drains this instance, so that the next
 // configuration gets fresh gateways and not the drained ones.
 var generation atomic.Uint64
@@ -151,6 +154,7 @@ func newPooled(key string, cfg relay.Config, logger *zap.Logger) (*pooled, error
 		key: key, upgrader: relay.Upgrader(), metrics: newGatewayMetrics(&cfg), since: time.Now(),
 		begun: make(chan struct{}), ended: make(chan struct{}),
 	}
+	cfg.Peers = &peers
 	cfg.Metrics = p.metrics
 	cfg.Tracer = tracer{}
 	cfg.Logger = logger

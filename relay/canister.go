@@ -35,9 +35,8 @@ type canister struct {
 
 	delegation *upstream.Delegation
 
-	orphans  map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
-	departed map[verify.ClientKey]time.Time // were here, or were closed; when
-	adopting bool                           // closeOrphans runs
+	orphans        map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
+	closingOrphans bool                           // closeOrphans runs
 }
 
 // pollStatus is how polling goes, for the admin API and for what clients are told.
@@ -63,7 +62,6 @@ func newCanister(g *Gateway, id verify.Principal) *canister {
 		latest:     make(map[verify.Principal]*session),
 		awaiting:   make(map[*session]time.Time),
 		orphans:    make(map[verify.ClientKey]time.Time),
-		departed:   make(map[verify.ClientKey]time.Time),
 		delegation: g.up.NewDelegation(id),
 		active:     now,
 		emptied:    now,
@@ -125,7 +123,7 @@ func (c *canister) remove(s *session) {
 	delete(c.sessions, s.key)
 	delete(c.routes, s.key)
 	delete(c.awaiting, s)
-	c.depart(s.key)
+	c.g.peers.depart(c.departure(s.key))
 	if c.latest[s.key.Principal] == s {
 		delete(c.latest, s.key.Principal)
 	}

@@ -72,7 +72,8 @@ type Config struct {
 	// VerifyEmpty also checks the node signatures of replies without messages.
 	VerifyEmpty bool
 	// KeepOrphans leaves clients alone that a canister lists for this gateway and that are not connected here: for
-	// several instances that share one identity. Otherwise they are what a crash left behind, and are closed.
+	// several instances that share one identity. Otherwise they are what a crash left behind, and are closed, except
+	// while the queue proves that another instance with this identity is alive.
 	KeepOrphans bool
 	// MaxCanisters bounds how many canisters are polled at once.
 	MaxCanisters int
@@ -91,6 +92,8 @@ type Config struct {
 	// DrainTimeout bounds [Gateway.Drain]; closes are spread over it.
 	DrainTimeout time.Duration
 
+	// Peers are the other gateways of this process, whose clients are not orphans; nil means that there are none.
+	Peers *Peers
 	// Transport carries the requests to the network; nil means an own one, tuned for few hosts and many requests. A
 	// RelayWindow above 1 has its effect only with one that reports written requests to [net/http/httptrace].
 	Transport http.RoundTripper
@@ -118,6 +121,9 @@ func (c *Config) SetDefaults() {
 	setDefault(&c.PongTimeout, DefaultPongTimeout)
 	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
 	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
+	if c.Peers == nil {
+		c.Peers = new(Peers)
+	}
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}

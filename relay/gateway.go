@@ -26,6 +26,10 @@ type Gateway struct {
 	opens  *openLog
 	closer *closer
 	memory *memory
+	peers  *Peers
+
+	started    time.Time
+	sharedSeen atomic.Pointer[time.Time] // when another live instance with this identity was last proven
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -77,6 +81,8 @@ func New(cfg Config) (*Gateway, error) {
 		cfg:       cfg,
 		opens:     newOpenLog(),
 		memory:    newMemory(),
+		peers:     cfg.Peers,
+		started:   time.Now(),
 		sessions:  make(map[*session]struct{}),
 		perIP:     make(map[netip.Addr]int),
 		canisters: make(map[verify.Principal]*canister),
@@ -216,7 +222,7 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 		return nil, newClosing(OverCapacity, "gateway polls as many canisters as it may, try again later")
 	}
 	if len(g.canisters) == 0 {
-		g.meetPeers()
+		g.peers.join(g)
 	}
 	c := newCanister(g, id)
 	g.canisters[id] = c
@@ -263,7 +269,7 @@ func (g *Gateway) Close() error {
 		s.abort(newClosing(Draining, ""))
 	}
 	g.wg.Wait()
-	g.leavePeers()
+	g.peers.leave(g)
 	g.up.Close()
 	return nil
 }

@@ -2,9 +2,6 @@ package relay
 
 import (
 	"context"
-	"maps"
-	"slices"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,6 +15,9 @@ const (
 	// orphanAge is how recent a message must be for its client to count as still listed: by default a canister sends
 	// each client an ack every 5 minutes.
 	orphanAge = 6 * time.Minute
+	// sharedFresh is how long a proof holds that another live instance has this identity. It may be long: what a crash left behind meanwhile
+	// ends by the canister's own keep-alive check.
+	sharedFresh = time.Hour
 	// orphanPause spaces the ws_close calls for orphans.
 	orphanPause = 200 * time.Millisecond
 	// maxOrphans bounds the orphans of one canister that are remembered.
@@ -26,124 +26,85 @@ const (
 	scanPages = 400
 )
 
-// peers are the gateways of this process by their principal. Gateways with other settings may share an identity, for a
-// while after a reload or always: the clients of one are not the orphans of another.
-var peers = struct {
-	sync.Mutex
-	gateways map[verify.Principal]map[*Gateway]struct{}
-}{gateways: make(map[verify.Principal]map[*Gateway]struct{})}
-
-// meetPeers lists g among the gateways of its principal.
-func (g *Gateway) meetPeers() {
-	peers.Lock()
-	defer peers.Unlock()
-	if peers.gateways[g.Principal()] == nil {
-		peers.gateways[g.Principal()] = make(map[*Gateway]struct{})
-	}
-	peers.gateways[g.Principal()][g] = struct{}{}
-}
-
-func (g *Gateway) leavePeers() {
-	peers.Lock()
-	defer peers.Unlock()
-	delete(peers.gateways[g.Principal()], g)
-	if len(peers.gateways[g.Principal()]) == 0 {
-		delete(peers.gateways, g.Principal())
-	}
-}
-
-// heldByPeers reports whether another gateway of this process has a session for key.
-func (g *Gateway) heldByPeers(canister verify.Principal, key verify.ClientKey) bool {
-	peers.Lock()
-	all := slices.Collect(maps.Keys(peers.gateways[g.Principal()]))
-	peers.Unlock()
-	for _, peer := range all {
-		if peer == g {
-			continue
-		}
-		peer.mu.Lock()
-		c := peer.canisters[canister]
-		peer.mu.Unlock()
-		if c != nil && c.holds(key) {
-			return true
-		}
-	}
-	return false
-}
-
-// holds reports whether c has, or had a moment ago, a session for key.
-func (c *canister) holds(key verify.ClientKey) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, departed := c.departed[key]
-	return departed || c.sessions[key] != nil
-}
-
 // noteOrphan notes a message for a client that is not here. The canister still lists the client for this gateway, so a
-// crash left it behind, and would keep it until its keep-alive check; unless orphans are kept, it is closed there.
+// crash left it behind, and the canister would keep it until its keep-alive check. Unless orphans are kept, it is closed
+// there.
+//
+// The client may also be one of another live instance with the same identity. An OpenMessage that is younger than this
+// gateway, for a client that was never here, proves that there is one. While that proof is fresh no orphan is noted or
+// closed.
 func (c *canister) noteOrphan(m *verify.PageMessage, certified time.Time) {
-	if c.g.cfg.KeepOrphans || m.Poison != nil || time.Unix(0, int64(min(m.Timestamp, 1<<63-1))).Before(certified.Add(-orphanAge)) {
+	made := stampTime(m.Timestamp)
+	if c.g.cfg.KeepOrphans || m.Poison != nil || made.Before(certified.Add(-orphanAge)) || c.g.peers.know(c.departure(m.Client)) {
 		return
 	}
-	closed := false
+	var kind verify.ServiceKind
 	if m.Service {
-		s, err := verify.DecodeServiceMessage(m.Payload)
-		closed = err == nil && s.Kind == verify.ServiceClose
+		if s, err := verify.DecodeServiceMessage(m.Payload); err == nil {
+			kind = s.Kind
+		}
+	}
+	if kind == verify.ServiceOpen && made.After(c.g.started.Add(c.g.orphanGrace())) {
+		c.g.noteSharedIdentity(c.id)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, departed := c.departed[m.Client]
 	switch {
-	case departed || c.sessions[m.Client] != nil:
-	case closed:
+	case kind == verify.ServiceClose:
 		delete(c.orphans, m.Client)
-		c.depart(m.Client)
+		c.g.peers.depart(c.departure(m.Client))
+	case c.g.identityShared():
 	case len(c.orphans) < maxOrphans:
 		if _, known := c.orphans[m.Client]; !known {
 			c.orphans[m.Client] = time.Now()
 		}
-		if !c.adopting {
-			c.adopting = true
+		if !c.closingOrphans {
+			c.closingOrphans = true
 			c.g.spawn("orphans", c.closeOrphans, nil)
 		}
 	}
 }
 
-// depart remembers a client key that needs no ws_close from here any more. The caller holds mu.
-func (c *canister) depart(key verify.ClientKey) {
+// departure is the client key at this canister, as Peers know it.
+func (c *canister) departure(key verify.ClientKey) departure {
+	return departure{gateway: c.g.Principal(), canister: c.id, key: key}
+}
+
+// orphanGrace is how long a gateway that this one replaces may go on: its drain, and the ws_open calls that were under
+// way when it ended.
+func (g *Gateway) orphanGrace() time.Duration { return g.cfg.DrainTimeout + 5*time.Second }
+
+// noteSharedIdentity notes proof, found in the queue of canister, that another instance with this identity is alive.
+func (g *Gateway) noteSharedIdentity(canister verify.Principal) {
 	now := time.Now()
-	if len(c.departed) >= maxOrphans {
-		for k, at := range c.departed {
-			if now.Sub(at) > orphanAge {
-				delete(c.departed, k)
-			}
-		}
-		if len(c.departed) >= maxOrphans {
-			clear(c.departed)
-		}
+	if before := g.sharedSeen.Swap(&now); before == nil || now.Sub(*before) >= sharedFresh {
+		g.log().Warn("another instance with this identity is alive: no session is closed as left behind; set `orphans keep` on every instance, or give each an identity of its own",
+			zap.Stringer("canister_id", canister), zap.Stringer("gateway_principal", g.Principal()), zap.Duration("for", sharedFresh))
 	}
-	c.departed[key] = now
+}
+
+// identityShared reports whether there is fresh proof of another live instance with this identity.
+func (g *Gateway) identityShared() bool {
+	seen := g.sharedSeen.Load()
+	return seen != nil && time.Since(*seen) < sharedFresh
 }
 
 // closeOrphans tells the canister, one at a time, that the orphans have gone. Each waits first for as long as a
 // gateway may take to drain that is being replaced by this one.
 func (c *canister) closeOrphans() {
-	grace := c.g.cfg.DrainTimeout + 5*time.Second
-	told := 0
+	closed := 0
 	for {
-		key, found, wait := c.nextOrphan(grace)
+		key, found, wait := c.nextOrphan(c.g.orphanGrace())
 		if !found {
-			if told > 0 {
-				c.logger().Info("closed sessions that an earlier run left at the canister", zap.Int("sessions", told))
+			if closed > 0 {
+				c.logger().Info("closed sessions that an earlier run left at the canister", zap.Int("sessions", closed))
 			}
 			return
 		}
 		if wait <= 0 {
 			wait = orphanPause
-			if !c.g.heldByPeers(c.id, key) {
-				c.g.closer.add(c.id, key)
-				told++
-			}
+			c.g.closer.add(c.id, key)
+			closed++
 		}
 		if pause.Sleep(c.g.ctx, wait) != nil {
 			return
@@ -151,17 +112,20 @@ func (c *canister) closeOrphans() {
 	}
 }
 
-// nextOrphan takes the next orphan whose grace is over; with none it returns how long to wait for one. Without any it
-// ends the search.
+// nextOrphan takes the next orphan whose grace is over; with none it returns how long to wait for one. Without any,
+// closeOrphans ends.
 func (c *canister) nextOrphan(grace time.Duration) (key verify.ClientKey, found bool, wait time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.g.identityShared() {
+		clear(c.orphans)
+	}
 	now := time.Now()
 	for k, since := range c.orphans {
 		left := since.Add(grace).Sub(now)
 		if left <= 0 {
 			delete(c.orphans, k)
-			c.depart(k)
+			c.g.peers.depart(c.departure(k))
 			return k, true, 0
 		}
 		if !found || left < wait {
@@ -169,7 +133,7 @@ func (c *canister) nextOrphan(grace time.Duration) (key verify.ClientKey, found 
 		}
 	}
 	if !found {
-		c.adopting = false
+		c.closingOrphans = false
 	}
 	return key, found, wait
 }

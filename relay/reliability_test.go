@@ -2,7 +2,6 @@ package relay_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -422,64 +421,6 @@ func TestLongOldQueue(t *testing.T) {
 		}
 		r.echo(c, "fresh")
 	})
-}
-
-// What a crash left behind is closed at the canister.
-func TestOrphansAreClosed(t *testing.T) {
-	for _, keep := range []bool{false, true} {
-		t.Run(fmt.Sprintf("keep=%v", keep), func(t *testing.T) {
-			inBubble(t, rigOptions{config: func(c *relay.Config) { c.KeepOrphans = keep }}, func(t *testing.T, r *rig) {
-				// The crash: a client of this gateway principal that this run knows nothing of.
-				ghost, err := client.NewComposer(client.Options{Canister: r.canister})
-				if err != nil {
-					t.Fatal(err)
-				}
-				frame, err := ghost.Open(r.gateway.Principal(), time.Time{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				r.submit(frame)
-				time.Sleep(time.Second)
-				c := r.open()
-				r.echo(c, "hi")
-				if n := len(r.cdk.Clients()); n != 2 {
-					t.Fatalf("canister has %d clients, want the ghost and ours", n)
-				}
-				time.Sleep(time.Minute)
-				want := 1
-				if keep {
-					want = 2
-				}
-				if n := len(r.cdk.Clients()); n != want {
-					t.Errorf("a minute later the canister has %d clients, want %d", n, want)
-				}
-				r.echo(c, "still here")
-			})
-		})
-	}
-}
-
-// submit posts the envelope of a client frame straight to the network.
-func (r *rig) submit(frame []byte) {
-	r.t.Helper()
-	env, err := verify.ParseClientFrame(frame)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost,
-		"http://network.test/api/v4/canister/"+r.canister.String()+"/call", strings.NewReader("\xd9\xd9\xf7"+string(env.Raw)))
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/cbor")
-	res, err := r.network.RoundTripper().RoundTrip(req)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		r.t.Fatalf("the network answered %s", res.Status)
-	}
 }
 
 // The hint about missing acks rests on what passed through the gateway, not on what a client says, and it goes when acks
