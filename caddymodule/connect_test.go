@@ -172,7 +172,7 @@ func sessionOver(t testing.TB, w *world, conn net.Conn) *client.Client {
 }
 
 // reloadUnrelated changes something in the configuration of a process that has nothing to do with its gateways.
-func reloadUnrelated(t *testing.T, p *process) {
+func reloadUnrelated(t testing.TB, p *process) {
 	t.Helper()
 	resp, err := http.Get(p.admin + "/config/")
 	if err != nil {
@@ -188,7 +188,12 @@ func reloadUnrelated(t *testing.T, p *process) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := http.Post(p.admin+"/load", "application/json", bytes.NewReader(raw))
+	load, err := http.NewRequest(http.MethodPost, p.admin+"/load", bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	load.Header = http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"must-revalidate"}} // even if nothing changed
+	loaded, err := http.DefaultClient.Do(load)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/quic-go/quic-go/http3"
@@ -84,6 +86,50 @@ func BenchmarkIdleSession(b *testing.B) {
 			b.ReportMetric((heap2-heap)/float64(n), "heap-B/session")
 			b.ReportMetric((stack2-stack)/float64(n), "stack-B/session")
 		})
+	}
+}
+
+// BenchmarkReloadUnderSession weighs what a configuration leaves behind when one session that it accepted lives on: the
+// session, and over TLS the configuration itself. The figure that counts is heap-B/reload.
+func BenchmarkReloadUnderSession(b *testing.B) {
+	var sites strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&sites, "http://site%d.localhost:%d {\n\tencode\n\theader /static/* Cache-Control max-age=3600\n\troot /srv/site%[1]d\n"+
+			"\treverse_proxy /api/* 127.0.0.1:9 127.0.0.2:9\n\tfile_server\n}\n", i, 1)
+	}
+	for _, size := range []struct{ name, sites string }{{"1-site", ""}, {"101-sites", sites.String()}} {
+		for _, scheme := range []string{"none", "ws", "wss"} {
+			b.Run(size.name+"/"+scheme, func(b *testing.B) {
+				w := newWorld(b, 1)
+				plain, secure := freePort(b), freePort(b)
+				icws := w.site(plain, 0, "max_sessions_per_ip 20000", "drain_timeout 1s", "upstream_rate 5000")
+				over := strings.NewReplacer(fmt.Sprintf("http://127.0.0.1:%d {", plain), fmt.Sprintf("https://localhost:%d {\n\ttls internal", secure)).Replace(icws)
+				p := runCaddy(b, "auto_https disable_redirects", icws+over+strings.ReplaceAll(size.sites, ":1 {", fmt.Sprintf(":%d {", plain)))
+				trust := trustInternal(b, filepath.Join(p.dir, "data", "caddy"), secure)
+				open := func() {
+					switch scheme {
+					case "ws":
+						w.open(b, fmt.Sprintf("ws://127.0.0.1:%d/ws", plain), 0)
+					case "wss":
+						w.open(b, fmt.Sprintf("wss://localhost:%d/ws", secure), 0, func(o *client.Options) { o.TLS = trust.Clone() })
+					}
+				}
+				for range 3 { // pools and caches exist from here on
+					open()
+					reloadUnrelated(b, p)
+				}
+				before, _ := usage(b, p.admin)
+				n := 0
+				for b.Loop() {
+					open()
+					reloadUnrelated(b, p)
+					n++
+				}
+				b.StopTimer()
+				after, _ := usage(b, p.admin)
+				b.ReportMetric((after-before)/float64(n), "heap-B/reload")
+			})
+		}
 	}
 }
 

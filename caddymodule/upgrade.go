@@ -99,7 +99,6 @@ func (h *hijackWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	detachTLS(conn)
 	// The status reaches access logs and metrics, and `header` handlers apply what they deferred. It comes after the
 	// hijack, and gorilla sends the head itself, because net/http would turn "Connection: Upgrade" into "close" on a
 	// server that a reload has just begun to shut down. net/http notes the late call in Caddy's debug log only.
