@@ -93,7 +93,7 @@ func (h *Handler) UnmarshalCaddyfile(d *caddyfile.Dispenser) error {
 		case len(args) > sub.max:
 			return d.Errf("%s (%s) has too many values: write it as `%s %s`", name, strings.Join(args, " "), name, sub.syntax)
 		}
-		if err := sub.set(&h.Knobs, args); err != nil {
+		if err := sub.set(h, args); err != nil {
 			return d.WrapErr(err)
 		}
 		if err := h.checkLists(); err != nil {
@@ -133,123 +133,117 @@ func literals(values []string) []string {
 
 // checkLists checks the lists as far as they are given, so that an error names the line that brought it. Placeholders are
 // left to Provision.
-func (k *Knobs) checkLists() error {
-	if ids := literals(k.Canister); len(ids) > 0 {
+func (h *Handler) checkLists() error {
+	if ids := literals(h.Canister); len(ids) > 0 {
 		if _, _, err := parseCanisters(ids); err != nil {
 			return err
 		}
 	}
-	if _, err := parseOrigins(literals(k.Origin)); err != nil {
+	if _, err := parseOrigins(literals(h.Origin)); err != nil {
 		return err
 	}
-	_, err := parseNetwork(literals(k.Network))
+	_, err := parseNetwork(literals(h.Network))
 	return err
 }
 
 // checkLiterals checks what can be told of a whole block without placeholders and without looking at files, which may be
 // on another machine than the one that adapts the Caddyfile.
-func (k *Knobs) checkLiterals() error {
-	if len(k.Canister) == 0 {
+func (h *Handler) checkLiterals() error {
+	if len(h.Canister) == 0 {
 		_, _, err := parseCanisters(nil)
 		return err
 	}
-	if k.Identity != nil && k.Identity.Name != "" && !hasPlaceholder(k.Identity.Name) {
-		if err := checkIdentityName(k.Identity.Name); err != nil {
+	if h.Identity != nil && h.Identity.Name != "" && !hasPlaceholder(h.Identity.Name) {
+		if err := checkIdentityName(h.Identity.Name); err != nil {
 			return err
 		}
 	}
 	// Stands in for a network that cannot be known yet.
 	n := &network{hosts: []*url.URL{{Scheme: "http", Host: "localhost"}}, fetch: true}
-	if !slices.ContainsFunc(k.Network, hasPlaceholder) && !hasPlaceholder(k.RootKey) {
-		literal, err := parseNetwork(literals(k.Network))
+	if !slices.ContainsFunc(h.Network, hasPlaceholder) && !hasPlaceholder(h.RootKey) {
+		literal, err := parseNetwork(literals(h.Network))
 		if err != nil {
 			return err
 		}
-		if _, isHex := hexRootKey(k.RootKey); isHex || k.RootKey == "" || k.RootKey == rootKeyFetch {
-			if err := literal.resolveRootKey(k.RootKey); err != nil {
+		if _, isHex := hexRootKey(h.RootKey); isHex || h.RootKey == "" || h.RootKey == rootKeyFetch {
+			if err := literal.resolveRootKey(h.RootKey); err != nil {
 				return err
 			}
 			n = literal
 		}
 	}
-	return k.validate(k.relayConfig(n))
+	return h.validate(h.relayConfig(n))
 }
 
-// subdirective reads the arguments of one knob.
+// subdirective reads the arguments of one setting.
 type subdirective struct {
 	syntax   string // of the arguments, for errors
 	min, max int    // how many there may be
-	set      func(*Knobs, []string) error
+	set      func(*Handler, []string) error
 }
 
-// subdirectives has every knob by its name.
-var subdirectives = map[string]subdirective{
-	"canister": listOf("<canister_id>... | any", func(k *Knobs) *[]string { return &k.Canister }),
-	"network":  {"mainnet | <url>... [discover]", 1, math.MaxInt, setNetwork},
-	"origin":   listOf("<pattern>...", func(k *Knobs) *[]string { return &k.Origin }),
-	"root_key": {"<file> | <hex> | fetch", 1, 1, func(k *Knobs, args []string) error { k.RootKey = args[0]; return nil }},
-	"identity": {"<name> | file <path>", 1, 2, setIdentity},
-	"orphans":  oneOf("orphans", orphansClose, orphansKeep, func(k *Knobs, value string) { k.Orphans = value }),
+// subdirectives has every setting by its name. Durations and counts need no line here.
+var subdirectives = func() map[string]subdirective {
+	all := map[string]subdirective{
+		"canister":         listOf("<canister_id>... | any", func(h *Handler) *[]string { return &h.Canister }),
+		"network":          {"mainnet | <url>... [discover]", 1, math.MaxInt, setNetwork},
+		"origin":           listOf("<pattern>...", func(h *Handler) *[]string { return &h.Origin }),
+		"root_key":         {"<file> | <hex> | fetch", 1, 1, func(h *Handler, args []string) error { h.RootKey = args[0]; return nil }},
+		"identity":         {"<name> | file <path>", 1, 2, setIdentity},
+		"orphans":          oneOf("orphans", orphansClose, orphansKeep, func(h *Handler, value string) { h.Orphans = value }),
+		"upstream_rate":    {"<requests_per_second>", 1, 1, setRate},
+		"verify_empty":     oneOf("verify_empty", "on", "off", func(h *Handler, value string) { h.VerifyEmpty = value == "on" }),
+		"max_message_size": {"<size>", 1, 1, setMaxMessageSize},
+		"outbox":           {"<frames> <size>", 2, 2, setOutbox},
+	}
+	for name := range fields[caddy.Duration](new(Handler)) {
+		all[name] = numberOf("<duration>", name, parseDuration)
+	}
+	for name := range fields[int](new(Handler)) {
+		all[name] = numberOf("<count>", name, parseCount)
+	}
+	return all
+}()
 
-	"poll_interval":      duration("poll_interval", func(k *Knobs) *caddy.Duration { return &k.PollInterval }),
-	"poll_idle_interval": duration("poll_idle_interval", func(k *Knobs) *caddy.Duration { return &k.PollIdleInterval }),
-	"upstream_timeout":   duration("upstream_timeout", func(k *Knobs) *caddy.Duration { return &k.UpstreamTimeout }),
-	"outage_timeout":     duration("outage_timeout", func(k *Knobs) *caddy.Duration { return &k.OutageTimeout }),
-	"open_timeout":       duration("open_timeout", func(k *Knobs) *caddy.Duration { return &k.OpenTimeout }),
-	"ping_interval":      duration("ping_interval", func(k *Knobs) *caddy.Duration { return &k.PingInterval }),
-	"pong_timeout":       duration("pong_timeout", func(k *Knobs) *caddy.Duration { return &k.PongTimeout }),
-	"write_timeout":      duration("write_timeout", func(k *Knobs) *caddy.Duration { return &k.WriteTimeout }),
-	"drain_timeout":      duration("drain_timeout", func(k *Knobs) *caddy.Duration { return &k.DrainTimeout }),
-
-	"relay_window":              count("relay_window", func(k *Knobs) *int { return &k.RelayWindow }),
-	"max_sessions":              count("max_sessions", func(k *Knobs) *int { return &k.MaxSessions }),
-	"max_sessions_per_ip":       count("max_sessions_per_ip", func(k *Knobs) *int { return &k.MaxSessionsPerIP }),
-	"max_sessions_per_canister": count("max_sessions_per_canister", func(k *Knobs) *int { return &k.MaxSessionsPerCanister }),
-	"max_canisters":             count("max_canisters", func(k *Knobs) *int { return &k.MaxCanisters }),
-
-	"upstream_rate":    {"<requests_per_second>", 1, 1, setRate},
-	"verify_empty":     oneOf("verify_empty", "on", "off", func(k *Knobs, value string) { k.VerifyEmpty = value == "on" }),
-	"max_message_size": {"<size>", 1, 1, setMaxMessageSize},
-	"outbox":           {"<frames> <size>", 2, 2, setOutbox},
-}
-
-func listOf(syntax string, field func(*Knobs) *[]string) subdirective {
-	return subdirective{syntax, 1, math.MaxInt, func(k *Knobs, args []string) error {
-		*field(k) = append(*field(k), args...)
+func listOf(syntax string, field func(*Handler) *[]string) subdirective {
+	return subdirective{syntax, 1, math.MaxInt, func(h *Handler, args []string) error {
+		*field(h) = append(*field(h), args...)
 		return nil
 	}}
 }
 
-func oneOf(name, a, b string, set func(*Knobs, string)) subdirective {
-	return subdirective{a + " | " + b, 1, 1, func(k *Knobs, args []string) error {
+func oneOf(name, a, b string, set func(*Handler, string)) subdirective {
+	return subdirective{a + " | " + b, 1, 1, func(h *Handler, args []string) error {
 		if args[0] != a && args[0] != b {
 			return fmt.Errorf("%s (%s) must be %s or %s", name, args[0], a, b)
 		}
-		set(k, args[0])
+		set(h, args[0])
 		return nil
 	}}
 }
 
-func duration(name string, field func(*Knobs) *caddy.Duration) subdirective {
-	return subdirective{"<duration>", 1, 1, func(k *Knobs, args []string) error {
-		value, err := caddy.ParseDuration(args[0])
-		if err != nil {
-			return fmt.Errorf("%s (%s) is not a duration: write it like 10s, 1m30s or 250ms", name, args[0])
+// numberOf reads the setting of type T with the given name.
+func numberOf[T any](syntax, name string, parse func(name, arg string) (T, error)) subdirective {
+	return subdirective{syntax, 1, 1, func(h *Handler, args []string) error {
+		value, err := parse(name, args[0])
+		for n, field := range fields[T](h) {
+			if n == name {
+				*field = value
+			}
 		}
-		if value <= 0 {
-			return fmt.Errorf("%s (%s) must be positive: leave the line out for the default", name, args[0])
-		}
-		*field(k) = caddy.Duration(value)
-		return nil
-	}}
-}
-
-func count(name string, field func(*Knobs) *int) subdirective {
-	return subdirective{"<count>", 1, 1, func(k *Knobs, args []string) error {
-		value, err := parseCount(name, args[0])
-		*field(k) = value
 		return err
 	}}
+}
+
+func parseDuration(name, arg string) (caddy.Duration, error) {
+	value, err := caddy.ParseDuration(arg)
+	if err != nil {
+		return 0, fmt.Errorf("%s (%s) is not a duration: write it like 10s, 1m30s or 250ms", name, arg)
+	}
+	if value <= 0 {
+		return 0, fmt.Errorf("%s (%s) must be positive: leave the line out for the default", name, arg)
+	}
+	return caddy.Duration(value), nil
 }
 
 func parseCount(name, arg string) (int, error) {
@@ -276,50 +270,50 @@ func parseSize(name, arg string) (int64, error) {
 	return int64(value), nil
 }
 
-func setMaxMessageSize(k *Knobs, args []string) (err error) {
-	k.MaxMessageSize, err = parseSize("max_message_size", args[0])
+func setMaxMessageSize(h *Handler, args []string) (err error) {
+	h.MaxMessageSize, err = parseSize("max_message_size", args[0])
 	return err
 }
 
-func setRate(k *Knobs, args []string) error {
+func setRate(h *Handler, args []string) error {
 	value, err := strconv.ParseFloat(args[0], 64)
 	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) || value <= 0 {
 		return fmt.Errorf("upstream_rate (%s) must be a positive number of requests per second", args[0])
 	}
-	k.UpstreamRate = value
+	h.UpstreamRate = value
 	return nil
 }
 
-func setNetwork(k *Knobs, args []string) error {
+func setNetwork(h *Handler, args []string) error {
 	last := len(args) - 1
 	switch at := slices.Index(args, networkDiscover); {
 	case at < 0:
-		k.Network = args
+		h.Network = args
 	case last == 0:
 		return fmt.Errorf("network %s needs the hosts to begin with: write it as `network mainnet %[1]s`", networkDiscover)
 	case at < last:
 		return fmt.Errorf("network has %s before its end: write it once, as the last word", networkDiscover)
 	default:
-		k.Network, k.Discover = args[:last], true
+		h.Network, h.Discover = args[:last], true
 	}
 	return nil
 }
 
-func setIdentity(k *Knobs, args []string) error {
+func setIdentity(h *Handler, args []string) error {
 	switch {
 	case len(args) == 1 && args[0] == "file":
 		return errors.New("identity file needs a path: write it as `identity file <path>`")
 	case len(args) == 1:
-		k.Identity = &Identity{Name: args[0]}
+		h.Identity = &Identity{Name: args[0]}
 	case args[0] == "file":
-		k.Identity = &Identity{File: args[1]}
+		h.Identity = &Identity{File: args[1]}
 	default:
 		return fmt.Errorf("identity (%s %s) must be one name, or `identity file <path>`", args[0], args[1])
 	}
 	return nil
 }
 
-func setOutbox(k *Knobs, args []string) error {
+func setOutbox(h *Handler, args []string) error {
 	frames, err := parseCount("outbox frames", args[0])
 	if err != nil {
 		return err
@@ -328,7 +322,7 @@ func setOutbox(k *Knobs, args []string) error {
 	if err != nil {
 		return err
 	}
-	k.Outbox = &Outbox{Frames: frames, Bytes: bytes}
+	h.Outbox = &Outbox{Frames: frames, Bytes: bytes}
 	return nil
 }
 

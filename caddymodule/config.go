@@ -1,6 +1,9 @@
 package caddymodule
 
 import (
+	"iter"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -50,77 +53,92 @@ type Outbox struct {
 	Bytes int64 `json:"bytes,omitempty"`
 }
 
-// Knobs are the settings of one icws handler. Their names are the same in JSON and in the Caddyfile. Zero or absent means
-// the default, which suits a public server. Durations are at most a year. "Gateway" settings select the pooled gateway:
-// handlers whose gateway settings are equal share one gateway, also across reloads. "Admission" settings belong to the
-// handler and apply to new sessions at once.
-type Knobs struct {
-	// Admission: ids of the canisters that clients may reach, or "any" as the only element. Required.
-	// Placeholders are resolved at start; one placeholder may hold several ids, separated by commas or spaces.
-	Canister []string `json:"canister,omitempty"`
-
-	// Gateway: "mainnet" (the default), or base URLs of boundary nodes or of a local replica; several fail over by health.
+// GatewaySettings shape the gateway. Handlers whose gateway settings are equal share one gateway, also across reloads. Names
+// are the same in JSON and in the Caddyfile. Zero or absent means the default, which suits a public server. Durations are at
+// most a year.
+//
+// A field is all that a duration or a count needs in this package: fields reads it, and relayConfig copies it to the field of
+// relay.Config with the same name.
+type GatewaySettings struct {
+	// "mainnet" (the default), or base URLs of boundary nodes or of a local replica; several fail over by health.
 	// Placeholders are resolved at start; one placeholder may hold several URLs.
 	Network []string `json:"network,omitempty"`
-
-	// Gateway: also use the API boundary nodes that the network lists in its certified state, read hourly: by health, beside
+	// Also use the API boundary nodes that the network lists in its certified state, read hourly: by health, beside
 	// the hosts of network, which stay. In the Caddyfile it is the last word of the network line. Default: false.
 	Discover bool `json:"discover,omitempty"`
-
-	// Gateway: the key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the key
+	// The key that certificates must be signed with, for a network of your own: path of a PEM or DER file, the key
 	// as PEM or as DER in hexadecimal, or "fetch" to ask the network itself on first use, which trusts whoever answers and is
 	// for development. Default: the key of mainnet, which is built in. Placeholders are resolved at start.
 	RootKey string `json:"root_key,omitempty"`
-
-	// Gateway: the key that is this gateway's identity.
+	// The key that is this gateway's identity.
 	Identity *Identity `json:"identity,omitempty"`
+	// Period of polling a canister that has traffic. At least 10ms. Default: 100ms.
+	PollInterval caddy.Duration `json:"poll_interval,omitempty"`
+	// Period of polling a silent canister, reached step by step. At least poll_interval. Default: 500ms.
+	PollIdleInterval caddy.Duration `json:"poll_idle_interval,omitempty"`
+	// Requests per second to the network, all canisters together. At least 0.1. Default: 200.
+	UpstreamRate float64 `json:"upstream_rate,omitempty"`
+	// Time for one request to the network. Default: 10s.
+	UpstreamTimeout caddy.Duration `json:"upstream_timeout,omitempty"`
+	// Clients of a canister that stays unreachable or unverifiable this long are closed. At least
+	// upstream_timeout. Default: 2m.
+	OutageTimeout caddy.Duration `json:"outage_timeout,omitempty"`
+	// Envelopes of one client in flight at a time, 1 to 64. 1 keeps strict order. Default: 1.
+	RelayWindow int `json:"relay_window,omitempty"`
+	// Also verify the node signatures of replies without messages. Default: false.
+	VerifyEmpty bool `json:"verify_empty,omitempty"`
+	// What to do with clients that a canister still lists for this gateway after a crash: "close" tells the
+	// canister, "keep" leaves them, for instances that share an identity. Default: close.
+	Orphans string `json:"orphans,omitempty"`
+	// Canisters polled at a time. Default: 1000.
+	MaxCanisters int `json:"max_canisters,omitempty"`
+	// What may wait for one client.
+	Outbox *Outbox `json:"outbox,omitempty"`
+	// Time from the upgrade to a valid ws_open. Default: 15s.
+	OpenTimeout caddy.Duration `json:"open_timeout,omitempty"`
+	// Period of pings to idle clients. Must exceed pong_timeout. Default: 25s.
+	PingInterval caddy.Duration `json:"ping_interval,omitempty"`
+	// Time for the answer to a ping. Default: 10s.
+	PongTimeout caddy.Duration `json:"pong_timeout,omitempty"`
+	// Time for one write to a client. Default: 10s.
+	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
+	// Closes of a drain are spread over this time, and the exit of Caddy waits for it at most. Default: 15s.
+	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
+}
 
-	// Admission: which pages may open sessions, as patterns over the Origin header: `https://app.example.com`,
+// AdmissionSettings decide which sessions a handler takes. They apply to new sessions at once. Zero or absent means the
+// default.
+type AdmissionSettings struct {
+	// Ids of the canisters that clients may reach, or "any" as the only element. Required.
+	// Placeholders are resolved at start; one placeholder may hold several ids, separated by commas or spaces.
+	Canister []string `json:"canister,omitempty"`
+	// Which pages may open sessions, as patterns over the Origin header: `https://app.example.com`,
 	// `https://*.icp0.io`, `http://localhost:*`, `null`. Requests without the header, which browsers always send,
 	// are not affected. Placeholders are resolved at start; one placeholder may hold several patterns. Default: any.
 	Origin []string `json:"origin,omitempty"`
-
-	// Gateway: period of polling a canister that has traffic. At least 10ms. Default: 100ms.
-	PollInterval caddy.Duration `json:"poll_interval,omitempty"`
-	// Gateway: period of polling a silent canister, reached step by step. At least poll_interval. Default: 500ms.
-	PollIdleInterval caddy.Duration `json:"poll_idle_interval,omitempty"`
-	// Gateway: requests per second to the network, all canisters together. At least 0.1. Default: 200.
-	UpstreamRate float64 `json:"upstream_rate,omitempty"`
-	// Gateway: time for one request to the network. Default: 10s.
-	UpstreamTimeout caddy.Duration `json:"upstream_timeout,omitempty"`
-	// Gateway: clients of a canister that stays unreachable or unverifiable this long are closed. At least
-	// upstream_timeout. Default: 2m.
-	OutageTimeout caddy.Duration `json:"outage_timeout,omitempty"`
-	// Gateway: envelopes of one client in flight at a time, 1 to 64. 1 keeps strict order. Default: 1.
-	RelayWindow int `json:"relay_window,omitempty"`
-	// Gateway: also verify the node signatures of replies without messages. Default: false.
-	VerifyEmpty bool `json:"verify_empty,omitempty"`
-	// Gateway: what to do with clients that a canister still lists for this gateway after a crash: "close" tells the
-	// canister, "keep" leaves them, for instances that share an identity. Default: close.
-	Orphans string `json:"orphans,omitempty"`
-
-	// Admission: sessions of the gateway. Default: 20000.
+	// Sessions of the gateway. Default: 20000.
 	MaxSessions int `json:"max_sessions,omitempty"`
-	// Admission: sessions per client address (Caddy's client_ip, which respects trusted_proxies). Default: 100.
+	// Sessions per client address (Caddy's client_ip, which respects trusted_proxies). Default: 100.
 	MaxSessionsPerIP int `json:"max_sessions_per_ip,omitempty"`
-	// Admission: sessions per canister. Default: 20000.
+	// Sessions per canister. Default: 20000.
 	MaxSessionsPerCanister int `json:"max_sessions_per_canister,omitempty"`
-	// Gateway: canisters polled at a time. Default: 1000.
-	MaxCanisters int `json:"max_canisters,omitempty"`
-	// Admission: bytes of one client message, 16 KiB to 2 MiB (the IC's ingress limit). Default: 2 MiB.
+	// Bytes of one client message, 16 KiB to 2 MiB (the IC's ingress limit). Default: 2 MiB.
 	MaxMessageSize int64 `json:"max_message_size,omitempty"`
+}
 
-	// Gateway: what may wait for one client.
-	Outbox *Outbox `json:"outbox,omitempty"`
-
-	// Gateway: time from the upgrade to a valid ws_open. Default: 15s.
-	OpenTimeout caddy.Duration `json:"open_timeout,omitempty"`
-	// Gateway: period of pings to idle clients. Must exceed pong_timeout. Default: 25s.
-	PingInterval caddy.Duration `json:"ping_interval,omitempty"`
-	// Gateway: time for the answer to a ping. Default: 10s.
-	PongTimeout caddy.Duration `json:"pong_timeout,omitempty"`
-	// Gateway: time for one write to a client. Default: 10s.
-	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
-	// Gateway: closes of a drain are spread over this time, and the exit of Caddy waits for it at most. Default: 15s.
-	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
+// fields yields the exported fields of type T of a struct, embedded ones included, by their names in JSON. settings is a
+// pointer to the struct, and so is what is yielded.
+func fields[T any](settings any) iter.Seq2[string, *T] {
+	return func(yield func(string, *T) bool) {
+		v := reflect.ValueOf(settings).Elem()
+		for _, f := range reflect.VisibleFields(v.Type()) {
+			if !f.IsExported() || f.Type != reflect.TypeFor[T]() {
+				continue
+			}
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if !yield(name, v.FieldByIndex(f.Index).Addr().Interface().(*T)) {
+				return
+			}
+		}
+	}
 }

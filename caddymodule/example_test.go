@@ -35,16 +35,16 @@ func TestCaddyfileExample(t *testing.T) {
 
 	// What it shows as defaults are the defaults.
 	shown, _ := json.Marshal(findHandler(t, adapted))
-	var k Knobs
-	if err := json.Unmarshal(shown, &k); err != nil {
+	var h Handler
+	if err := json.Unmarshal(shown, &h); err != nil {
 		t.Fatal(err)
 	}
 	n, err := resolveNetwork(nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var unset Knobs
-	left, right := k.relayConfig(n), unset.relayConfig(n)
+	var unset Handler
+	left, right := h.relayConfig(n), unset.relayConfig(n)
 	a, err := poolKey(&left, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +56,7 @@ func TestCaddyfileExample(t *testing.T) {
 	if a != b {
 		t.Errorf("a setting of the example is not the default: %+v, %+v", left, right)
 	}
-	if !reflect.DeepEqual(k.policy(nil, false), unset.policy(nil, false)) {
-		t.Errorf("a limit of the example is not the default: %+v", k.policy(nil, false))
+	if !reflect.DeepEqual(h.AdmissionSettings.policy(nil, false), unset.AdmissionSettings.policy(nil, false)) {
+		t.Errorf("a limit of the example is not the default: %+v", h.AdmissionSettings.policy(nil, false))
 	}
 }

@@ -35,7 +35,8 @@ func init() {
 //
 //	{http.icws.gateway_principal}  the gateway's principal, which canisters keep its queue under
 type Handler struct {
-	Knobs
+	GatewaySettings
+	AdmissionSettings
 
 	gateway *gatewayRef // how to get at the pooled gateway; shared with the icws app
 	policy  *relay.Policy
@@ -84,7 +85,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	return nil
 }
 
-// resolveGateway handles the knobs that shape the gateway.
+// resolveGateway handles the settings that shape the gateway.
 func (h *Handler) resolveGateway(repl *caddy.Replacer) (relay.Config, *identitySource, error) {
 	var none relay.Config
 	urls, err := resolveList(repl, "network", h.Network)
@@ -119,7 +120,7 @@ func (h *Handler) resolveGateway(repl *caddy.Replacer) (relay.Config, *identityS
 	return h.relayConfig(n), source, nil
 }
 
-// resolveAdmission handles the knobs that decide which sessions this handler takes.
+// resolveAdmission handles the settings that decide which sessions this handler takes.
 func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
 	ids, err := resolveList(repl, "canister", h.Canister)
 	if err != nil {
@@ -139,16 +140,24 @@ func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
 	if h.origins, err = parseOrigins(patterns); err != nil {
 		return err
 	}
-	h.policy = h.Knobs.policy(canisters, anyCanister)
+	h.policy = h.AdmissionSettings.policy(canisters, anyCanister)
 	noIP := *h.policy
 	noIP.MaxSessionsPerIP = 0
 	h.noIP = &noIP
 	return nil
 }
 
+// validate checks the settings. cfg is what relayConfig has made of those of the gateway.
+func (h *Handler) validate(cfg relay.Config) error {
+	if err := h.AdmissionSettings.validate(); err != nil {
+		return err
+	}
+	return h.GatewaySettings.validate(cfg)
+}
+
 // Validate checks values and their relations.
 func (h *Handler) Validate() error {
-	return h.Knobs.validate(h.gateway.config)
+	return h.validate(h.gateway.config)
 }
 
 // Cleanup gives the gateway back. Its sessions stay if another configuration holds it too, and are drained otherwise.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -90,7 +92,7 @@ func TestSharing(t *testing.T) {
 
 // TestPoolKey makes sure that every setting of the gateway is part of what selects it.
 func TestPoolKey(t *testing.T) {
-	base := Knobs{}
+	base := GatewaySettings{}
 	n, err := resolveNetwork([]string{"http://127.0.0.1:1", "http://127.0.0.1:2"}, "fetch")
 	if err != nil {
 		t.Fatal(err)
@@ -121,14 +123,30 @@ func TestPoolKey(t *testing.T) {
 	fixed := *n
 	fixed.fetch, fixed.rootKey = false, mainnet.rootKey
 	check("root_key", base.relayConfig(&fixed), "a")
-	for name, k := range map[string]Knobs{
-		"poll_interval": {PollInterval: 1e8 + 1}, "poll_idle_interval": {PollIdleInterval: 1e9}, "upstream_rate": {UpstreamRate: 7},
-		"upstream_timeout": {UpstreamTimeout: 1e9}, "outage_timeout": {OutageTimeout: 1e12}, "relay_window": {RelayWindow: 2},
-		"verify_empty": {VerifyEmpty: true}, "discover": {Discover: true}, "orphans": {Orphans: orphansKeep}, "max_canisters": {MaxCanisters: 3},
-		"outbox frames": {Outbox: &Outbox{Frames: 3}}, "outbox bytes": {Outbox: &Outbox{Bytes: 1 << 19}}, "open_timeout": {OpenTimeout: 1e9},
-		"ping_interval": {PingInterval: 1e12}, "pong_timeout": {PongTimeout: 1e9}, "write_timeout": {WriteTimeout: 1e9}, "drain_timeout": {DrainTimeout: 1e9},
-	} {
-		check(name, k.relayConfig(n), "a")
+	s := GatewaySettings{Orphans: orphansKeep}
+	check("orphans", s.relayConfig(n), "a")
+	s = GatewaySettings{Outbox: &Outbox{Frames: 3}}
+	check("outbox frames", s.relayConfig(n), "a")
+	s = GatewaySettings{Outbox: &Outbox{Bytes: 1 << 19}}
+	check("outbox bytes", s.relayConfig(n), "a")
+	// Every setting that has no form of its own is copied.
+	all := reflect.TypeFor[GatewaySettings]()
+	for i := range all.NumField() {
+		var s GatewaySettings
+		switch field := reflect.ValueOf(&s).Elem().Field(i); field.Kind() {
+		case reflect.Bool:
+			field.SetBool(true)
+		case reflect.Int, reflect.Int64:
+			field.SetInt(3)
+		case reflect.Float64:
+			field.SetFloat(3)
+		default:
+			if !slices.Contains([]string{"Network", "RootKey", "Identity", "Orphans", "Outbox"}, all.Field(i).Name) {
+				t.Errorf("nothing here checks %s", all.Field(i).Name)
+			}
+			continue
+		}
+		check(all.Field(i).Name, s.relayConfig(n), "a")
 	}
 }
 

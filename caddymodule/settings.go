@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"time"
 	"unicode"
@@ -26,46 +27,38 @@ const (
 // canisterAny is the value of `canister` that allows every canister.
 const canisterAny = "any"
 
-// relayConfig turns the gateway's knobs into relay's configuration, with defaults filled in. The identity is not set:
-// it is loaded when the configuration starts.
-func (k *Knobs) relayConfig(n *network) relay.Config {
+// relayConfig is relay's configuration of the settings, with defaults filled in. Fields of the same name and kind are copied.
+// The identity is not set: it is loaded when the configuration starts.
+func (s *GatewaySettings) relayConfig(n *network) relay.Config {
 	cfg := relay.Config{
-		Hosts:            n.hosts,
-		Discover:         k.Discover,
-		RootKey:          n.rootKey,
-		FetchRootKey:     n.fetch,
-		PollInterval:     time.Duration(k.PollInterval),
-		PollIdleInterval: time.Duration(k.PollIdleInterval),
-		UpstreamRate:     k.UpstreamRate,
-		UpstreamTimeout:  time.Duration(k.UpstreamTimeout),
-		OutageTimeout:    time.Duration(k.OutageTimeout),
-		RelayWindow:      k.RelayWindow,
-		VerifyEmpty:      k.VerifyEmpty,
-		KeepOrphans:      k.Orphans == orphansKeep,
-		MaxCanisters:     k.MaxCanisters,
-		OpenTimeout:      time.Duration(k.OpenTimeout),
-		PingInterval:     time.Duration(k.PingInterval),
-		PongTimeout:      time.Duration(k.PongTimeout),
-		WriteTimeout:     time.Duration(k.WriteTimeout),
-		DrainTimeout:     time.Duration(k.DrainTimeout),
+		Hosts:        n.hosts,
+		RootKey:      n.rootKey,
+		FetchRootKey: n.fetch,
+		KeepOrphans:  s.Orphans == orphansKeep,
 	}
-	if k.Outbox != nil {
-		cfg.OutboxFrames, cfg.OutboxBytes = k.Outbox.Frames, k.Outbox.Bytes
+	if s.Outbox != nil {
+		cfg.OutboxFrames, cfg.OutboxBytes = s.Outbox.Frames, s.Outbox.Bytes
+	}
+	from, to := reflect.ValueOf(s).Elem(), reflect.ValueOf(&cfg).Elem()
+	for i := range from.NumField() {
+		if field := to.FieldByName(from.Type().Field(i).Name); field.IsValid() && field.Kind() == from.Field(i).Kind() {
+			field.Set(from.Field(i).Convert(field.Type()))
+		}
 	}
 	cfg.SetDefaults()
 	return cfg
 }
 
-// policy turns the admission knobs into relay's policy, with defaults filled in. A default never exceeds max_sessions.
-func (k *Knobs) policy(canisters map[verify.Principal]struct{}, anyCanister bool) *relay.Policy {
-	sessions := orDefault(k.MaxSessions, relay.DefaultMaxSessions)
+// policy is relay's policy of the settings, with defaults filled in. A default never exceeds max_sessions.
+func (s *AdmissionSettings) policy(canisters map[verify.Principal]struct{}, anyCanister bool) *relay.Policy {
+	sessions := orDefault(s.MaxSessions, relay.DefaultMaxSessions)
 	return &relay.Policy{
 		AnyCanister:            anyCanister,
 		Canisters:              canisters,
 		MaxSessions:            sessions,
-		MaxSessionsPerIP:       orDefault(k.MaxSessionsPerIP, min(relay.DefaultMaxSessionsPerIP, sessions)),
-		MaxSessionsPerCanister: orDefault(k.MaxSessionsPerCanister, min(relay.DefaultMaxSessionsPerCanister, sessions)),
-		MaxMessageSize:         orDefault(k.MaxMessageSize, relay.DefaultMaxMessageSize),
+		MaxSessionsPerIP:       orDefault(s.MaxSessionsPerIP, min(relay.DefaultMaxSessionsPerIP, sessions)),
+		MaxSessionsPerCanister: orDefault(s.MaxSessionsPerCanister, min(relay.DefaultMaxSessionsPerCanister, sessions)),
+		MaxMessageSize:         orDefault(s.MaxMessageSize, relay.DefaultMaxMessageSize),
 	}
 }
 
@@ -76,18 +69,10 @@ func orDefault[T int | int64](value, otherwise T) T {
 	return value
 }
 
-// poolKey identifies a gateway by everything that shapes it. Two handlers with the same key share one gateway, and a
-// reload that leaves the key alone disconnects nobody.
+// poolKey identifies a gateway by its settings, which are what cfg is in JSON, and by its identity. Two handlers with the
+// same key share one gateway, and a reload that leaves the key alone disconnects nobody.
 func poolKey(cfg *relay.Config, publicKey []byte) (string, error) {
-	hosts := make([]string, len(cfg.Hosts))
-	for i, u := range cfg.Hosts {
-		hosts[i] = u.String()
-	}
-	raw, err := json.Marshal([]any{
-		hosts, cfg.Discover, cfg.RootKey, cfg.FetchRootKey, publicKey, cfg.PollInterval, cfg.PollIdleInterval, cfg.UpstreamRate,
-		cfg.UpstreamTimeout, cfg.OutageTimeout, cfg.RelayWindow, cfg.VerifyEmpty, cfg.KeepOrphans, cfg.MaxCanisters,
-		cfg.OutboxFrames, cfg.OutboxBytes, cfg.OpenTimeout, cfg.PingInterval, cfg.PongTimeout, cfg.WriteTimeout, cfg.DrainTimeout,
-	})
+	raw, err := json.Marshal([]any{cfg, publicKey})
 	if err != nil {
 		return "", fmt.Errorf("hashing the gateway's settings: %w", err)
 	}
@@ -95,56 +80,35 @@ func poolKey(cfg *relay.Config, publicKey []byte) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
-// validate checks values and relations. Every error begins with the name of the knob to change, and says what to change
-// it to.
-func (k *Knobs) validate(cfg relay.Config) error {
-	for _, n := range []struct {
-		knob  string
-		value int
-	}{
-		{"relay_window", k.RelayWindow},
-		{"max_sessions", k.MaxSessions},
-		{"max_sessions_per_ip", k.MaxSessionsPerIP},
-		{"max_sessions_per_canister", k.MaxSessionsPerCanister},
-		{"max_canisters", k.MaxCanisters},
-	} {
-		if n.value < 0 {
-			return fmt.Errorf("%s (%d) must not be negative: leave it out for the default", n.knob, n.value)
+// validateNumbers checks what holds for every count and duration of settings, a pointer to a struct. Its errors begin with
+// the name of the setting to change and say what to change it to, as do those of the methods below.
+func validateNumbers(settings any) error {
+	for name, n := range fields[int](settings) {
+		if *n < 0 {
+			return fmt.Errorf("%s (%d) must not be negative: leave it out for the default", name, *n)
 		}
 	}
-	for _, d := range []struct {
-		knob  string
-		value caddy.Duration
-	}{
-		{"poll_interval", k.PollInterval},
-		{"poll_idle_interval", k.PollIdleInterval},
-		{"upstream_timeout", k.UpstreamTimeout},
-		{"outage_timeout", k.OutageTimeout},
-		{"open_timeout", k.OpenTimeout},
-		{"ping_interval", k.PingInterval},
-		{"pong_timeout", k.PongTimeout},
-		{"write_timeout", k.WriteTimeout},
-		{"drain_timeout", k.DrainTimeout},
-	} {
-		switch value := time.Duration(d.value); {
+	for name, d := range fields[caddy.Duration](settings) {
+		switch value := time.Duration(*d); {
 		case value < 0:
-			return fmt.Errorf("%s (%s) must not be negative: leave it out for the default", d.knob, value)
+			return fmt.Errorf("%s (%s) must not be negative: leave it out for the default", name, value)
 		case value > maxDuration:
-			return fmt.Errorf("%s (%s) must be at most %s", d.knob, value, maxDuration)
+			return fmt.Errorf("%s (%s) must be at most %s", name, value, maxDuration)
 		}
 	}
-	sessions := orDefault(k.MaxSessions, relay.DefaultMaxSessions)
+	return nil
+}
+
+// validate checks values and relations. cfg is what relayConfig has made of the settings.
+func (s *GatewaySettings) validate(cfg relay.Config) error {
+	if err := validateNumbers(s); err != nil {
+		return err
+	}
 	switch {
-	case k.MaxSessionsPerIP > sessions:
-		return fmt.Errorf("max_sessions_per_ip (%d) must not exceed max_sessions (%d): lower one or raise the other", k.MaxSessionsPerIP, sessions)
-	case k.MaxSessionsPerCanister > sessions:
-		return fmt.Errorf("max_sessions_per_canister (%d) must not exceed max_sessions (%d): lower one or raise the other", k.MaxSessionsPerCanister, sessions)
-	case k.MaxMessageSize != 0 && (k.MaxMessageSize < minMessageSize || k.MaxMessageSize > maxMessageSizeLimit):
-		return fmt.Errorf("max_message_size (%d) must be from %d (16KiB) to %d (2MiB), the IC's ingress limit", k.MaxMessageSize, minMessageSize, maxMessageSizeLimit)
-	case k.Orphans != "" && k.Orphans != orphansClose && k.Orphans != orphansKeep:
-		return fmt.Errorf("orphans (%s) must be %s or %s", k.Orphans, orphansClose, orphansKeep)
-	case k.Outbox != nil && (k.Outbox.Frames < 0 || k.Outbox.Bytes < 0):
-		return fmt.Errorf("outbox (%d frames, %d bytes) must not be negative: leave them out for the defaults", k.Outbox.Frames, k.Outbox.Bytes)
+	case s.Orphans != "" && s.Orphans != orphansClose && s.Orphans != orphansKeep:
+		return fmt.Errorf("orphans (%s) must be %s or %s", s.Orphans, orphansClose, orphansKeep)
+	case s.Outbox != nil && (s.Outbox.Frames < 0 || s.Outbox.Bytes < 0):
+		return fmt.Errorf("outbox (%d frames, %d bytes) must not be negative: leave them out for the defaults", s.Outbox.Frames, s.Outbox.Bytes)
 	case cfg.OutboxBytes < minOutboxBytes:
 		return fmt.Errorf("outbox bytes (%d) must be at least %d (64KiB): a frame carries a certificate and must fit", cfg.OutboxBytes, minOutboxBytes)
 	case cfg.PollInterval < minPollInterval:
@@ -157,6 +121,23 @@ func (k *Knobs) validate(cfg relay.Config) error {
 	// The rest is the gateway's own to judge. It wants an identity, which is not loaded before the configuration starts.
 	cfg.Identity = identity.AnonymousIdentity{}
 	return cfg.Validate()
+}
+
+// validate checks values and relations.
+func (s *AdmissionSettings) validate() error {
+	if err := validateNumbers(s); err != nil {
+		return err
+	}
+	sessions := orDefault(s.MaxSessions, relay.DefaultMaxSessions)
+	switch {
+	case s.MaxSessionsPerIP > sessions:
+		return fmt.Errorf("max_sessions_per_ip (%d) must not exceed max_sessions (%d): lower one or raise the other", s.MaxSessionsPerIP, sessions)
+	case s.MaxSessionsPerCanister > sessions:
+		return fmt.Errorf("max_sessions_per_canister (%d) must not exceed max_sessions (%d): lower one or raise the other", s.MaxSessionsPerCanister, sessions)
+	case s.MaxMessageSize != 0 && (s.MaxMessageSize < minMessageSize || s.MaxMessageSize > maxMessageSizeLimit):
+		return fmt.Errorf("max_message_size (%d) must be from %d (16KiB) to %d (2MiB), the IC's ingress limit", s.MaxMessageSize, minMessageSize, maxMessageSizeLimit)
+	}
+	return nil
 }
 
 // resolveList replaces placeholders in the values of a list knob. One value may expand to several, separated by commas

@@ -64,15 +64,23 @@ func rows(text string) map[string][]string {
 // ways, and each stated default with the one that is used.
 func TestSettingsTable(t *testing.T) {
 	table := rows(section(t, "Settings"))
-	knobs := reflect.TypeFor[caddymodule.Knobs]()
-	for i := range knobs.NumField() {
-		name, _, _ := strings.Cut(knobs.Field(i).Tag.Get("json"), ",")
-		if table[name] == nil {
-			t.Errorf("README.md does not list the setting %s", name)
+	settings := 0
+	for reloads, kind := range map[string]reflect.Type{
+		"gateway": reflect.TypeFor[caddymodule.GatewaySettings](),
+		"handler": reflect.TypeFor[caddymodule.AdmissionSettings](),
+	} {
+		settings += kind.NumField()
+		for i := range kind.NumField() {
+			name, _, _ := strings.Cut(kind.Field(i).Tag.Get("json"), ",")
+			if row := table[name]; row == nil {
+				t.Errorf("README.md does not list the setting %s", name)
+			} else if row[3] != reloads {
+				t.Errorf("README.md says that %s is a setting of the %s, it is one of the %s", name, row[3], reloads)
+			}
 		}
 	}
-	if len(table) != knobs.NumField() {
-		t.Errorf("README.md lists %d settings, the handler has %d", len(table), knobs.NumField())
+	if len(table) != settings {
+		t.Errorf("README.md lists %d settings, the handler has %d", len(table), settings)
 	}
 	for name, want := range map[string]any{
 		"poll_interval": relay.DefaultPollInterval, "poll_idle_interval": relay.DefaultPollIdleInterval,
@@ -259,12 +267,12 @@ func TestJSON(t *testing.T) {
 	}
 	d := json.NewDecoder(strings.NewReader(string(rest)))
 	d.DisallowUnknownFields()
-	var k caddymodule.Knobs
-	if err := d.Decode(&k); err != nil {
+	var h caddymodule.Handler
+	if err := d.Decode(&h); err != nil {
 		t.Fatal(err)
 	}
-	if time.Duration(k.PollInterval) != 250*time.Millisecond || k.Outbox == nil || k.Outbox.Frames != 512 {
-		t.Errorf("decoded as %+v", k)
+	if time.Duration(h.PollInterval) != 250*time.Millisecond || h.Outbox == nil || h.Outbox.Frames != 512 {
+		t.Errorf("decoded as %+v", h.GatewaySettings)
 	}
 }
 

@@ -39,7 +39,8 @@ const (
 // maxRelayWindow bounds how many envelopes of one client may be under way at once.
 const maxRelayWindow = 64
 
-// Config shapes a [Gateway]. The zero value of a field means its default, except where noted.
+// Config shapes a [Gateway]. The zero value of a field means its default, except where noted. Its settings are what it is in
+// JSON: gateways whose settings and identity are equal behave the same.
 type Config struct {
 	// Hosts are the boundary nodes, or the replica of a network of one's own. Scheme and host are used, and a path is
 	// kept as a prefix. Requests go to the healthiest; at least one is needed.
@@ -54,7 +55,7 @@ type Config struct {
 	FetchRootKey bool
 	// Identity signs the gateway's own calls; its principal is the gateway principal. Required. It must be safe for
 	// concurrent use.
-	Identity verify.Signer
+	Identity verify.Signer `json:"-"`
 
 	// PollInterval is the pause between polls of a canister with traffic.
 	PollInterval time.Duration
@@ -93,34 +94,49 @@ type Config struct {
 	DrainTimeout time.Duration
 
 	// Peers are the other gateways of this process, whose clients are not orphans; nil means that there are none.
-	Peers *Peers
+	Peers *Peers `json:"-"`
 	// Transport carries the requests to the network; nil means an own one, tuned for few hosts and many requests. A
 	// RelayWindow above 1 has its effect only with one that reports written requests to [net/http/httptrace].
-	Transport http.RoundTripper
+	Transport http.RoundTripper `json:"-"`
 	// Logger receives the log; nil means none. See [Gateway.SetLogger].
-	Logger *zap.Logger
+	Logger *zap.Logger `json:"-"`
 	// Metrics receives the counts; nil means none.
-	Metrics Metrics
+	Metrics Metrics `json:"-"`
 	// Tracer makes spans; nil means none.
-	Tracer Tracer
+	Tracer Tracer `json:"-"`
+}
+
+// durationSetting is a setting of a [Config] that is a duration.
+type durationSetting struct {
+	name      string // in configurations
+	value     *time.Duration
+	byDefault time.Duration
+}
+
+func (c *Config) durations() []durationSetting {
+	return []durationSetting{
+		{"poll_interval", &c.PollInterval, DefaultPollInterval},
+		{"poll_idle_interval", &c.PollIdleInterval, max(DefaultPollIdleInterval, c.PollInterval)},
+		{"upstream_timeout", &c.UpstreamTimeout, DefaultUpstreamTimeout},
+		{"outage_timeout", &c.OutageTimeout, DefaultOutageTimeout},
+		{"open_timeout", &c.OpenTimeout, DefaultOpenTimeout},
+		{"ping_interval", &c.PingInterval, DefaultPingInterval},
+		{"pong_timeout", &c.PongTimeout, DefaultPongTimeout},
+		{"write_timeout", &c.WriteTimeout, DefaultWriteTimeout},
+		{"drain_timeout", &c.DrainTimeout, DefaultDrainTimeout},
+	}
 }
 
 // SetDefaults fills in the default of every field that is zero.
 func (c *Config) SetDefaults() {
-	setDefault(&c.PollInterval, DefaultPollInterval)
-	setDefault(&c.PollIdleInterval, max(DefaultPollIdleInterval, c.PollInterval))
+	for _, d := range c.durations() {
+		setDefault(d.value, d.byDefault)
+	}
 	setDefault(&c.UpstreamRate, DefaultUpstreamRate)
-	setDefault(&c.UpstreamTimeout, DefaultUpstreamTimeout)
-	setDefault(&c.OutageTimeout, DefaultOutageTimeout)
 	setDefault(&c.RelayWindow, DefaultRelayWindow)
 	setDefault(&c.MaxCanisters, DefaultMaxCanisters)
 	setDefault(&c.OutboxFrames, DefaultOutboxFrames)
 	setDefault(&c.OutboxBytes, DefaultOutboxBytes)
-	setDefault(&c.OpenTimeout, DefaultOpenTimeout)
-	setDefault(&c.PingInterval, DefaultPingInterval)
-	setDefault(&c.PongTimeout, DefaultPongTimeout)
-	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
-	setDefault(&c.DrainTimeout, DefaultDrainTimeout)
 	if c.Peers == nil {
 		c.Peers = new(Peers)
 	}
@@ -144,22 +160,9 @@ func setDefault[T comparable](field *T, value T) {
 
 // Validate reports the first setting that cannot work, by the name it has in configurations, with the remedy.
 func (c *Config) Validate() error {
-	for _, d := range []struct {
-		knob  string
-		value time.Duration
-	}{
-		{"poll_interval", c.PollInterval},
-		{"poll_idle_interval", c.PollIdleInterval},
-		{"upstream_timeout", c.UpstreamTimeout},
-		{"outage_timeout", c.OutageTimeout},
-		{"open_timeout", c.OpenTimeout},
-		{"ping_interval", c.PingInterval},
-		{"pong_timeout", c.PongTimeout},
-		{"write_timeout", c.WriteTimeout},
-		{"drain_timeout", c.DrainTimeout},
-	} {
-		if d.value <= 0 {
-			return fmt.Errorf("%s (%s) must be more than 0", d.knob, d.value)
+	for _, d := range c.durations() {
+		if *d.value <= 0 {
+			return fmt.Errorf("%s (%s) must be more than 0", d.name, *d.value)
 		}
 	}
 	switch {
