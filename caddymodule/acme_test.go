@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
@@ -17,7 +18,7 @@ import (
 func TestAutomaticHTTPS(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	caPort, httpPort, httpsPort := freePort(t), freePort(t), freePort(t)
+	caPort, httpPort, httpsPort := freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t)
 	ca := runCaddy(t, "auto_https disable_redirects",
 		fmt.Sprintf("https://localhost:%d {\n\ttls internal\n\tacme_server {\n\t\tlifetime 5m\n\t}\n}", caPort), fmt.Sprintf("%s=%d", alpnPortEnv, httpsPort))
 	trustInternal(t, filepath.Join(ca.dir, "data", "caddy"), caPort)

@@ -11,13 +11,14 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
 // loadWithAdmin runs a configuration with an admin endpoint and returns its URL.
 func loadWithAdmin(t testing.TB, sites string) string {
 	t.Helper()
-	port := freePort(t)
+	port := freeport.ForTest(t)
 	raw, err := adapt(fmt.Sprintf("{\n\tadmin 127.0.0.1:%d\n\tpersist_config off\n\tskip_install_trust\n}\n%s", port, sites))
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +64,7 @@ func call(t testing.TB, method, url string, into any) (int, string) {
 }
 
 func TestAdminAPI(t *testing.T) {
-	w, port := newWorld(t, 2), freePort(t)
+	w, port := newWorld(t, 2), freeport.ForTest(t)
 	admin := loadWithAdmin(t, w.site(port, 0, "drain_timeout 1s"))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
 
@@ -185,7 +186,7 @@ func TestAdminAPI(t *testing.T) {
 
 // TestMetricsAfterFailedReload makes sure that the admin endpoint goes on serving metrics when a configuration was refused.
 func TestMetricsAfterFailedReload(t *testing.T) {
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	admin := loadWithAdmin(t, w.site(port, 0, "drain_timeout 100ms"))
 	echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0), "before")
 	const want = "\ncaddy_icws_sessions 1\n"

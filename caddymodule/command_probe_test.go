@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
@@ -60,7 +61,7 @@ func (w *world) probe(t *testing.T, ctx context.Context, out *report, url, canis
 // TestProbeNetwork looks at what a probe says about the network itself, good and bad.
 func TestProbeNetwork(t *testing.T) {
 	t.Parallel()
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	poc := w.net.Install(bare{"candid:service": []byte("service : { ws_register : (blob) -> (); ws_open : (blob) -> () }")})
 	stub := w.net.Install(bare{"candid:service": []byte("service : { ws_open : F; ws_close : F; ws_message : F }")})
 	split := w.net.Install(bare{"candid:service": []byte(`import service "a.did"; service : {}`)})
@@ -218,7 +219,7 @@ func TestMapForm(t *testing.T) {
 // gateway know about it.
 func TestProbeSilence(t *testing.T) {
 	t.Parallel()
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	caddy := runCaddy(t, "", w.site(port, 0))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
 	for _, test := range []struct {
@@ -242,7 +243,7 @@ func TestProbeSilence(t *testing.T) {
 			}
 			return f
 		}, []string{"note  query        a poll of our own fails, too: reading query answer", "note  polls        the gateway's polls fail since ", "reading query answer"}},
-		{"an admin endpoint elsewhere", fmt.Sprintf("127.0.0.1:%d", freePort(t)), func(r *localnet.Request) localnet.Fault {
+		{"an admin endpoint elsewhere", fmt.Sprintf("127.0.0.1:%d", freeport.ForTest(t)), func(r *localnet.Request) localnet.Fault {
 			return localnet.Fault{Drop: r.Endpoint == "query"}
 		}, []string{"note  polls        unknown: the gateway's admin endpoint is not at 127.0.0.1"}},
 		{"a network that hangs", strings.TrimPrefix(caddy.admin, "http://"), func(r *localnet.Request) (f localnet.Fault) {
@@ -272,7 +273,7 @@ func TestProbeSilence(t *testing.T) {
 // that the polls of the other are answered does not hide that this one's fail.
 func TestProbeSharedPrincipal(t *testing.T) {
 	t.Parallel()
-	w, good, bad := newWorld(t, 1), freePort(t), freePort(t)
+	w, good, bad := newWorld(t, 1), freeport.ForTest(t), freeport.ForTest(t)
 	second, err := w.net.Start("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -86,7 +87,7 @@ func TestPrincipalCommand(t *testing.T) {
 
 func TestProbeAndStatusCommands(t *testing.T) {
 	t.Parallel()
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	acking := w.net.Install(localnet.NewCDK(localnet.CDKOptions{AckInterval: time.Second, KeepAliveTimeout: 500 * time.Millisecond}))
 	caddy := runCaddy(t, "", w.site(port, 0, "canister "+acking.String(), "origin https://app.example.com", "drain_timeout 1s"))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
@@ -127,11 +128,11 @@ func TestProbeAndStatusCommands(t *testing.T) {
 		"canister":       {[]string{url, "--canister", "be2us-64aaa-aaaaa-qaabq-cai", "--root-key", key}, "is the canister on its list"},
 		"wrong network":  {[]string{url, "--canister", canister, "--root-key", hex.EncodeToString(verify.MainnetRootKey())}, "not certified by this network"},
 		"path":           {[]string{strings.Replace(url, "/ws", "/nowhere", 1), "--canister", canister, "--root-key", key}, "no gateway answers at this path"},
-		"port":           {[]string{fmt.Sprintf("ws://127.0.0.1:%d/ws", freePort(t)), "--canister", canister, "--root-key", key}, "is Caddy running"},
+		"port":           {[]string{fmt.Sprintf("ws://127.0.0.1:%d/ws", freeport.ForTest(t)), "--canister", canister, "--root-key", key}, "is Caddy running"},
 		"not tls":        {[]string{tls, "--canister", canister, "--root-key", key}, "does Caddy have a certificate"},
 		"url":            {[]string{"https://example.com", "--canister", canister}, "it starts with wss://"},
 		"no canister":    {[]string{url}, "add --canister"},
-		"dead network":   {[]string{url, "--canister", canister, "--network", fmt.Sprintf("http://127.0.0.1:%d", freePort(t))}, "is http://127.0.0.1"},
+		"dead network":   {[]string{url, "--canister", canister, "--network", fmt.Sprintf("http://127.0.0.1:%d", freeport.ForTest(t))}, "is http://127.0.0.1"},
 		"fetch of whom":  {[]string{url, "--canister", canister, "--root-key", "fetch"}, "needs --network"},
 		"fetch mainnet":  {[]string{url, "--canister", canister, "--network", "mainnet", "--root-key", "fetch"}, "is refused for mainnet"},
 		"timeout":        {[]string{url, "--canister", canister, "--root-key", key, "--timeout", "0"}, "--timeout (0s) must be positive"},
@@ -178,10 +179,10 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	if out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", address); code != exitNotReady || !strings.Contains(out, "NOT READY") {
 		t.Errorf("status while draining: code %d\n%s%s", code, out, errs)
 	}
-	if _, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", fmt.Sprintf("127.0.0.1:%d", freePort(t))); code != 1 || !strings.Contains(errs, "is Caddy running") {
+	if _, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", fmt.Sprintf("127.0.0.1:%d", freeport.ForTest(t))); code != 1 || !strings.Contains(errs, "is Caddy running") {
 		t.Errorf("status without a server: code %d\n%s", code, errs)
 	}
-	if code, err := watchStatus(t.Context(), io.Discard, fmt.Sprintf("127.0.0.1:%d", freePort(t)), time.Second); code != exitFailed || err == nil {
+	if code, err := watchStatus(t.Context(), io.Discard, fmt.Sprintf("127.0.0.1:%d", freeport.ForTest(t)), time.Second); code != exitFailed || err == nil {
 		t.Errorf("live view without a server: code %d, %v", code, err)
 	}
 	if out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", caddy.admin+"/", "--once"); code != exitNotReady {

@@ -29,6 +29,7 @@ import (
 	"github.com/quic-go/quic-go/http3"
 	"golang.org/x/net/http2"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
@@ -99,7 +100,7 @@ func (o *overStream) Read(p []byte) (int, error) {
 // offers extended CONNECT on HTTP/2 when told so by the environment, which it reads at the start of the process.
 func secureServer(t testing.TB, w *world, godebug string, extra ...string) (caddy *process, port int, trust *tls.Config) {
 	t.Helper()
-	port = freePort(t)
+	port = freeport.ForTest(t)
 	site := strings.Replace(w.site(port, 0, append(extra, "drain_timeout 1s")...), "http://127.0.0.1", "https://localhost", 1)
 	site = strings.Replace(site, "{\n", "{\n\ttls internal\n\tlog\n", 1)
 	caddy = runCaddy(t, "auto_https disable_redirects", site, "GODEBUG="+godebug)
@@ -319,7 +320,7 @@ func TestHTTP3(t *testing.T) {
 // TestServerTimeouts makes sure that what a server allows for requests is no limit for sessions, whatever they came over.
 func TestServerTimeouts(t *testing.T) {
 	t.Parallel()
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	site := strings.Replace(w.site(port, 0, "drain_timeout 1s", "write_timeout 1s"), "http://127.0.0.1", "https://localhost", 1)
 	site = strings.Replace(site, "{\n", "{\n\ttls internal\n\tencode\n\theader >X-Test yes\n\tlog\n", 1)
 	caddy := runCaddy(t, "auto_https disable_redirects\n\tmetrics\n\tservers {\n\t\ttimeouts {\n\t\t\tread_header 1s\n\t\t\tread_body 1s\n\t\t\twrite 1s\n\t\t\tidle 1s\n\t\t}\n\t}",
@@ -351,7 +352,7 @@ func TestServerTimeouts(t *testing.T) {
 // grace_period, and not without a word.
 func TestGracePeriod(t *testing.T) {
 	t.Parallel()
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	site := strings.Replace(w.site(port, 0, "drain_timeout 1s"), "http://127.0.0.1", "https://localhost", 1)
 	caddy := runCaddy(t, "auto_https disable_redirects\n\tgrace_period 2s", strings.Replace(site, "{\n", "{\n\ttls internal\n", 1), "GODEBUG=http2xconnect=1")
 	trust := trustInternal(t, filepath.Join(caddy.dir, "data", "caddy"), port)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/aviate-labs/agent-go/identity"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -38,7 +39,7 @@ func TestExit(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w, port := newWorld(t, 1), freePort(t)
+			w, port := newWorld(t, 1), freeport.ForTest(t)
 			site := w.site(port, 0, "drain_timeout 2s")
 			p := runCaddy(t, "", site)
 			url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
@@ -107,7 +108,7 @@ func TestExit(t *testing.T) {
 
 	t.Run("replacement", func(t *testing.T) {
 		t.Parallel()
-		w, port := newWorld(t, 1), freePort(t)
+		w, port := newWorld(t, 1), freeport.ForTest(t)
 		site := w.site(port, 0, "drain_timeout 500ms")
 		data := "XDG_DATA_HOME=" + t.TempDir()
 		url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
@@ -125,7 +126,7 @@ func TestExit(t *testing.T) {
 	})
 	t.Run("hanging network", func(t *testing.T) {
 		t.Parallel()
-		w, port := newWorld(t, 1), freePort(t)
+		w, port := newWorld(t, 1), freeport.ForTest(t)
 		p := runCaddy(t, "", w.site(port, 0, "drain_timeout 1s"))
 		c := w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0)
 		w.net.SetFaults(func(*localnet.Request) localnet.Fault { return localnet.Fault{Delay: time.Hour} })
@@ -211,11 +212,11 @@ func TestScaleOut(t *testing.T) {
 	var instances []*process
 	var upstreams []string
 	for range 3 {
-		port := freePort(t)
+		port := freeport.ForTest(t)
 		instances = append(instances, runCaddy(t, "", w.site(port, 0, "max_sessions_per_ip 1000", "drain_timeout 2s", "orphans close")))
 		upstreams = append(upstreams, fmt.Sprintf("127.0.0.1:%d", port))
 	}
-	front := freePort(t)
+	front := freeport.ForTest(t)
 	runCaddy(t, "", fmt.Sprintf(`http://127.0.0.1:%d {
 	reverse_proxy %s {
 		lb_policy round_robin

@@ -13,6 +13,7 @@ import (
 
 	"github.com/quic-go/quic-go/http3"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
@@ -49,7 +50,7 @@ func usage(t testing.TB, admin string) (heap, stack float64) {
 // figures that count are heap-B/session and stack-B/session; time is that of opening one.
 func BenchmarkIdleSession(b *testing.B) {
 	w := newWorld(b, 1)
-	plain := freePort(b)
+	plain := freeport.ForTest(b)
 	caddyPlain := runCaddy(b, "", w.site(plain, 0, "max_sessions_per_ip 20000", "drain_timeout 1s", "upstream_rate 5000"))
 	caddyTLS, port, trust := secureServer(b, w, "http2xconnect=1", "max_sessions_per_ip 20000", "upstream_rate 5000")
 
@@ -101,7 +102,7 @@ func BenchmarkReloadUnderSession(b *testing.B) {
 		for _, scheme := range []string{"none", "ws", "wss"} {
 			b.Run(size.name+"/"+scheme, func(b *testing.B) {
 				w := newWorld(b, 1)
-				plain, secure := freePort(b), freePort(b)
+				plain, secure := freeport.ForTest(b), freeport.ForTest(b)
 				icws := w.site(plain, 0, "max_sessions_per_ip 20000", "drain_timeout 1s", "upstream_rate 5000")
 				over := strings.NewReplacer(fmt.Sprintf("http://127.0.0.1:%d {", plain), fmt.Sprintf("https://localhost:%d {\n\ttls internal", secure)).Replace(icws)
 				p := runCaddy(b, "auto_https disable_redirects", icws+over+strings.ReplaceAll(size.sites, ":1 {", fmt.Sprintf(":%d {", plain)))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
@@ -59,7 +60,7 @@ func TestValidateChangesNothing(t *testing.T) {
 // TestSharing makes sure that equal gateway settings mean one gateway, whatever the admission settings, and that
 // different ones mean different gateways.
 func TestSharing(t *testing.T) {
-	a, b := freePort(t), freePort(t)
+	a, b := freeport.ForTest(t), freeport.ForTest(t)
 	gateway := func(lines ...string) string {
 		return fmt.Sprintf("icws /ws %s {\n\t\t%s\n\t\t%s\n\t}", testCanister, deadNetwork, strings.Join(lines, "\n\t\t"))
 	}
@@ -153,7 +154,7 @@ func TestPoolKey(t *testing.T) {
 // TestFailedStart makes sure that a configuration that provisions but cannot start, beside a live one, takes nothing
 // away from it.
 func TestFailedStart(t *testing.T) {
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	good := w.site(port, 0, "drain_timeout 100ms")
 	mustLoad(t, good)
 	c := w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0)
@@ -169,7 +170,7 @@ func TestFailedStart(t *testing.T) {
 		"port in use":      good + fmt.Sprintf("http://127.0.0.1:%d {\n\trespond hi\n}\n", taken),
 		"new gateway too":  w.site(port, 0, "drain_timeout 200ms") + fmt.Sprintf("http://127.0.0.1:%d {\n\trespond hi\n}\n", taken),
 		"bad identity":     w.site(port, 0, "identity file missing.pem"),
-		"later site fails": good + fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\troot_key missing.pem\n\t}\n}\n", freePort(t), testCanister),
+		"later site fails": good + fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\troot_key missing.pem\n\t}\n}\n", freeport.ForTest(t), testCanister),
 	} {
 		if err := load(t, bad); err == nil {
 			t.Fatalf("%s: loaded", name)
@@ -215,7 +216,7 @@ func TestCleanupOfNothing(t *testing.T) {
 
 // TestStorageModule runs a whole server on a storage module that is not Caddy's own.
 func TestStorageModule(t *testing.T) {
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	raw, err := adapt("{\n\tadmin off\n\tpersist_config off\n}\n" + w.site(port, 0, "drain_timeout 100ms"))
 	if err != nil {
 		t.Fatal(err)
@@ -264,7 +265,7 @@ func TestStorageModule(t *testing.T) {
 
 // TestPlaceholders resolves every kind of placeholder, and sets ours.
 func TestPlaceholders(t *testing.T) {
-	w, port, dir := newWorld(t, 2), freePort(t), t.TempDir()
+	w, port, dir := newWorld(t, 2), freeport.ForTest(t), t.TempDir()
 	key := filepath.Join(dir, "key")
 	if err := os.WriteFile(key, unhex(t, ringV2), 0o600); err != nil {
 		t.Fatal(err)
@@ -319,7 +320,7 @@ func TestPlaceholders(t *testing.T) {
 
 // TestClientIP makes sure that limits count the client and not the proxy in front of it.
 func TestClientIP(t *testing.T) {
-	port := freePort(t)
+	port := freeport.ForTest(t)
 	raw, err := adapt(fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t}\n}\nhttp://127.0.0.1:%d {\n\ticws %s {\n\t\t%s\n\t\tmax_sessions_per_ip 1\n\t}\n}",
 		port, testCanister, deadNetwork))
 	if err != nil {
@@ -357,7 +358,7 @@ func TestClientIP(t *testing.T) {
 func TestMetricsRegistration(t *testing.T) {
 	// Collectors live as long as the process, so this needs a canister that no other test names.
 	const unnamed = 8
-	w, port := newWorld(t, unnamed+1), freePort(t)
+	w, port := newWorld(t, unnamed+1), freeport.ForTest(t)
 	site := fmt.Sprintf("http://127.0.0.1:%d {\n\ticws /any {\n\t\tcanister any\n\t\t%s\n\t\tdrain_timeout 100ms\n\t}\n\ticws /ws %s {\n\t\t%s\n\t\tdrain_timeout 100ms\n\t}\n\tmetrics /metrics\n}\n",
 		port, w.network(), w.canisters[0], w.network())
 	mustLoad(t, site)

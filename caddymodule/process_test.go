@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 )
 
 // process is a caddy of its own process: the test binary in another role.
@@ -62,7 +64,7 @@ func caddyCommand(ctx context.Context, dir string, env []string, args ...string)
 // until it is ready.
 func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 	t.Helper()
-	dir, port := t.TempDir(), freePort(t)
+	dir, port := t.TempDir(), freeport.ForTest(t)
 	file := filepath.Join(dir, "Caddyfile")
 	text := fmt.Sprintf("{\n\tadmin 127.0.0.1:%d\n\tskip_install_trust\n\t%s\n}\n%s", port, global, sites)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {

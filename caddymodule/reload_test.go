@@ -23,6 +23,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/gorilla/websocket"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
@@ -146,7 +147,7 @@ func TestReload(t *testing.T) {
 	}
 	before := watchedBefore()
 	w := newWorld(t, 3)
-	stay, change, other := freePort(t), freePort(t), freePort(t)
+	stay, change, other := freeport.ForTest(t), freeport.ForTest(t), freeport.ForTest(t)
 	logs := t.TempDir()
 	generation := 0
 	// config builds the configuration of the next reload.
@@ -343,7 +344,7 @@ func TestReload(t *testing.T) {
 // must do so no longer than until it ends.
 func TestReloadTLS(t *testing.T) {
 	before := watchedBefore()
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	config := func(page string) string {
 		return fmt.Sprintf("\tauto_https disable_redirects\n}\nhttps://localhost:%d {\n\ttls internal\n\ticws_test_watch\n\ticws /ws %s {\n\t\t%s\n\t\tdrain_timeout 1s\n\t}\n\trespond /page %q\n}\n",
 			port, w.canisters[0], w.network(), page)
@@ -440,7 +441,7 @@ func eventually(t testing.TB, what string, f func() bool) {
 // TestOpeningsDuringReloads opens sessions all the time while configurations change: no opening that reaches a handler, of
 // the old configuration or the new one, is refused or broken.
 func TestOpeningsDuringReloads(t *testing.T) {
-	port, other := freePort(t), freePort(t)
+	port, other := freeport.ForTest(t), freeport.ForTest(t)
 	config := func(page int) string {
 		return fmt.Sprintf("}\nhttp://127.0.0.1:%d {\n\ticws %s {\n\t\t%s\n\t\tmax_sessions_per_ip 10000\n\t}\n}\nhttp://127.0.0.1:%d {\n\trespond \"%d\"\n}\n", port, testCanister, deadNetwork, other, page)
 	}

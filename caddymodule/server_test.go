@@ -19,6 +19,7 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/gorilla/websocket"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -27,17 +28,6 @@ const testCanister = "bkyz2-fmaaa-aaaaa-qaaaq-cai"
 
 // deadNetwork is a network that nobody answers for: tests of what happens before a canister is involved use it.
 const deadNetwork = "network http://127.0.0.1:9\n\t\troot_key fetch\n\t\tdrain_timeout 100ms"
-
-// freePort returns a TCP port of loopback that was free a moment ago.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
 
 // load runs a Caddyfile in this process, in place of what ran before. Global options that a test always wants are put
 // in front: no admin endpoint, nothing persisted, storage of its own.
@@ -155,7 +145,7 @@ func TestUpgradeBehindHandlers(t *testing.T) {
 		"everything":      "header >X-Test yes\n\tencode gzip zstd\n\tlog {\n\t\toutput discard\n\t}\n\ttemplates\n\tintercept {\n\t\t@teapot status 418\n\t\treplace_status @teapot 200\n\t}",
 	} {
 		t.Run(name, func(t *testing.T) {
-			port := freePort(t)
+			port := freeport.ForTest(t)
 			mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\t%s\n\troute {\n\t\ticws /ws %s {\n\t\t%s\n\t\t}\n\t\trespond \"page\"\n\t}\n}", port, before, testCanister, deadNetwork))
 			ws, resp, err := dial(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), nil)
 			if err != nil {
@@ -177,7 +167,7 @@ func TestUpgradeBehindHandlers(t *testing.T) {
 
 // TestAccessLog makes sure that the access log shows the upgrade and the refusal, and one line each.
 func TestAccessLog(t *testing.T) {
-	port, file := freePort(t), filepath.Join(t.TempDir(), "access.log")
+	port, file := freeport.ForTest(t), filepath.Join(t.TempDir(), "access.log")
 	mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\tlog {\n\t\toutput file %s\n\t\tformat json\n\t}\n\ticws %s {\n\t\t%s\n\t\torigin https://a.io\n\t}\n}", port, file, testCanister, deadNetwork))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/", port)
 	ws, _, err := dial(t, url, http.Header{"Origin": {"https://a.io"}})
@@ -234,7 +224,7 @@ func TestNotImplemented(t *testing.T) {
 
 // TestEarlyFrames sends frames together with the opening request, as some proxies do.
 func TestEarlyFrames(t *testing.T) {
-	port := freePort(t)
+	port := freeport.ForTest(t)
 	mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\t%s\n\t}\n}", port, testCanister, deadNetwork))
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
@@ -266,7 +256,7 @@ func TestEarlyFrames(t *testing.T) {
 
 // TestRefusals checks the status, the headers and the handle_errors route of every refusal.
 func TestRefusals(t *testing.T) {
-	port := freePort(t)
+	port := freeport.ForTest(t)
 	mustLoad(t, fmt.Sprintf(`http://127.0.0.1:%d {
 	icws /ws %s {
 		%s

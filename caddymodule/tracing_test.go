@@ -13,6 +13,8 @@ import (
 
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 )
 
 // receiver collects spans as an OpenTelemetry collector does (OTLP over HTTP).
@@ -62,7 +64,7 @@ func TestTracing(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
 	t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-	w, port := newWorld(t, 1), freePort(t)
+	w, port := newWorld(t, 1), freeport.ForTest(t)
 	site := w.site(port, 0, "drain_timeout 100ms")
 	mustLoad(t, strings.Replace(site, "{\n", "{\n\ttracing {\n\t\tspan opening\n\t}\n", 1))
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -105,7 +106,7 @@ func echo(t testing.TB, c *client.Client, payload string) {
 
 // TestSession opens a verified session through a whole server and chats.
 func TestSession(t *testing.T) {
-	w, port := newWorld(t, 2), freePort(t)
+	w, port := newWorld(t, 2), freeport.ForTest(t)
 	mustLoad(t, w.site(port, 0, "poll_interval 20ms"))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
 	c := w.open(t, url, 0)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 )
 
 // TestBrowser has two people chat in a real Chromium, with the built-in canister
@@ -26,15 +24,11 @@ func TestBrowser(t *testing.T) {
 }
 
 func testBrowser(t *testing.T, wasm string) {
-	port, err := site.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	type address struct{ url, rootCert string }
 	ready, ended := make(chan address, 1), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, options{port: port, web: "web", canister: wasm, latency: 200 * time.Millisecond, data: t.TempDir()},
+		ended <- run(ctx, options{web: "web", canister: wasm, latency: 200 * time.Millisecond, data: t.TempDir()},
 			func(url, rootCert string) { ready <- address{url, rootCert} })
 	}()
 	var at address

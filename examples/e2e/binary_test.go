@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/icws-gateway/caddy-icws/examples/internal/site"
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
 
@@ -54,9 +54,7 @@ func TestBuiltBinary(t *testing.T) {
 	canister := network.Install(localnet.NewCDK(localnet.CDKOptions{})).String()
 	ports := make([]int, 3) // https, http, admin
 	for i := range ports {
-		if ports[i], err = site.FreePort(); err != nil {
-			t.Fatal(err)
-		}
+		ports[i] = freeport.ForTest(t)
 	}
 	dir := t.TempDir()
 	www := filepath.Join(dir, "www")
@@ -188,14 +186,7 @@ func TestDeployedInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	canister := network.Install(localnet.NewCDK(localnet.CDKOptions{})).String()
-	port, err := site.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	adminPort, err := site.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port, adminPort := freeport.ForTest(t), freeport.ForTest(t)
 	dir := t.TempDir()
 	// Other ports than the file's, and our network; everything else as it stands.
 	text := strings.NewReplacer(

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -69,10 +70,7 @@ func TestSDK(t *testing.T) {
 	t.Cleanup(control.Close)
 	s.Control = control.URL
 
-	port, err := site.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := freeport.ForTest(t)
 	s.Gateway = fmt.Sprintf("wss://localhost:%d/ws", port)
 	rootCert, err := site.Run(t.Context(), site.Options{Dir: t.TempDir(), Port: port, Caddyfile: fmt.Sprintf(`
 		https://localhost:%d {

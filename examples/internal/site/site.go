@@ -21,6 +21,7 @@ import (
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules of an ordinary Caddy
 
 	"github.com/icws-gateway/caddy-icws/caddymodule"
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 )
 
 // options are what every site here wants: an admin endpoint only where asked
@@ -46,7 +47,7 @@ type Options struct {
 	// Caddyfile is the configuration without global options. Its first site must
 	// serve https://localhost at Port.
 	Caddyfile string
-	// Port is where the site listens, on loopback. See FreePort.
+	// Port is where the site listens, on loopback. See ClaimPort.
 	Port int
 	// Admin is the address of the admin endpoint. Default: none.
 	Admin string
@@ -138,13 +139,18 @@ func answers(ctx context.Context, rootCert string, port int) error {
 	return nil
 }
 
-// ClaimPort returns port if nothing listens there on loopback, and a free port
-// for 0. Caddy shares ports with other processes where the system lets it, and
-// two sites on one port would answer each other's clients at random. The error
-// says what to do with the flag -port.
+// ClaimPort returns port if nothing listens there on loopback. For 0 it returns
+// a free port, which stays reserved until the process ends. Caddy shares ports
+// with other processes where the system lets it, and two sites on one port would
+// answer each other's clients at random. The error says what to do with the flag
+// -port.
 func ClaimPort(port int) (int, error) {
 	if port < 0 || port > 65535 {
 		return 0, fmt.Errorf("there is no port %d: choose one up to 65535 with -port, or 0 for one that is free", port)
+	}
+	if port == 0 {
+		port, _, err := freeport.Hold()
+		return port, err
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	switch {
@@ -153,9 +159,5 @@ func ClaimPort(port int) (int, error) {
 	case err != nil:
 		return 0, fmt.Errorf("port %d is taken (%w): stop what listens there, or choose another with -port", port, err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return port, l.Close()
 }
-
-// FreePort is a port of loopback that was free a moment ago.
-func FreePort() (int, error) { return ClaimPort(0) }
