@@ -13,7 +13,9 @@ import (
 )
 
 // restartable is a network that can be started anew, as another one with another root key.
-type restartable struct{ present atomic.Pointer[http.RoundTripper] }
+type restartable struct {
+	present atomic.Pointer[http.RoundTripper]
+}
 
 func (n *restartable) RoundTrip(r *http.Request) (*http.Response, error) {
 	return (*n.present.Load()).RoundTrip(r)
