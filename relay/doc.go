@@ -11,8 +11,9 @@
 //
 // Beside that way: prime.go finds the head of a queue, reset.go notices that one began anew and install.go proves it,
 // oversize.go gets past what cannot be fetched, doubt.go weighs what one boundary node says without proof, orphans.go
-// closes what a crash left behind. session_life.go is how a session opens and ends, lifecycle.go how it stands at its canister
-// meanwhile, closer.go tells canisters of clients that have gone, sweep.go and session_check.go keep the deadlines.
+// closes what a crash left behind, peers.go knows the other gateways of the process. session_life.go is how a session opens
+// and ends, lifecycle.go how it stands at its canister meanwhile, closer.go tells canisters of clients that have gone,
+// sweep.go and session_check.go keep the deadlines.
 //
 // Where and when requests go to the network, and what the network's refusals mean, is decided in internal/upstream.
 //
