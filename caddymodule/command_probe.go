@@ -133,6 +133,12 @@ func (p *prober) run(ctx context.Context) error {
 	if err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "" {
 		return advise(fmt.Errorf("%q is not the URL of a gateway", p.url), "it starts with wss:// (or ws:// without TLS)")
 	}
+	host, err := normalHost(u.Hostname())
+	if err != nil {
+		return fmt.Errorf("%q is not the URL of a gateway: its host %q %w", p.url, u.Hostname(), err)
+	}
+	u.Host = joinHost(host, u.Port())
+	p.url = u.String()
 	canister, err := verify.ParsePrincipal(p.canister)
 	if err != nil {
 		return advise(fmt.Errorf("%q is not a canister id", p.canister), "add --canister with an id like bkyz2-fmaaa-aaaaa-qaaaq-cai")

@@ -7,14 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
-
-	"golang.org/x/net/idna"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -157,26 +155,24 @@ func parseHost(value string) (*url.URL, error) {
 	if u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
 		return nil, fmt.Errorf("network %q must have no query and no fragment: the gateway appends the path of each call", value)
 	}
-	host, port := u.Hostname(), u.Port()
-	if _, err := netip.ParseAddr(host); err != nil {
-		// Lookup mapping folds case and the full-width characters that resolvers accept, so that a host is recognized
-		// as mainnet's however it is spelled.
-		ascii, err := idna.Lookup.ToASCII(strings.TrimRight(host, "."))
-		if err != nil || ascii == "" {
-			return nil, fmt.Errorf("network %q has an invalid host name", value)
-		}
-		host = strings.TrimRight(ascii, ".")
+	// Mainnet has to be recognized however its hosts are spelled.
+	host, err := normalHost(u.Hostname())
+	if err != nil {
+		return nil, fmt.Errorf("network %q cannot be reached: its host %q %w", value, u.Hostname(), err)
 	}
-	if (u.Scheme == "https" && port == "443") || (u.Scheme == "http" && port == "80") {
+	host = strings.TrimSuffix(host, ".")
+	port := u.Port()
+	if port != "" {
+		number, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || number == 0 {
+			return nil, fmt.Errorf("network %q cannot be reached: its port is not one from 1 to 65535", value)
+		}
+		port = strconv.FormatUint(number, 10)
+	}
+	if port == webPorts[u.Scheme] {
 		port = ""
 	}
-	switch {
-	case port != "":
-		host = net.JoinHostPort(host, port)
-	case strings.Contains(host, ":"):
-		host = "[" + host + "]"
-	}
-	return &url.URL{Scheme: u.Scheme, Host: host, Path: strings.TrimRight(u.Path, "/")}, nil
+	return &url.URL{Scheme: u.Scheme, Host: joinHost(host, port), Path: strings.TrimRight(u.Path, "/")}, nil
 }
 
 // isMainnet reports whether a normalized host name belongs to mainnet.
