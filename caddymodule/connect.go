@@ -23,7 +23,7 @@ import (
 //
 // gorilla/websocket knows HTTP/1.1 only. It is shown the request as it would look there, a connection made of the stream's
 // two directions, and its answer is dropped: the real one is status 200 on the stream.
-func connect(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, *streamConn, error) {
+func connect(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, *streamConn, error) {
 	if !canFlush(w) {
 		// Browsers fall back to HTTP/1.1.
 		return nil, nil, caddyhttp.Error(http.StatusNotImplemented, fmt.Errorf("%T holds back what is written: place icws before the handler that wraps responses", w))
@@ -43,7 +43,7 @@ func connect(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Reques
 		},
 	}
 	conn := newStreamConn(bareWriter(w), r)
-	ws, err := runUpgrader(upgrader, &streamWriter{ResponseWriter: w, conn: conn}, shown, nil)
+	ws, err := runUpgrader(upgrader, &streamWriter{ResponseWriter: w, conn: conn, subprotocol: subprotocol}, shown, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,11 +89,16 @@ func bareBody(r *http.Request) io.ReadCloser {
 // streamWriter hands gorilla/websocket the stream as if it were a hijacked connection.
 type streamWriter struct {
 	http.ResponseWriter
-	conn *streamConn
+	conn        *streamConn
+	subprotocol string
 }
 
 // Hijack accepts the stream.
 func (s *streamWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	s.Header().Del("Sec-Websocket-Protocol") // it is not for other handlers to choose
+	if s.subprotocol != "" {
+		s.Header().Set("Sec-Websocket-Protocol", s.subprotocol)
+	}
 	s.WriteHeader(http.StatusOK)
 	if err := http.NewResponseController(s.ResponseWriter).Flush(); err != nil {
 		return nil, nil, err

@@ -147,7 +147,7 @@ func overHTTP2(trust *tls.Config) *http2.Transport {
 }
 
 // dialH2 opens a stream over HTTP/2.
-func dialH2(t testing.TB, transport *http2.Transport, port int, origin string) (net.Conn, *http.Response) {
+func dialH2(t testing.TB, transport *http2.Transport, port int, origin string, subprotocols ...string) (net.Conn, *http.Response) {
 	t.Helper()
 	body, writer := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -157,6 +157,7 @@ func dialH2(t testing.TB, transport *http2.Transport, port int, origin string) (
 		t.Fatal(err)
 	}
 	r.Header[":protocol"] = []string{"websocket"}
+	r.Header["Sec-Websocket-Protocol"] = subprotocols
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
@@ -255,6 +256,14 @@ func TestHTTP2(t *testing.T) {
 		t.Errorf("closed with %v", sessions[2].Err())
 	}
 
+	// A subprotocol is chosen here, too.
+	if _, resp := dialH2(t, transport, port, "", "b@d", "token, other"); resp.StatusCode != http.StatusOK || resp.Header.Get("Sec-Websocket-Protocol") != "token" {
+		t.Errorf("subprotocol: %s %v", resp.Status, resp.Header)
+	}
+	if _, resp := dialH2(t, transport, port, "", "b@d"); resp.StatusCode != http.StatusBadRequest {
+		t.Errorf("no valid subprotocol: %s", resp.Status)
+	}
+
 	// Refusals are answers.
 	if _, resp := dialH2(t, transport, port, "https://evil.example"); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("another origin: %s", resp.Status)
@@ -294,9 +303,13 @@ func TestHTTP3(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Proto = "websocket"
-	conn, err := dialH3(t, transport, port, r)
+	r.Header["Sec-Websocket-Protocol"] = []string{"token, other"}
+	conn, resp, err := dialH3(t, transport, port, r)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if got := resp.Header.Get("Sec-Websocket-Protocol"); got != "token" {
+		t.Errorf("subprotocol %q", got)
 	}
 	c := sessionOver(t, w, conn)
 	echo(t, c, "over QUIC")
@@ -410,38 +423,38 @@ func TestNoExtendedConnect(t *testing.T) {
 }
 
 // dialH3 opens a stream over HTTP/3.
-func dialH3(t testing.TB, transport *http3.Transport, port int, r *http.Request) (net.Conn, error) {
+func dialH3(t testing.TB, transport *http3.Transport, port int, r *http.Request) (net.Conn, *http.Response, error) {
 	t.Helper()
 	config := transport.TLSClientConfig.Clone()
 	config.NextProtos = []string{http3.NextProtoH3}
 	conn, err := quic.DialAddr(t.Context(), fmt.Sprintf("127.0.0.1:%d", port), config, nil)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	over := transport.NewClientConn(conn)
 	select {
 	case <-over.ReceivedSettings():
 	case <-time.After(5 * time.Second):
-		return nil, errors.New("no settings")
+		return nil, nil, errors.New("no settings")
 	}
 	if !over.Settings().EnableExtendedConnect {
-		return nil, errors.New("the server offers no extended CONNECT")
+		return nil, nil, errors.New("the server offers no extended CONNECT")
 	}
 	s, err := over.OpenRequestStream(t.Context())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := s.SendRequestHeader(r); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	resp, err := s.ReadResponse()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("status %s", resp.Status)
+		return nil, nil, fmt.Errorf("status %s", resp.Status)
 	}
-	return &stream{ReadCloser: s, Writer: s, closing: func() { s.CancelRead(0) }}, nil
+	return &stream{ReadCloser: s, Writer: s, closing: func() { s.CancelRead(0) }}, resp, nil
 }
 
 // acceptKey computes Sec-WebSocket-Accept (RFC 6455 section 4.2.2).

@@ -189,9 +189,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		h.stats.refused("opening")
 		return err
 	}
+	subprotocol, err := chooseSubprotocol(r)
+	if err != nil {
+		h.stats.refused("opening")
+		return err
+	}
 	if !h.origins.allows(r) {
 		h.stats.refused("origin")
-		return caddyhttp.Error(http.StatusForbidden, fmt.Errorf("origin %q is not allowed", r.Header.Get("Origin")))
+		return caddyhttp.Error(http.StatusForbidden, fmt.Errorf("origin %.200q is not allowed: if its pages are yours, add it to the origin setting", r.Header.Get("Origin")))
 	}
 
 	policy, ip := h.policy, clientIP(r)
@@ -206,7 +211,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	ticket.Heed(r.URL)
 
 	if kind == openingConnect {
-		ws, stream, err := connect(pooled.upgrader, w, r)
+		ws, stream, err := connect(pooled.upgrader, w, r, subprotocol)
 		if err != nil {
 			return h.failed(err)
 		}
@@ -217,7 +222,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 		stream.wait() // the stream ends when this handler returns
 		return nil
 	}
-	ws, err := upgrade(pooled.upgrader, w, r)
+	ws, err := upgrade(pooled.upgrader, w, r, subprotocol)
 	if err != nil {
 		return h.failed(err)
 	}

@@ -142,7 +142,7 @@ func mustDialH3(t testing.TB, trust *tls.Config, port int) net.Conn {
 		t.Fatal(err)
 	}
 	r.Proto = "websocket"
-	conn, err := dialH3(t, &http3.Transport{TLSClientConfig: trust}, port, r)
+	conn, _, err := dialH3(t, &http3.Transport{TLSClientConfig: trust}, port, r)
 	if err != nil {
 		t.Fatal(err)
 	}

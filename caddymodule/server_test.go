@@ -202,11 +202,11 @@ func TestNotImplemented(t *testing.T) {
 	connected := &http.Request{Method: "CONNECT", ProtoMajor: 2, Header: http.Header{":protocol": {"websocket"}, "Sec-Websocket-Version": {"13"}}, Body: http.NoBody}
 	for name, open := range map[string]func(w http.ResponseWriter) error{
 		"upgrade": func(w http.ResponseWriter) error {
-			_, err := upgrade(relay.Upgrader(), w, upgraded)
+			_, err := upgrade(relay.Upgrader(), w, upgraded, "")
 			return err
 		},
 		"connect": func(w http.ResponseWriter) error {
-			_, _, err := connect(relay.Upgrader(), w, connected)
+			_, _, err := connect(relay.Upgrader(), w, connected, "")
 			return err
 		},
 	} {

@@ -52,12 +52,16 @@ func checkOpening(w http.ResponseWriter, r *http.Request, kind opening) error {
 }
 
 // upgrade answers an HTTP/1.1 opening and returns the connection, which belongs to the caller from then on.
-func upgrade(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request) (*websocket.Conn, error) {
+func upgrade(upgrader *websocket.Upgrader, w http.ResponseWriter, r *http.Request, subprotocol string) (*websocket.Conn, error) {
 	hijacker, err := findHijacker(w)
 	if err != nil {
 		return nil, caddyhttp.Error(http.StatusNotImplemented, err)
 	}
 	header := make(http.Header)
+	if subprotocol != "" {
+		// gorilla would keep it for the life of the session if it found it under the canonical spelling.
+		header["Sec-WebSocket-Protocol"] = []string{subprotocol}
+	}
 	return runUpgrader(upgrader, &hijackWriter{ResponseWriter: w, hijacker: hijacker, header: header}, r, header)
 }
 
