@@ -26,6 +26,9 @@ func init() {
 // go to its canister in order, and the canister's certified messages come back, verified on the way. Every other request
 // goes to the next handler.
 //
+// Rewrites that stand before it and lead to a page where there is no file, such as Caddy's try_files, leave alone the openings
+// that its route matches: their path is what the client asked for.
+//
 // Refused openings are errors that handle_errors can answer: 400, 405 and 426 for malformed ones, 403 for an origin that is
 // not allowed, 429 for max_sessions_per_ip, and 503 for the other limits and during a drain, both with Retry-After.
 //
@@ -67,6 +70,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.resolveAdmission(repl); err != nil {
 		return err
 	}
+	keepFromTryFiles(ctx)
 	if h.stats, err = registerCollectors(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}
