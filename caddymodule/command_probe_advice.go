@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -33,19 +35,7 @@ func (p *prober) explain(err error) error {
 	switch {
 	case errors.As(err, &upgrade):
 		p.bad("upgrade", "HTTP status %d", upgrade.Status)
-		switch upgrade.Status {
-		case http.StatusForbidden:
-			return advise(err, "the origin is not on the gateway's list, try --origin")
-		case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-			return advise(err, "a limit of the gateway is reached or it is draining, Retry-After %q", upgrade.Header.Get("Retry-After"))
-		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
-			return advise(err, "it redirects to %q, which WebSocket clients do not follow: probe that, with wss:// for https://", upgrade.Header.Get("Location"))
-		case http.StatusBadGateway, http.StatusGatewayTimeout:
-			return advise(err, "a proxy in front does not reach the gateway: is Caddy running behind it?")
-		case http.StatusOK, http.StatusNotFound:
-			return advise(err, "no gateway answers at this path: does the icws matcher cover it, and does no handle, route or respond of the site come first?")
-		}
-		return advise(err, "something in front of the gateway answers: does it pass WebSocket upgrades on?")
+		return advise(err, "%s", p.adviceForStatus(upgrade))
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, client.ErrOpenTimeout):
 		p.bad("session", "no answer within %s", p.timeout)
 		return advise(err, "%s", p.adviceForSilence())
@@ -63,6 +53,43 @@ func (p *prober) explain(err error) error {
 	}
 	p.bad("session", "%v", err)
 	return err
+}
+
+// adviceForStatus says what to do about a server that answers an opening in another way than by a WebSocket.
+func (p *prober) adviceForStatus(answer *client.UpgradeError) string {
+	header := answer.Header
+	page := strings.HasPrefix(header.Get("Content-Type"), "text/html")
+	var advice string
+	switch answer.Status {
+	case http.StatusForbidden:
+		advice = "the origin is not on the gateway's list, try --origin"
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		advice = fmt.Sprintf("a limit of the gateway is reached or it is draining, Retry-After %.40q", header.Get("Retry-After"))
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return fmt.Sprintf("it redirects to %q, which WebSocket clients do not follow: probe that, with wss:// for https://", header.Get("Location"))
+	case http.StatusBadGateway, http.StatusGatewayTimeout:
+		return "a proxy in front does not reach the gateway: is Caddy running behind it?"
+	case http.StatusOK, http.StatusNotFound:
+		if page {
+			return fmt.Sprintf("a page answers in place of the gateway. In the Caddyfile, give icws a block of its own, `handle %s { icws ... }`, "+
+				"and put the lines that serve pages (try_files, rewrite, respond, file_server) into `handle { ... }`", p.path())
+		}
+		return "no gateway answers at this path: does the icws matcher cover it, and does no handle, route or respond of the site come first?"
+	default:
+		advice = "something in front of the gateway answers: does it pass WebSocket upgrades on?"
+	}
+	if page {
+		advice += fmt.Sprintf("; the answer is a page, so look also at what stands in front of the gateway (Server: %.40q)", header.Get("Server"))
+	}
+	return advice
+}
+
+// path is the path of the URL that is probed.
+func (p *prober) path() string {
+	if u, err := url.Parse(p.url); err == nil && u.Path != "" {
+		return u.Path
+	}
+	return "/"
 }
 
 // adviceForSilence says what is known about a first message that did not come.

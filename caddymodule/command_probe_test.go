@@ -186,6 +186,36 @@ func TestProbeRootKeyOfAnyHost(t *testing.T) {
 	}
 }
 
+// TestProbePage probes a site that answers with its page, and URLs that no gateway could have.
+func TestProbePage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1)
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		fmt.Fprint(w, "<!doctype html><title>My app</title>")
+	}))
+	defer site.Close()
+	out := new(report)
+	err := w.probe(t, t.Context(), out, strings.Replace(site.URL, "http://127.0.0.1", "WS://LocalHost", 1)+"/ws", w.canisters[0].String(), "")
+	if err == nil || !strings.Contains(err.Error(), "My app") || !strings.Contains(err.Error(), "give icws a block of its own, `handle /ws { icws ... }`") {
+		t.Errorf("%v", err)
+	}
+	if text := out.String(); !strings.Contains(text, "ok    name         localhost is") || !strings.Contains(text, "FAIL  upgrade      HTTP status 200") {
+		t.Errorf("said:\n%s", text)
+	}
+	for url, want := range map[string]string{
+		"ws://a..b/ws":     "its host \"a..b\" has an empty part",
+		"ws://:80/ws":      "has an empty part",
+		"ws://127.1/ws":    "is not an IPv4 address like 127.0.0.1",
+		"https://a.io/ws":  "it starts with wss://",
+		"ws://my_host.a b": "is not the URL of a gateway",
+	} {
+		if err := w.probe(t, t.Context(), new(report), url, w.canisters[0].String(), ""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", url, err, want)
+		}
+	}
+}
+
 // TestMapForm tells the forms of recorded answers apart: replicas write queries without a length and all else with one.
 func TestMapForm(t *testing.T) {
 	for pattern, want := range map[string]string{
@@ -370,6 +400,29 @@ func TestProbeAdvice(t *testing.T) {
 		err := test.p.explain(test.err)
 		if !errors.Is(err, test.err) || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
+		}
+	}
+	for _, test := range []struct {
+		status int
+		kind   string
+		want   string
+	}{
+		{200, "text/html; charset=utf-8", "give icws a block of its own, `handle /a/ws { icws ... }`, and put the lines that serve pages (try_files, rewrite, respond, file_server) into `handle { ... }`"},
+		{404, "text/html", "`handle /a/ws { icws ... }`"},
+		{200, "", "does the icws matcher cover it"},
+		{404, "text/plain", "does the icws matcher cover it"},
+		{403, "", "try --origin"},
+		{403, "text/html", "try --origin; the answer is a page, so look also at what stands in front of the gateway (Server: \"cloud\")"},
+		{503, "text/html", "Retry-After \"7\"; the answer is a page"},
+		{400, "", "does it pass WebSocket upgrades on?"},
+		{520, "text/html", "does it pass WebSocket upgrades on?; the answer is a page"},
+		{301, "text/html", "it redirects to \"https://b.example/\""},
+		{502, "text/html", "a proxy in front does not reach the gateway"},
+	} {
+		answer := &client.UpgradeError{Status: test.status, Header: http.Header{"Content-Type": {test.kind}, "Server": {"cloud"}, "Retry-After": {"7"}, "Location": {"https://b.example/"}}}
+		p := &prober{out: new(bytes.Buffer), url: "wss://a.example/a/ws?ranges=sharded"}
+		if err := p.explain(answer); !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%d %s: %v, want %q", test.status, test.kind, err, test.want)
 		}
 	}
 	// What the gateway has said so well that a general advice would contradict it stands alone.
