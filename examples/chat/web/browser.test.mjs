@@ -133,3 +133,18 @@ test("a lost connection comes back by itself", async () => {
   await page.locator("#log li.mine", { hasText: "back again" }).waitFor();
   await page.close();
 });
+
+test("a page may offer subprotocols", async () => {
+  const page = await browser.newPage();
+  await page.goto(url);
+  const chosen = await page.evaluate(
+    () =>
+      new Promise((resolve) => {
+        const ws = new WebSocket(`wss://${location.host}/ws`, ["token", "another"]);
+        ws.onopen = () => resolve(ws.protocol);
+        ws.onclose = (event) => resolve(`closed with ${event.code}`);
+      }),
+  );
+  assert.equal(chosen, "token");
+  await page.close();
+});
