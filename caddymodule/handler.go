@@ -71,6 +71,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 		return err
 	}
 	keepFromTryFiles(ctx)
+	if module := shadowedBy(ctx); module != "" {
+		h.logger.Warn("no request gets to icws, as what stands before it answers all of them: give icws a block of its own, `handle /ws { icws ... }`, and the rest `handle { ... }`",
+			zap.String("answered_by", string(module)))
+	}
 	if h.stats, err = registerCollectors(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}

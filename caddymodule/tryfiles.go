@@ -38,25 +38,6 @@ func keepFromTryFiles(ctx caddy.Context) {
 	}
 }
 
-// enclosingRoutes returns the lists of routes that the module being provisioned may be in, from the server's to the innermost.
-func enclosingRoutes(ctx caddy.Context) (lists []caddyhttp.RouteList) {
-	for _, module := range ctx.Modules() {
-		switch m := module.(type) {
-		case *caddyhttp.App:
-			for _, server := range m.Servers {
-				lists = append(lists, server.Routes)
-			}
-		case *caddyhttp.Subroute:
-			lists = append(lists, m.Routes)
-		}
-	}
-	return lists
-}
-
-// beingProvisioned reports whether the handlers of a route are not ready. The first such route of a list is the one that is
-// being provisioned, or the list has not been begun.
-func beingProvisioned(r caddyhttp.Route) bool { return len(r.Handlers) == 0 && len(r.HandlersRaw) > 0 }
-
 // isNoFile reports whether a matcher wants that there is no file at the path of the request: `not file`, before a rewrite
 // to the page, does what try_files does. One that asks for a certain file, like the flag of a maintenance mode, does not.
 func isNoFile(matcher any) bool {
