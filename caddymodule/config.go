@@ -113,7 +113,7 @@ type AdmissionSettings struct {
 	// Placeholders are resolved at start; one placeholder may hold several ids, separated by commas or spaces.
 	Canister []string `json:"canister,omitempty"`
 	// Which pages may open sessions, as patterns over the Origin header: `https://app.example.com`,
-	// `https://*.icp0.io`, `http://localhost:*`, `null`. Requests without the header, which browsers always send,
+	// `https://*.icp0.io`, `http://localhost:*`, `capacitor://localhost`, `moz-extension://*`, `null`. Requests without the header, which browsers always send,
 	// are not affected. Placeholders are resolved at start; one placeholder may hold several patterns. Default: any.
 	Origin []string `json:"origin,omitempty"`
 	// Sessions of the gateway. Default: 20000.
