@@ -32,9 +32,9 @@ func TestGarbageHostIsLeftAlone(t *testing.T) {
 					f.ReplyDelay = 20 * time.Millisecond
 					return f
 				})
-				for range 600 { // about 5 minutes
+				for range 300 { // about 5 minutes
 					r.echo(c, "x")
-					time.Sleep(400 * time.Millisecond)
+					time.Sleep(900 * time.Millisecond)
 				}
 				if n := hosts()["http://lying.test"]; n > 60 {
 					t.Errorf("in 5 minutes it was asked %d times", n)

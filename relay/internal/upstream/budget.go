@@ -68,6 +68,18 @@ func (b *budget) wait(ctx context.Context, canister verify.Principal, cl Class) 
 	}
 }
 
+// spare takes a token if there is one that nobody waits for, and reports whether it did.
+func (b *budget) spare() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refill()
+	if b.timer != nil || b.tokens < 1 {
+		return false
+	}
+	b.tokens--
+	return true
+}
+
 // refill brings tokens up to date. The caller holds mu.
 func (b *budget) refill() {
 	now := time.Now()

@@ -139,7 +139,7 @@ func (d *Delegation) read(cert []byte) delegationReading {
 	all := d.n.Hosts()
 	r := delegationReading{hosts: len(all)}
 	for tried := (Hosts)(nil); len(tried) < min(len(all), maxTries); {
-		h := all.pick(d.canister, tried)
+		h := all.pick(d.canister, tried, false)
 		tried = append(tried, h)
 		a, err := d.n.readState(d.n.ctx, d.canister, flatAt(h), []byte("time"))
 		switch {

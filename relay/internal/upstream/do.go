@@ -71,7 +71,9 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 	if len(all) > 1 && slices.Contains(all, r.avoid) { // it may have been a discovered one that has gone
 		last, tried = r.avoid, append(tried, r.avoid)
 	}
+	calls := r.endpoint == EndpointCall
 	var failure *Error
+	failed := 0 // hosts that gave no answer
 	for asked := 0; asked < limit; {
 		if asked > 0 || !r.admitted {
 			if err := n.Admit(ctx, r.canister, r.class); err != nil {
@@ -84,27 +86,50 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 		if !r.going() {
 			return nil, context.Canceled
 		}
-		h := last
+		h, patience := last, r.timeout
 		if last == nil || asked < limit-1 {
-			h = all.pick(r.canister, tried) // now: their health may have changed while the request waited
+			h = all.pick(r.canister, tried, calls) // now: their health may have changed while the request waited
 			tried = append(tried, h)
+			if last != nil {
+				patience = min(patience, h.patience(r.endpoint))
+			}
 		}
 		asked++
-		alone := onlyHost || asked == limit && r.only == nil
-		a, ue := n.ask(ctx, h, r)
-		if ue == nil {
-			a.Alone = alone
-			return a, nil
+		var end racing
+		if asked == limit {
+			end.answer, end.err = n.ask(ctx, h, r, patience)
+		} else {
+			end = n.race(ctx, h, r, patience, func() *Host { return all.second(r.canister, tried, calls) })
 		}
-		ue.Alone = alone
-		ue.Taken = ue.mayBeTaken() || failure != nil && failure.Taken
-		if ctx.Err() != nil || !ue.Transient() {
+		if end.second != nil {
+			asked++
+			tried = append(tried, end.second)
+		}
+		for _, ue := range [...]*Error{end.beside, end.err} {
+			if answers(ue) {
+				continue
+			}
+			failed++
+			ue.Taken = ue.mayBeTaken() || failure != nil && failure.Taken
+			if failure == nil || failure.Means == NoEndpoint || ue.Means != NoEndpoint {
+				failure = ue // what fails for another reason than that the endpoint is not there may come back
+			}
+			failure.Taken = ue.Taken
+		}
+		alone := onlyHost || r.only == nil && failed >= limit-1
+		switch ue := end.err; {
+		case ue == nil:
+			end.answer.Alone = alone
+			return end.answer, nil
+		case !ue.Transient():
+			ue.Alone = alone
+			// A second host that was not given the time to answer may have passed it on.
+			ue.Taken = failure != nil && failure.Taken || end.second != nil && end.beside == nil
+			return nil, ue
+		case ctx.Err() != nil:
 			return nil, ue
 		}
-		if failure == nil || failure.Means == NoEndpoint || ue.Means != NoEndpoint {
-			failure = ue // what fails for another reason than that the endpoint is not there may come back
-		}
-		failure.Alone, failure.Taken = alone, ue.Taken
+		failure.Alone = alone
 	}
 	return nil, failure
 }
@@ -113,14 +138,14 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 func (r *request) going() bool { return r.stages.Going == nil || r.stages.Going() }
 
 // ask sends r to h. If h does not serve one version of the endpoint, it is asked for the others, each with a token of its own.
-func (n *Network) ask(ctx context.Context, h *Host, r *request) (*Answer, *Error) {
+func (n *Network) ask(ctx context.Context, h *Host, r *request, patience time.Duration) (*Answer, *Error) {
 	versions := r.versions
 	if versions == nil {
 		versions = h.order(r.endpoint, time.Now())
 	}
 	for i, version := range versions {
 		last := i == len(versions)-1
-		a, ue := n.try(ctx, h, version, r, !last)
+		a, ue := n.try(ctx, h, version, r, patience, !last)
 		if ue == nil || !ue.Transient() {
 			h.serves(r.endpoint, version, i > 0, time.Now())
 		}
@@ -138,12 +163,12 @@ func (n *Network) Admit(ctx context.Context, canister verify.Principal, cl Class
 	return err
 }
 
-// try sends r to h once, to a version of its endpoint, and keeps the books of h. more says that other versions are left to
-// try.
-func (n *Network) try(ctx context.Context, h *Host, version int, r *request, more bool) (*Answer, *Error) {
+// try sends r to h once, to a version of its endpoint, and keeps the books of h. patience bounds the time; more says that other
+// versions are left to try.
+func (n *Network) try(ctx context.Context, h *Host, version int, r *request, patience time.Duration, more bool) (*Answer, *Error) {
 	h.begin(r.canister)
 	began := time.Now()
-	a, ue := n.exchange(ctx, h, version, r)
+	a, ue := n.exchange(ctx, h, version, r, patience)
 	if ue != nil {
 		ue.canister, ue.began = r.canister, began
 	} else {
@@ -152,21 +177,25 @@ func (n *Network) try(ctx context.Context, h *Host, version int, r *request, mor
 	took := time.Since(began)
 	outcome := OutcomeOK
 	switch {
-	case ue == nil && r.endpoint == EndpointCall:
-		h.answered(0) // a synchronous call takes as long as its canister does
 	case ue == nil:
-		h.answered(took)
+		h.answered(r.endpoint, took)
+	case context.Cause(ctx) == errOutrun:
+		h.outrun(r.endpoint, took)
+		return nil, ue
 	case ctx.Err() != nil:
 		h.abandoned()
 		return nil, ue // given up by the caller: no outcome to count
 	case !ue.Transient():
-		h.answered(0) // the host works, it is the request that it does not like
+		h.answered(r.endpoint, 0) // the host works, it is the request that it does not like
 		outcome = ue.Outcome
 	case ue.Means == NoEndpoint && (more || r.versions != nil || r.endpoint == EndpointCall):
 		h.abandoned() // it may serve what is left, or what is asked for next, see call
 		outcome = ue.Outcome
 	default:
 		h.failed(ue.Error(), began, ue.RetryAfter)
+		if r.endpoint == EndpointCall && ue.Outcome == OutcomeTimeout {
+			h.hungOnCall()
+		}
 		outcome = ue.Outcome
 	}
 	n.recorder.Upstream(h.name, r.endpoint, outcome, took)

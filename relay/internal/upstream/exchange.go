@@ -19,8 +19,8 @@ import (
 const maxAnswer = 5 << 20
 
 // exchange is one HTTP exchange.
-func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request) (*Answer, *Error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request, patience time.Duration) (*Answer, *Error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if r.stages.Sent != nil {
 		ctx = withSent(ctx, r.stages.Sent)

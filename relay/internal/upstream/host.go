@@ -29,9 +29,10 @@ const (
 
 // Host is one boundary node: where it is and how it does.
 //
-// Its health is a count of failures in a row; the more there are, the longer it is left alone. Three things move it:
+// Its health is a count of failures in a row; the more there are, the longer it is left alone. These things move it:
 //
 //   - failed: a request brought no answer.
+//   - outrun: another host answered first. That makes it slow, see [Host.measure], and is no failure.
 //   - answered: it brought one. That ends failures to answer. Whether the answer is any good is not known yet.
 //   - bad and good: somebody verified the answer. Failures that began with a bad answer end with a good one only. An answer
 //     that can be neither, such as an empty page without a signature, ends none of them.
@@ -55,6 +56,10 @@ type Host struct {
 	unproven bool             // an answer did not hold, and none has held since
 	badFor   verify.Principal // while failures > 0: they concern this canister only; zero = all
 	lastErr  string
+	heard    time.Time // when it last answered
+	missed   time.Time // when it last failed to, or was outrun
+	noCalls  time.Time // when a call to it last hung, and none was answered since; zero = it answers calls
+	recent   map[Endpoint]*recent
 	detours  map[Endpoint]detour
 }
 
@@ -125,8 +130,8 @@ func (h *Host) begin(canister verify.Principal) {
 	h.mu.Unlock()
 }
 
-// answered notes an answer that took d; 0 if the time depended on others than the host.
-func (h *Host) answered(d time.Duration) {
+// answered notes an answer of e that took d; 0 if that is not to be counted. How long a call takes is up to its canister.
+func (h *Host) answered(e Endpoint, d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trying = false
@@ -136,15 +141,36 @@ func (h *Host) answered(d time.Duration) {
 	} else {
 		h.failures, h.lastErr = 0, ""
 	}
-	if d == 0 {
+	h.heard = now
+	switch {
+	case e == EndpointCall:
+		h.noCalls = time.Time{}
+		return
+	case d == 0:
 		return
 	}
-	if h.latency == 0 || now.Sub(h.measured) >= h.measureAge() {
-		h.latency = d
-	} else {
-		h.latency += (d - h.latency) / 8
+	h.measure(d, 8, now)
+	if h.recent == nil {
+		h.recent = make(map[Endpoint]*recent)
 	}
-	h.measured = now
+	if h.recent[e] == nil {
+		h.recent[e] = new(recent)
+	}
+	h.recent[e].add(d)
+}
+
+// outrun notes that another host answered a request to e which h had for d. That is no failure, but who is outrun again and
+// again is slow.
+func (h *Host) outrun(e Endpoint, d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.trying = false
+	h.missed = time.Now()
+	if e == EndpointCall {
+		h.noCalls = h.missed
+		return
+	}
+	h.measure(max(d, h.latency), 2, h.missed) // it would have taken longer still, so it weighs more
 }
 
 // failed notes that a request which began at that time brought no answer; retryAfter is what the host asked for, if it did.
@@ -152,6 +178,7 @@ func (h *Host) failed(text string, began time.Time, retryAfter time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trying = false
+	h.missed = time.Now()
 	h.badFor = verify.Principal{}
 	h.count(text, began)
 	if asked := time.Now().Add(retryAfter); asked.After(h.retryAt) {

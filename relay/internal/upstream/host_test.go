@@ -20,16 +20,16 @@ func testHosts(names ...string) Hosts {
 func picks(hs Hosts, n int) map[string]int {
 	count := make(map[string]int)
 	for range n {
-		count[hs.pick(testPrincipal(1), nil).name]++
+		count[hs.pick(testPrincipal(1), nil, false).name]++
 	}
 	return count
 }
 
 func TestHostsShareTheLoad(t *testing.T) {
 	hs := testHosts("a", "b", "c")
-	hs[0].answered(100 * time.Millisecond)
-	hs[1].answered(120 * time.Millisecond)
-	hs[2].answered(900 * time.Millisecond)
+	hs[0].answered(EndpointQuery, 100*time.Millisecond)
+	hs[1].answered(EndpointQuery, 120*time.Millisecond)
+	hs[2].answered(EndpointQuery, 900*time.Millisecond)
 	got := picks(hs, 1000)
 	if got["a"] < 300 || got["b"] < 300 || got["c"] != 0 {
 		t.Errorf("picks %v, want the two fast ones about equally and the slow one never", got)
@@ -43,10 +43,10 @@ func TestHostsFailOverAndRecover(t *testing.T) {
 		if got := picks(hs, 50); got["a"] != 0 {
 			t.Errorf("a host that just failed was chosen: %v", got)
 		}
-		if h := hs.pick(testPrincipal(1), []*Host{hs[1]}); h != hs[0] {
+		if h := hs.pick(testPrincipal(1), []*Host{hs[1]}, false); h != hs[0] {
 			t.Error("with nothing else left, the failed host is better than none")
 		}
-		if h := hs.pick(testPrincipal(1), hs); h != nil {
+		if h := hs.pick(testPrincipal(1), hs, false); h != nil {
 			t.Errorf("all were tried, yet %s was chosen", h.name)
 		}
 		time.Sleep(time.Second)
@@ -57,7 +57,7 @@ func TestHostsFailOverAndRecover(t *testing.T) {
 		if got := picks(hs, 50); got["a"] != 0 {
 			t.Errorf("a second request went to a host that is being probed: %v", got)
 		}
-		hs[0].answered(time.Millisecond)
+		hs[0].answered(EndpointQuery, time.Millisecond)
 		if got := picks(hs, 200); got["a"] == 0 {
 			t.Error("the recovered host is not used")
 		}

@@ -44,6 +44,7 @@ type Network struct {
 	pool      hostPool
 	client    *http.Client
 	budget    *budget
+	hedges    *hedgeCredit
 	timeout   time.Duration
 	recorder  Recorder
 	log       func() *zap.Logger
@@ -66,6 +67,7 @@ func New(ctx context.Context, o Options) (*Network, error) {
 		identity:  o.Identity,
 		principal: principal,
 		budget:    newBudget(o.Rate),
+		hedges:    newHedgeCredit(),
 		timeout:   o.Timeout,
 		recorder:  o.Recorder,
 		log:       o.Log,

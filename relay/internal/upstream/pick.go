@@ -14,8 +14,9 @@ type Hosts []*Host
 // pick chooses the host for the next attempt of a request of canister that has already tried those in tried; nil when all have
 // been tried. Healthy hosts that are not much slower than the fastest share the load at random. A host of which nothing
 // is known, because it failed and its time has come or because it was not measured lately, gets one request to find out.
-// Others are chosen only if nothing else is left.
-func (hs Hosts) pick(canister verify.Principal, tried []*Host) *Host {
+// Others are chosen only if nothing else is left. For a call so are those of which nothing is known: what clients send is no
+// trial.
+func (hs Hosts) pick(canister verify.Principal, tried []*Host, call bool) *Host {
 	now := time.Now()
 	var ready, fallback []*Host
 	var latencies []time.Duration
@@ -33,15 +34,17 @@ func (hs Hosts) pick(canister verify.Principal, tried []*Host) *Host {
 				last, lastAt = h, retryAt
 			}
 			continue
-		case unknown:
-			fallback = append(fallback, h)
-			continue
 		case onTrial:
 			latency = 0 // not left out for being slow
+		case unknown:
 		case up:
 			if fastest < 0 || latency < fastest {
 				fastest = latency
 			}
+		}
+		if s == unknown || call && (s == onTrial || !h.answersCalls()) {
+			fallback = append(fallback, h)
+			continue
 		}
 		ready = append(ready, h)
 		latencies = append(latencies, latency)
@@ -62,11 +65,24 @@ func (hs Hosts) pick(canister verify.Principal, tried []*Host) *Host {
 	return ready[rand.N(n)]
 }
 
-// Besides reports whether there is a host to ask other than h, in good health as far as canister is concerned.
+// second chooses the host that a request of canister goes to as well, which those in tried let wait; nil if there is none that
+// is likely to answer.
+func (hs Hosts) second(canister verify.Principal, tried []*Host, call bool) *Host {
+	h := hs.pick(canister, tried, call)
+	if h == nil {
+		return nil
+	}
+	if s, _, _ := h.stands(canister, time.Now()); s == unknown || s == down {
+		return nil
+	}
+	return h
+}
+
+// Besides reports whether there is a host to ask other than h that is in good health as far as canister is concerned, and answers.
 func (hs Hosts) Besides(h *Host, canister verify.Principal) bool {
 	now := time.Now()
 	return slices.ContainsFunc(hs, func(other *Host) bool {
 		s, _, _ := other.stands(canister, now)
-		return other != h && s != down
+		return other != h && s != down && !other.silentFor(0)
 	})
 }
