@@ -168,8 +168,7 @@ func (c *canister) fetch(ctx context.Context, nonce uint64, cl upstream.Class, a
 		if c.g.cfg.VerifyEmpty || doubted {
 			r.nodeErr = c.g.up.CheckNode(ctx, c.id, &r.answer)
 		}
-		var bad *upstream.BadAnswer
-		if doubted && errors.As(r.nodeErr, &bad) {
+		if bad, ok := errors.AsType[*upstream.BadAnswer](r.nodeErr); ok && doubted {
 			r.err = bad
 		}
 	}

@@ -99,7 +99,7 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 		if asked == limit {
 			end.answer, end.err = n.ask(ctx, h, r, patience)
 		} else {
-			end = n.race(ctx, h, r, patience, func() *Host { return all.second(r.canister, tried, calls) })
+			end = n.race(ctx, h, r, patience, all, tried)
 		}
 		if end.second != nil {
 			asked++

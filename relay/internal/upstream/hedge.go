@@ -60,11 +60,12 @@ var errOutrun = errors.New("another host was faster")
 // race is one request at one host, and perhaps at a second one.
 type race struct {
 	n        *Network
-	r        *request
+	r        request
 	ctx      context.Context
 	first    *Host
 	patience time.Duration
-	other    func() *Host
+	all      Hosts
+	tried    []*Host // of all; with first
 	began    time.Time
 	outrun   context.CancelCauseFunc // ends the request at the first host
 
@@ -87,13 +88,12 @@ type racing struct {
 	beside *Error // how the other of the two failed; nil if it was not given the time to
 }
 
-// race sends r to h, and to the host that other names as well if h lets it wait. A refusal of either is an answer, too. other may
-// return nil; it is called from another goroutine, before race returns.
-func (n *Network) race(ctx context.Context, h *Host, r *request, patience time.Duration, other func() *Host) racing {
+// race sends r to h, and to one of all that is not in tried as well if h lets it wait. A refusal of either is an answer, too.
+func (n *Network) race(ctx context.Context, h *Host, r *request, patience time.Duration, all Hosts, tried []*Host) racing {
 	n.hedges.pay()
 	first, outrun := context.WithCancelCause(ctx)
 	defer outrun(nil)
-	c := &race{n: n, r: r, ctx: ctx, first: h, patience: patience, other: other, began: time.Now(), outrun: outrun}
+	c := &race{n: n, r: *r, ctx: ctx, first: h, patience: patience, all: all, tried: tried, began: time.Now(), outrun: outrun}
 	c.mu.Lock()
 	c.timer = time.AfterFunc(c.delay(), c.late)
 	c.mu.Unlock()
@@ -152,7 +152,7 @@ func (c *race) late() {
 		c.timer.Reset(callWatch)
 		return
 	}
-	h := c.other()
+	h := c.all.second(c.r.canister, c.tried, c.r.endpoint == EndpointCall)
 	if h == nil {
 		return
 	}
@@ -166,7 +166,7 @@ func (c *race) late() {
 	c.second, c.done = h, make(chan struct{})
 	var ctx context.Context
 	ctx, c.cancel = context.WithCancel(c.ctx)
-	c.n.spawn("hedge", func() { c.finish(c.n.ask(ctx, h, c.r, c.patience)) },
+	c.n.spawn("hedge", func() { c.finish(c.n.ask(ctx, h, &c.r, c.patience)) },
 		func() {
 			c.finish(nil, &Error{Outcome: OutcomeNetwork, Host: h, Refusal: Refusal{Means: Troubled}, Err: errPanic})
 		})
