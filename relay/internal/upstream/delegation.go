@@ -2,7 +2,7 @@ package upstream
 
 import (
 	"bytes"
-	"cmp"
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -17,10 +17,6 @@ const (
 	delegationAge = 10 * time.Minute
 	// delegationRetry is the pause after a reading that brought none, if not all hosts say that there is none.
 	delegationRetry = time.Minute
-	// delegationPatience bounds one attempt to read it at one host.
-	delegationPatience = 3 * time.Second
-	// delegationTries is how often one host alone must say that there is none, while no other gives an answer.
-	delegationTries = 3
 	// maxDelegation bounds the certificates that are kept for their delegation, in bytes; one has 1 to 4 KiB.
 	maxDelegation = 64 << 10
 )
@@ -32,13 +28,12 @@ const (
 type Delegation struct {
 	n        *Network
 	canister verify.Principal
+	reading  shared[struct{}]
 
-	mu      sync.Mutex
-	cert    []byte    // a certificate with such a delegation
-	due     time.Time // when it is read again
-	gone    bool      // the network has none to give any more
-	alone   int       // readings in a row in which one host said so, and the others had no answer
-	reading bool      // it is being read in the background
+	mu   sync.Mutex
+	cert []byte    // a certificate with such a delegation; nil = none
+	due  time.Time // when it is read again
+	gone bool      // the network has none to give any more
 }
 
 // NewDelegation returns the delegation for the pages of canister. It reads nothing before it is needed.
@@ -52,26 +47,26 @@ func (d *Delegation) log() *zap.Logger {
 
 // Fit makes page, which was verified and came with cert, one that deployed clients can verify, as far as that is possible.
 // Where there is no such delegation to be had any more, the page stays as it is and is not Flat. The error is why nothing
-// is known of that. cert is not kept.
+// is known of that. Fit waits for the network only where nothing is known yet, or what is known does not fit. cert is not kept.
 func (d *Delegation) Fit(page *verify.Page, cert []byte) error {
 	if page.Flat {
 		d.keep(cert)
 		return nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	swapped, err := d.swap(cert, d.cert)
+	donor, gone, due := d.known()
+	swapped, err := d.swap(cert, donor)
 	switch {
-	case err != nil && !d.gone: // there is nothing to go on with
-		d.cert = nil
-		if err := d.finishReading(d.read(cert)); err != nil {
+	case err != nil && !gone:
+		d.drop(donor)
+		if _, err := d.read(cert).wait(d.n.ctx); err != nil {
 			return err
 		}
-		swapped, err = d.swap(cert, d.cert)
-	case !time.Now().Before(d.due) && !d.reading: // a delegation is good for weeks
-		d.reading = true
-		cert = bytes.Clone(cert)
-		d.n.spawn("delegation", func() { d.readAgain(cert) }, nil)
+		donor, gone, _ = d.known()
+		if swapped, err = d.swap(cert, donor); err != nil && !gone {
+			return err // what was read is for another subnet
+		}
+	case due: // a delegation is good for weeks
+		d.read(cert)
 	}
 	if err != nil {
 		return nil
@@ -84,11 +79,26 @@ func (d *Delegation) Fit(page *verify.Page, cert []byte) error {
 	return nil
 }
 
+// known returns a certificate to take the delegation from, nil if there is none; whether the network has none to give any more;
+// and whether it is time to read it again.
+func (d *Delegation) known() (donor []byte, gone, due bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.cert, d.gone, !time.Now().Before(d.due)
+}
+
+// drop forgets a certificate whose delegation does not fit any more.
+func (d *Delegation) drop(donor []byte) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.cert) > 0 && len(donor) > 0 && &d.cert[0] == &donor[0] { // and no newer one has come
+		d.cert = nil
+	}
+}
+
 // keep takes a certificate whose delegation deployed clients understand for the day when pages come without.
 func (d *Delegation) keep(cert []byte) {
-	if !d.mu.TryLock() {
-		return // one is being read
-	}
+	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(cert) <= maxDelegation && (d.cert == nil || !time.Now().Before(d.due)) {
 		d.take(bytes.Clone(cert))
@@ -97,7 +107,7 @@ func (d *Delegation) keep(cert []byte) {
 
 // take makes cert the one to take the delegation from. The caller holds mu.
 func (d *Delegation) take(cert []byte) {
-	d.cert, d.due, d.gone, d.alone = cert, time.Now().Add(delegationAge), false, 0
+	d.cert, d.due, d.gone = cert, time.Now().Add(delegationAge), false
 }
 
 var errNoDelegation = errors.New("no certificate to take a delegation from")
@@ -115,82 +125,30 @@ func (d *Delegation) swap(cert, donor []byte) ([]byte, error) {
 	return swapped, err
 }
 
-// readAgain reads it beside the polling.
-func (d *Delegation) readAgain(cert []byte) {
-	r := d.read(cert)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.reading = false
-	if err := d.finishReading(r); err != nil {
-		d.log().Debug("reading the delegation again failed", zap.Error(err))
-	}
-}
-
-// delegationReading is what the hosts gave.
-type delegationReading struct {
-	cert    []byte // nil = none
-	without int    // how many hosts have the newer layout only
-	hosts   int    // how many there are
-	failure error  // of one that gave no answer to go by
-}
-
-// read asks the hosts one by one for a certificate whose delegation cert can have.
-func (d *Delegation) read(cert []byte) delegationReading {
-	all := d.n.Hosts()
-	r := delegationReading{hosts: len(all)}
-	for tried := (Hosts)(nil); len(tried) < min(len(all), maxTries); {
-		h := all.pick(d.canister, tried, false)
-		tried = append(tried, h)
-		a, err := d.n.readState(d.n.ctx, d.canister, flatAt(h), []byte("time"))
-		switch {
-		case servedNowhere(err), err == nil && !a.cert.Flat():
-			r.without++
-			continue
-		case err == nil && len(a.raw) > maxDelegation:
-			err = a.Bad(errNoDelegation)
-		case err == nil:
-			if _, err = d.swap(cert, a.raw); err == nil {
-				a.Good()
-				r.cert = bytes.Clone(a.raw)
-				return r
-			}
-			err = a.Bad(err)
+// read reads a delegation that fits cert, unless that is being done already.
+func (d *Delegation) read(cert []byte) *sharedRun[struct{}] {
+	cert = bytes.Clone(cert)
+	return d.reading.start(d.n, "delegation", func(ctx context.Context) (struct{}, error) {
+		r, err := d.ask(ctx, cert)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if err == nil && r.cert != nil {
+			d.take(r.cert)
+			return struct{}{}, nil
 		}
-		r.failure = cmp.Or(r.failure, err)
-	}
-	return r
-}
-
-// flatAt makes it a request to h whose certificate should have the routing table in the older layout.
-func flatAt(h *Host) func(*request) {
-	return func(r *request) {
-		r.versions, r.only, r.timeout = flatReadState, h, min(r.timeout, delegationPatience)
-	}
-}
-
-// finishReading takes what was read. That the network has no older layout to give is believed when two hosts say so, where
-// there are two, or when one goes on saying so and no other gives an answer. The error is why nothing is known. The caller
-// holds mu.
-func (d *Delegation) finishReading(r delegationReading) error {
-	if r.cert != nil {
-		d.take(r.cert)
-		return nil
-	}
-	d.due = time.Now().Add(delegationRetry)
-	if r.failure == nil {
-		d.due = time.Now().Add(delegationAge) // all say so
-	}
-	if r.without == 0 {
-		d.alone = 0
-		return r.failure
-	}
-	if d.alone++; r.without < min(2, r.hosts) && d.alone < delegationTries {
-		return r.failure
-	}
-	if d.cert == nil && !d.gone {
-		d.gone = true
-		d.log().Warn("clients are closed that do not say that they read the newer layout of certificates: the network gives no other",
-			zap.String("layout", "/canister_ranges/<id>"), zap.NamedError("another_host", r.failure))
-	}
-	return nil
+		d.due = time.Now().Add(delegationRetry)
+		if r.failure == nil {
+			d.due = time.Now().Add(delegationAge) // all say that there is none
+		}
+		if err != nil {
+			d.log().Debug("reading the delegation failed", zap.Error(err))
+			return struct{}{}, err
+		}
+		if d.cert == nil && !d.gone {
+			d.gone = true
+			d.log().Warn("clients are closed that do not say that they read the newer layout of certificates: the network gives no other",
+				zap.String("layout", "/canister_ranges/<id>"), zap.NamedError("another_host", r.failure))
+		}
+		return struct{}{}, nil
+	})
 }
