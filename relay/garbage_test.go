@@ -51,13 +51,14 @@ func TestGarbageCanisterIsItsOwnAffair(t *testing.T) {
 		policy: func(p *relay.Policy) { p.AnyCanister = true },
 	}, func(t *testing.T, r *rig) {
 		garbage := r.network.Install(localnet.NewCDK(localnet.CDKOptions{}))
-		hosts := asked(r, func(q *localnet.Request) (f localnet.Fault) {
+		garbageOnly := func(q *localnet.Request) (f localnet.Fault) {
 			if q.Canister == garbage {
 				f.Edit = func([]byte) []byte { return []byte("<html>") }
 			}
 			f.ReplyDelay = 20 * time.Millisecond
 			return f
-		})
+		}
+		r.network.SetFaults(garbageOnly)
 		c := r.open()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -73,14 +74,7 @@ func TestGarbageCanisterIsItsOwnAffair(t *testing.T) {
 			}
 		}()
 		time.Sleep(10 * time.Second)
-		r.network.SetFaults(nil)
-		hosts = asked(r, func(q *localnet.Request) (f localnet.Fault) {
-			if q.Canister == garbage {
-				f.Edit = func([]byte) []byte { return []byte("<html>") }
-			}
-			f.ReplyDelay = 20 * time.Millisecond
-			return f
-		})
+		hosts := asked(r, garbageOnly)
 		for range 200 {
 			r.echo(c, "x")
 			for _, h := range r.gateway.Snapshot().Hosts {

@@ -28,6 +28,7 @@ const (
 	OutcomeUnavailable = upstream.OutcomeUnavailable // HTTP 5xx
 	OutcomeBadRequest  = upstream.OutcomeBadRequest  // any other HTTP 4xx
 	OutcomeTimeout     = upstream.OutcomeTimeout
+	OutcomeOutrun      = upstream.OutcomeOutrun  // another host was asked as well, and answered first
 	OutcomeNetwork     = upstream.OutcomeNetwork // refused, reset, no such host
 
 	OutcomeEmpty      Outcome = "empty"      // a poll without messages

@@ -97,7 +97,7 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 		asked++
 		var end racing
 		if asked == limit {
-			end.answer, end.err = n.ask(ctx, h, r, patience)
+			end.answer, end.err = n.ask(ctx, h, r, terms{patience: patience})
 		} else {
 			end = n.race(ctx, h, r, patience, all, tried)
 		}
@@ -138,14 +138,14 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 func (r *request) going() bool { return r.stages.Going == nil || r.stages.Going() }
 
 // ask sends r to h. If h does not serve one version of the endpoint, it is asked for the others, each with a token of its own.
-func (n *Network) ask(ctx context.Context, h *Host, r *request, patience time.Duration) (*Answer, *Error) {
+func (n *Network) ask(ctx context.Context, h *Host, r *request, on terms) (*Answer, *Error) {
 	versions := r.versions
 	if versions == nil {
 		versions = h.order(r.endpoint, time.Now())
 	}
 	for i, version := range versions {
 		last := i == len(versions)-1
-		a, ue := n.try(ctx, h, version, r, patience, !last)
+		a, ue := n.try(ctx, h, version, r, on, !last)
 		if ue == nil || !ue.Transient() {
 			h.serves(r.endpoint, version, i > 0, time.Now())
 		}
@@ -163,12 +163,12 @@ func (n *Network) Admit(ctx context.Context, canister verify.Principal, cl Class
 	return err
 }
 
-// try sends r to h once, to a version of its endpoint, and keeps the books of h. patience bounds the time; more says that other
-// versions are left to try.
-func (n *Network) try(ctx context.Context, h *Host, version int, r *request, patience time.Duration, more bool) (*Answer, *Error) {
+// try sends r to h once, to a version of its endpoint, and keeps the books of h. more says that other versions are left to
+// try.
+func (n *Network) try(ctx context.Context, h *Host, version int, r *request, on terms, more bool) (*Answer, *Error) {
 	h.begin(r.canister)
 	began := time.Now()
-	a, ue := n.exchange(ctx, h, version, r, patience)
+	a, ue := n.exchange(ctx, h, version, r, on)
 	if ue != nil {
 		ue.canister, ue.began = r.canister, began
 	} else {
@@ -179,9 +179,9 @@ func (n *Network) try(ctx context.Context, h *Host, version int, r *request, pat
 	switch {
 	case ue == nil:
 		h.answered(r.endpoint, took)
-	case context.Cause(ctx) == errOutrun:
+	case on.race.lost():
 		h.outrun(r.endpoint, took)
-		return nil, ue
+		outcome = OutcomeOutrun
 	case ctx.Err() != nil:
 		h.abandoned()
 		return nil, ue // given up by the caller: no outcome to count

@@ -19,9 +19,10 @@ import (
 const maxAnswer = 5 << 20
 
 // exchange is one HTTP exchange.
-func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request, patience time.Duration) (*Answer, *Error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request, on terms) (*Answer, *Error) {
+	ctx, cancel := context.WithTimeout(ctx, on.patience)
 	defer cancel()
+	on.race.begins(cancel)
 	if r.stages.Sent != nil {
 		ctx = withSent(ctx, r.stages.Sent)
 	}

@@ -2,7 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 )
@@ -54,9 +53,6 @@ func (c *hedgeCredit) take() bool {
 	return true
 }
 
-// errOutrun is why a request is cancelled that another host has answered.
-var errOutrun = errors.New("another host was faster")
-
 // race is one request at one host, and perhaps at a second one.
 type race struct {
 	n        *Network
@@ -67,9 +63,10 @@ type race struct {
 	all      Hosts
 	tried    []*Host // of all; with first
 	began    time.Time
-	outrun   context.CancelCauseFunc // ends the request at the first host
 
 	mu      sync.Mutex
+	stop    context.CancelFunc // ends the exchange with the first host; nil before it begins
+	outrun  bool               // the second host has answered first
 	timer   *time.Timer
 	over    bool               // the first host is done: no second one is asked any more
 	decided bool               // it has answered: what the second one brings is not wanted
@@ -91,13 +88,11 @@ type racing struct {
 // race sends r to h, and to one of all that is not in tried as well if h lets it wait. A refusal of either is an answer, too.
 func (n *Network) race(ctx context.Context, h *Host, r *request, patience time.Duration, all Hosts, tried []*Host) racing {
 	n.hedges.pay()
-	first, outrun := context.WithCancelCause(ctx)
-	defer outrun(nil)
-	c := &race{n: n, r: *r, ctx: ctx, first: h, patience: patience, all: all, tried: tried, began: time.Now(), outrun: outrun}
+	c := &race{n: n, r: *r, ctx: ctx, first: h, patience: patience, all: all, tried: tried, began: time.Now()}
 	c.mu.Lock()
 	c.timer = time.AfterFunc(c.delay(), c.late)
 	c.mu.Unlock()
-	a, ue := n.ask(first, h, r, patience)
+	a, ue := n.ask(ctx, h, r, terms{patience, c})
 	answers := answers(ue)
 
 	c.mu.Lock()
@@ -119,7 +114,7 @@ func (n *Network) race(ctx context.Context, h *Host, r *request, patience time.D
 		}
 	}
 	<-c.done
-	if context.Cause(first) == errOutrun {
+	if c.lost() {
 		ue = nil
 	}
 	return racing{answer: c.answer, err: c.err, second: second, beside: ue}
@@ -166,7 +161,7 @@ func (c *race) late() {
 	c.second, c.done = h, make(chan struct{})
 	var ctx context.Context
 	ctx, c.cancel = context.WithCancel(c.ctx)
-	c.n.spawn("hedge", func() { c.finish(c.n.ask(ctx, h, &c.r, c.patience)) },
+	c.n.spawn("hedge", func() { c.finish(c.n.ask(ctx, h, &c.r, terms{patience: c.patience})) },
 		func() {
 			c.finish(nil, &Error{Outcome: OutcomeNetwork, Host: h, Refusal: Refusal{Means: Troubled}, Err: errPanic})
 		})
@@ -182,7 +177,38 @@ func (c *race) finish(a *Answer, ue *Error) {
 	}
 	c.answer, c.err = a, ue
 	if answers(ue) {
-		c.outrun(errOutrun)
+		c.outrun = true
+		if c.stop != nil {
+			c.stop()
+		}
 	}
 	close(c.done)
+}
+
+// terms are the conditions on which one host is asked.
+type terms struct {
+	patience time.Duration // bounds the time of one exchange
+	race     *race         // that the host is the first in; nil = it runs no race
+}
+
+// begins notes how to end an exchange with the first host. c may be nil.
+func (c *race) begins(stop context.CancelFunc) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.stop = stop; c.outrun {
+		stop()
+	}
+}
+
+// lost reports whether the second host has answered before the first. c may be nil.
+func (c *race) lost() bool {
+	if c == nil {
+		return false
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.outrun
 }

@@ -28,6 +28,7 @@ const (
 	OutcomeUnavailable Outcome = "unavailable" // HTTP 5xx
 	OutcomeBadRequest  Outcome = "bad_request" // any other HTTP 4xx
 	OutcomeTimeout     Outcome = "timeout"
+	OutcomeOutrun      Outcome = "outrun"  // another host was asked as well, and answered first
 	OutcomeNetwork     Outcome = "network" // refused, reset, no such host
 )
 
