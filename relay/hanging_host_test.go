@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
 )
 
 // One of two hosts begins to hang. What a client sends and what the canister sends by itself is held up for little longer than the
@@ -67,6 +68,47 @@ func TestOneHostHangs(t *testing.T) {
 				// Of a host that hangs on calls alone, the first of them finds out: a replica may take 10 s.
 				if first := map[bool]int{true: 1}[name == "no calls"]; worstPush > 2500*time.Millisecond || slow > first || worstEcho > 14*time.Second {
 					t.Errorf("a message of the canister waited %s, an echo took %s, and %d of 50 more than 5 s", worstPush, worstEcho, slow)
+				}
+			})
+		})
+	}
+}
+
+// One of two hosts hangs on what is read beside the messages: the delegation, node keys, the install time. Nobody waits long for
+// what the other can give.
+func TestOneHostHangsOnCertifiedState(t *testing.T) {
+	for name, network := range map[string]localnet.Options{
+		"older layout": {},
+		"newer layout": {ShardedOnly: true},
+		"no other":     {V3Only: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, rigOptions{network: network, config: func(c *relay.Config) {
+				twoNodes(c)
+				c.VerifyEmpty = true // which reads node keys
+				c.PollIdleInterval = 10 * time.Second
+			}}, func(t *testing.T, r *rig) {
+				r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+					f.ReplyDelay = 20 * time.Millisecond
+					if q.Endpoint == "read_state" && q.Boundary == "http://lying.test" {
+						f.Delay = time.Hour
+					}
+					return f
+				})
+				began := time.Now()
+				c := r.openWith(r.aware())
+				// Where the network has no older layout, that is one host's word, asked for three times.
+				most := map[bool]time.Duration{false: 4 * time.Second, true: 15 * time.Second}[network.V3Only]
+				if took := time.Since(began); took > most {
+					t.Errorf("it took %s to open", took)
+				}
+				for range 15 {
+					began := time.Now()
+					r.echo(c, "hi")
+					if took := time.Since(began); took > 3*time.Second {
+						t.Errorf("an echo took %s", took)
+					}
+					time.Sleep(time.Minute)
 				}
 			})
 		})
