@@ -104,6 +104,27 @@ func TestHedge(t *testing.T) {
 	})
 }
 
+// A host that failed and hangs now is left alone for longer and longer, as if it went on failing.
+func TestHedgedTrial(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := timed(func(host string, r *http.Request) time.Duration {
+			if host == "a" {
+				return time.Hour
+			}
+			return 20 * time.Millisecond
+		})
+		u := testNetwork(t, n, 1e6, "a", "b")
+		u.Hosts()[0].failed("HTTP 502", time.Now(), 0)
+		for range 3000 { // 5 minutes
+			_ = u.testQuery(t.Context())
+			time.Sleep(80 * time.Millisecond)
+		}
+		if got := n.count("a"); got > 30 {
+			t.Errorf("of 3000 requests %d went to the host that hangs", got)
+		}
+	})
+}
+
 // Hedges cost little: in the long run one for ten requests, and none that would take a token from those who wait.
 func TestHedgesAreBounded(t *testing.T) {
 	for name, rate := range map[string]float64{"enough tokens": 1e6, "few tokens": 20} {

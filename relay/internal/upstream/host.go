@@ -160,12 +160,15 @@ func (h *Host) answered(e Endpoint, d time.Duration) {
 }
 
 // outrun notes that another host answered a request to e which h had for d. That is no failure, but who is outrun again and
-// again is slow.
+// again is slow; and who failed before has not recovered.
 func (h *Host) outrun(e Endpoint, d time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.trying = false
 	h.missed = time.Now()
+	if h.failures > 0 {
+		h.count(h.lastErr, h.missed)
+	}
 	if e == EndpointCall {
 		h.noCalls = h.missed
 		return
