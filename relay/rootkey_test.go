@@ -71,3 +71,43 @@ func TestNetworkStartedAnew(t *testing.T) {
 		})
 	}
 }
+
+// The same where nobody is left but clients whose signatures are certified by the new network.
+func TestNetworkStartedAnewForCertifiedSenders(t *testing.T) {
+	var over restartable
+	inBubble(t, rigOptions{config: func(c *relay.Config) {
+		c.RootKey, c.FetchRootKey = nil, true
+		first := c.Transport
+		over.present.Store(&first)
+		c.Transport = &over
+	}}, func(t *testing.T, r *rig) {
+		c := r.open()
+		r.echo(c, "hi")
+		c.Close()
+		time.Sleep(10 * time.Minute) // the canister is not polled any more
+
+		other, err := localnet.New(localnet.Options{Seed: 7})
+		must(t, err)
+		defer other.Close()
+		r.canister = other.Install(localnet.NewCDK(localnet.CDKOptions{}))
+		r.policy.Canisters[r.canister] = struct{}{}
+		r.authority, err = verify.NewAuthority(other.RootKey())
+		must(t, err)
+		transport := other.RoundTripper()
+		over.present.Store(&transport)
+
+		o := r.internetIdentity(other.InstallII(), "alice")
+		refused := 0
+		for ; refused < 20; refused++ { // a page that connects again
+			if c, err = client.Dial(t.Context(), r.url, o); err == nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if refused == 0 || refused > 5 {
+			t.Fatalf("%d attempts were refused, the last with %v", refused, err)
+		}
+		defer c.Close()
+		r.echo(c, "hello again")
+	})
+}

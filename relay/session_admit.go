@@ -94,6 +94,7 @@ func (s *session) admit(env *verify.Envelope) (*envelope, *closing) {
 	case isUnknownScheme(err) && !env.Sender.IsAnonymous():
 		e.late = true
 	default:
+		s.g.up.SenderFailed(err)
 		return nil, badSender(methodOpen, err)
 	}
 	switch fresh, room := s.g.opens.add(e.id, e.expiry, now); {

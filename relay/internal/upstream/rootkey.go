@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -180,6 +181,17 @@ func (n *Network) status(ctx context.Context) (*Answer, error) {
 // Authority returns what verifies certificates of this network. Without a configured root key it asks the network for one
 // first. The caller may keep it for one check: a fetched key can change.
 func (n *Network) Authority(ctx context.Context) (*verify.Authority, error) { return n.root.get(ctx) }
+
+// SenderFailed notes why the sender of a client's request could not be verified. Some sign with certificates of the network, so
+// it may be for a fetched root key that is not the network's any more.
+func (n *Network) SenderFailed(err error) {
+	for e, ok := errors.AsType[*verify.Error](err); ok; e, ok = errors.AsType[*verify.Error](e.Err) {
+		if e.Cause == verify.CauseSignature {
+			n.root.doubt()
+			return
+		}
+	}
+}
 
 // KnownAuthority is Authority for a caller that does not wait: nil if the root key is not known yet.
 func (n *Network) KnownAuthority() *verify.Authority { return n.root.known() }
