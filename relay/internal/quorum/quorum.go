@@ -36,6 +36,7 @@ type Claim struct {
 	since    time.Time
 	second   bool // another host says so, too
 	lone     int  // votes of lone hosts
+	silence  bool // others were asked since the last vote, and gave no answer to go by
 	loneFrom time.Time
 	loneTo   time.Time
 }
@@ -46,7 +47,9 @@ func (c *Claim) Add(v Vote, now time.Time) bool {
 		c.host, c.since = v.Host, now
 	}
 	c.second = c.second || v.Host != c.host
-	if v.Alone {
+	alone := v.Alone || c.silence
+	c.silence = false
+	if alone {
 		if c.lone == 0 {
 			c.loneFrom = now
 		}
@@ -54,6 +57,12 @@ func (c *Claim) Add(v Vote, now time.Time) bool {
 		c.loneTo = now
 	}
 	return c.Believed()
+}
+
+// Unanswered notes that hosts other than avoided were asked about it, and that answer gave one that is none to go by, such as
+// one that does not verify. If avoided is who said so, its next vote is given alone.
+func (c *Claim) Unanswered(avoided, answer Host) {
+	c.silence = c.silence || c.Made() && avoided == c.host && answer != c.host && answer != ""
 }
 
 // Believed reports whether two hosts have said so, or a lone one LoneVotes times over LonePatience.

@@ -7,7 +7,7 @@ import (
 )
 
 // Each line is a history of votes and whether the claim is believed after the last one. "a" is a vote of host a, "a!" one
-// given alone, "-" a contradiction, "+500ms" the time that passes.
+// given alone, "?" a useless answer of another host that was asked instead of a, "-" a contradiction, "+500ms" the time that passes.
 const histories = `
                                         no   nobody has said anything
 a                                       no   one host
@@ -31,6 +31,10 @@ a -                                     no   a contradiction
 a - b                                   no   a second host after a contradiction is the first one again
 a b -                                   no   a contradiction of two hosts
 a! +1s a! - +1s a!                      no   a contradiction between lone votes
+a ? +1s a ? +1s a ? +1s a               yes  one host, and whoever else is asked talks nonsense
+a ? ? ? +2s a                           no   the same, and it has said so twice only
+a +1s a ? +1s a                         no   the others were asked once
+b ? +1s b ? +1s b ? b                   no   those that were asked instead of another
 a - b a                                 yes  two hosts after a contradiction
 `
 
@@ -53,6 +57,8 @@ func TestClaim(t *testing.T) {
 				switch {
 				case word == "-":
 					c.Contradict()
+				case word == "?":
+					c.Unanswered("a", "c")
 				case strings.HasPrefix(word, "+"):
 					d, err := time.ParseDuration(word[1:])
 					if err != nil {
