@@ -1,0 +1,100 @@
+package queue
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/quorum"
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// pauseAfter is the pause after an answer that is not believed: none if another host can be asked.
+func pauseAfter(v quorum.Vote) time.Duration {
+	if v.Alone {
+		return quorum.LonePause
+	}
+	return 0
+}
+
+// claims lists what is said without proof at present.
+func (q *Queue) claims() []*quorum.Claim {
+	all := []*quorum.Claim{&q.gap.claim, &q.absence.claim, &q.install.nothing, &q.failing.never, &q.failing.trapped}
+	if q.past != nil {
+		all = append(all, &q.past.claim)
+	}
+	return slices.AppendSeq(all, maps.Values(q.poison))
+}
+
+// gap is a gap that waits to be believed. The canister deletes what is older than its retention time; but a node can leave
+// messages out as well, and then another shows them.
+type gap struct {
+	first uint64 // nonce of the message behind it
+	claim quorum.Claim
+	said  bool
+}
+
+// gapBelieved counts the word of a host that shows a gap.
+func (q *Queue) gapBelieved(now time.Time, a *Answer) bool {
+	first := a.Page.Messages[0].Nonce
+	if !q.gap.claim.Made() || first < q.gap.first {
+		q.gap = gap{first: first, said: q.gap.said}
+	}
+	return q.gap.claim.Add(a.Vote, now)
+}
+
+// poisonBelieved counts the word of a host that shows messages which cannot be used, from index skip on: it returns those that
+// nobody has shown before, and whether all are believed. What is certified stays as it is however often it is asked for; the
+// routing key beside it is not certified, and may have been swapped on the way.
+func (q *Queue) poisonBelieved(now time.Time, a *Answer, skip int) (fresh []int, believed bool) {
+	believed = true
+	var shown map[uint64]*quorum.Claim
+	for i := skip; i < len(a.Page.Messages); i++ {
+		m := &a.Page.Messages[i]
+		if m.Poison == nil {
+			continue
+		}
+		claim := q.poison[m.Nonce]
+		if claim == nil {
+			claim = &quorum.Claim{}
+			fresh = append(fresh, i)
+		}
+		if shown == nil {
+			shown = make(map[uint64]*quorum.Claim)
+		}
+		shown[m.Nonce] = claim
+		if !claim.Add(a.Vote, now) && verify.CauseOf(m.Poison) == verify.CauseClientKey {
+			believed = false
+		}
+	}
+	if !believed {
+		q.poison = shown // those that this host shows to be good are forgotten
+	}
+	return fresh, believed
+}
+
+// forgetDoubts forgets the doubts about a page: one was accepted, or the position has moved.
+func (q *Queue) forgetDoubts() {
+	q.gap = gap{}
+	clear(q.poison)
+}
+
+// silentTries is how many empty answers in a row are taken from one host before another is asked. They prove nothing: the
+// host may hide the messages, and the fastest one would otherwise be asked for ever.
+const silentTries = 8
+
+// silent is the host that gave the last empty answer, and how many in a row.
+type silent struct {
+	host  quorum.Host
+	times int
+}
+
+func (s *silent) enough() bool { return s.times >= silentTries }
+
+// noteEmpty notes an empty answer.
+func (q *Queue) noteEmpty(h quorum.Host) {
+	if h != q.silent.host || q.silent.enough() {
+		q.silent = silent{host: h}
+	}
+	q.silent.times++
+}
