@@ -25,6 +25,8 @@ func (s CallStatus) Final() bool { return s == CallReplied || s == CallRejected 
 
 // Outcome is what a certificate says about an update call.
 type Outcome struct {
+	// Time is the time of the certificate: the status is that of then.
+	Time time.Time
 	// Status is how far the call is.
 	Status CallStatus
 	// Reply is the canister's answer, Candid, if Status is CallReplied. It aliases the certificate.
@@ -51,7 +53,7 @@ func (c *Certificate) Outcome(requestID [32]byte) (*Outcome, error) {
 	at, r := c.tree.find(labelRequestStatus, requestID[:])
 	switch r {
 	case Absent:
-		return &Outcome{Status: CallUnknown}, nil
+		return &Outcome{Time: c.Time(), Status: CallUnknown}, nil
 	case Found:
 	default:
 		return nil, fail(CauseRequest, "certificate says nothing about the request")
@@ -67,7 +69,7 @@ func (c *Certificate) Outcome(requestID [32]byte) (*Outcome, error) {
 	if !ok {
 		return nil, fail(CauseRequest, "certificate does not tell the status of the request")
 	}
-	o := &Outcome{Status: CallStatus(status)}
+	o := &Outcome{Time: c.Time(), Status: CallStatus(status)}
 	switch o.Status {
 	case CallReceived, CallProcessing, CallUnknown, CallDone:
 	case CallReplied:

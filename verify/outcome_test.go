@@ -78,7 +78,7 @@ func TestOutcome(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o.Status != tt.want.Status || string(o.Reply) != string(tt.want.Reply) || (o.Reply == nil) != (tt.want.Reply == nil) ||
+			if !o.Time.Equal(n.now) || o.Status != tt.want.Status || string(o.Reply) != string(tt.want.Reply) || (o.Reply == nil) != (tt.want.Reply == nil) ||
 				o.RejectCode != tt.want.RejectCode || o.RejectMessage != tt.want.RejectMessage || o.ErrorCode != tt.want.ErrorCode {
 				t.Errorf("got %+v, want %+v", o, tt.want)
 			}
