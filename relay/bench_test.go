@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,27 +24,25 @@ import (
 // the network.
 type replay struct {
 	network http.RoundTripper
-	once    sync.Once
 	body    []byte
 }
 
 func (t *replay) RoundTrip(r *http.Request) (*http.Response, error) {
-	var err error
-	t.once.Do(func() {
-		var res *http.Response
-		if res, err = t.network.RoundTrip(r); err == nil {
-			t.body, err = io.ReadAll(res.Body)
+	if t.body == nil {
+		res, err := t.network.RoundTrip(r)
+		if err != nil {
+			return nil, err
 		}
-	})
-	if err != nil {
-		return nil, err
+		if t.body, err = io.ReadAll(res.Body); err != nil {
+			return nil, err
+		}
 	}
 	r.Body.Close()
 	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(bytes.NewReader(t.body)), Request: r}, nil
 }
 
-// benchGateway makes a gateway with a poller that is driven by the benchmark, on a canister with messages for each of
-// the given clients.
+// benchGateway makes a gateway with a poller that is driven by the benchmark and knows the head of the queue, on a canister with
+// a message behind it for each of the given clients.
 func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 	b.Helper()
 	network, err := localnet.New(localnet.Options{})
@@ -59,9 +56,10 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	answers := &replay{network: network.RoundTripper()}
 	g, err := New(Config{
-		Hosts: []*url.URL{{Scheme: "http", Host: "network.test"}}, RootKey: network.RootKey(), Identity: key,
-		UpstreamRate: 1e9, Transport: &replay{network: network.RoundTripper()}, OutboxFrames: 1 << 20, OutboxBytes: 1 << 40,
+		Hosts: []*url.URL{{Scheme: "http", Host: "network.test"}}, RootKey: network.RootKey(), Identity: key, KeepOrphans: true,
+		UpstreamRate: 1e9, Transport: answers, OutboxFrames: 1 << 20, OutboxBytes: 1 << 40,
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -71,7 +69,7 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 	var sessions []*session
 	for range messages {
 		s := benchSession(b, g)
-		s.canister, s.state = p.canister, stateOpening
+		s.canister, s.state = p.c, stateOpening
 		client, err := identity.NewRandomEd25519Identity()
 		if err != nil {
 			b.Fatal(err)
@@ -90,18 +88,19 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 		if err != nil || res.StatusCode != http.StatusOK {
 			b.Fatal("opening a client at the canister: ", err, res)
 		}
-		if c, _ := p.add(s, 0, false); c != nil {
+		if c, _ := p.c.add(s, 0, false); c != nil {
 			b.Fatal(c.text)
 		}
 		sessions = append(sessions, s)
 	}
+	p.pollOnce(b, upstream.ClassBusy) // behind the OpenMessages
+	answers.body = nil
 	if size > 0 {
 		cdk.Do(func(ctx *localnet.AppContext) {
 			for _, s := range sessions {
 				ctx.Send(s.key.Principal, bytes.Repeat([]byte("x"), size))
 			}
 		})
-		p.at.next = uint64(messages) // behind the OpenMessages
 		for _, s := range sessions {
 			s.nextSeq = 2
 		}
@@ -127,16 +126,25 @@ func (h hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return h.conn, bufio.NewReadWriter(bufio.NewReader(h.conn), bufio.NewWriter(h.conn)), nil
 }
 
+// pollOnce polls once and carries out what is decided.
+func (p *poller) pollOnce(b *testing.B, cl upstream.Class) *pollResult {
+	ask := p.c.queue.Next()
+	r := p.c.runPoll(b.Context(), &poll{ask: ask, class: cl})
+	if r.err != nil {
+		b.Fatal(r.err)
+	}
+	p.finishPoll(r)
+	return r
+}
+
 // BenchmarkIdlePoll is one poll without messages: sign, exchange, decode. The network's part is a copy of one answer.
 func BenchmarkIdlePoll(b *testing.B) {
 	p, _ := benchGateway(b, 0, 0)
 	b.ReportAllocs()
 	for b.Loop() {
-		r := p.ask(b.Context(), 0, upstream.ClassIdle, nil)
-		if r.err != nil || len(r.reply.Messages) != 0 {
-			b.Fatal(r.err, len(r.reply.Messages))
+		if r := p.pollOnce(b, upstream.ClassIdle); len(r.reply.Messages) != 0 {
+			b.Fatal(len(r.reply.Messages))
 		}
-		p.handle(r)
 	}
 }
 
@@ -144,20 +152,18 @@ func BenchmarkIdlePoll(b *testing.B) {
 // queued and written. The root has been seen, as it has for all canisters of a subnet but the first in each block.
 func BenchmarkPoll50(b *testing.B) {
 	p, sessions := benchGateway(b, 50, 1024)
-	start := p.at
+	start := p.c.queue.Bookmark()
 	b.ReportAllocs()
 	for b.Loop() {
-		p.at = start
+		p.c.queue.Rewind(start)
 		for _, s := range sessions {
 			s.mu.Lock()
 			s.nextSeq = 2
 			s.mu.Unlock()
 		}
-		r := p.ask(b.Context(), start.next, upstream.ClassBusy, nil)
-		if r.err != nil || len(r.reply.Messages) != 50 {
-			b.Fatal(r.err, len(r.reply.Messages))
+		if r := p.pollOnce(b, upstream.ClassBusy); len(r.reply.Messages) != 50 {
+			b.Fatal(len(r.reply.Messages))
 		}
-		p.handle(r)
 		for _, s := range sessions {
 			for {
 				s.mu.Lock()

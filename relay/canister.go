@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/queue"
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -25,29 +26,19 @@ type canister struct {
 	sessions map[verify.ClientKey]*session // live client keys, routed or not
 	routes   map[verify.ClientKey]*session // who gets messages
 	latest   map[verify.Principal]*session // of each principal the session that the canister opened last
-	awaiting map[*session]time.Time        // accepted by the canister, first message not seen yet; since when
-	at       position
-	suspect  time.Time // since when there is reason to think that the queue began anew; zero = there is none
-	active   time.Time // last traffic either way
-	emptied  time.Time // when the last session left
-	poll     pollStatus
-	ackHint  bool // acks are missing, which has been logged
+	queue    *queue.Queue                  // what the canister has for us, and how polling it goes
+	active   time.Time                     // last traffic either way
+	emptied  time.Time                     // when the last session left
+	lastPoll time.Time                     // last good answer
+	// lastError and trouble are of the last poll if it failed: why it did, and what clients are told if it stays like this.
+	lastError string
+	trouble   *closing
+	ackHint   bool // acks are missing, which has been logged
 
 	delegation *upstream.Delegation
 
 	orphans        map[verify.ClientKey]time.Time // listed by the canister and not here; since when that is known
 	closingOrphans bool                           // closeOrphans runs
-}
-
-// pollStatus is how polling goes, for the admin API and for what clients are told.
-type pollStatus struct {
-	last        time.Time // last good answer
-	certified   time.Time // time of the newest certificate
-	failures    int       // in a row
-	failedSince time.Time
-	recovered   time.Time // when the last failures ended
-	err         string
-	trouble     *closing // what clients are told if it stays like this
 }
 
 func newCanister(g *Gateway, id verify.Principal) *canister {
@@ -60,7 +51,7 @@ func newCanister(g *Gateway, id verify.Principal) *canister {
 		sessions:   make(map[verify.ClientKey]*session),
 		routes:     make(map[verify.ClientKey]*session),
 		latest:     make(map[verify.Principal]*session),
-		awaiting:   make(map[*session]time.Time),
+		queue:      queue.New(g.cfg.OutageTimeout),
 		orphans:    make(map[verify.ClientKey]time.Time),
 		delegation: g.up.NewDelegation(id),
 		active:     now,
@@ -102,12 +93,12 @@ func (c *canister) add(s *session, limit int, late bool) (refused *closing, reti
 	return nil, false
 }
 
-// route lets a late session have its messages, from the nonce on that the poller stood at before its ws_open.
-func (c *canister) route(s *session, rewind uint64) {
+// route lets a late session have its messages, from the position on that the poller had before its ws_open.
+func (c *canister) route(s *session, before queue.Bookmark) {
 	c.mu.Lock()
 	if c.sessions[s.key] == s {
 		c.routes[s.key] = s
-		c.at.rewind(rewind) // what others have had already is told by its sequence number
+		c.queue.Rewind(before) // what others have had already is told by its sequence number
 	}
 	c.mu.Unlock()
 	c.nudge()
@@ -122,7 +113,7 @@ func (c *canister) remove(s *session) {
 	}
 	delete(c.sessions, s.key)
 	delete(c.routes, s.key)
-	delete(c.awaiting, s)
+	c.queue.Forget(s.key)
 	c.g.peers.depart(c.departure(s.key))
 	if c.latest[s.key.Principal] == s {
 		delete(c.latest, s.key.Principal)
@@ -179,12 +170,13 @@ func (c *canister) nudge() {
 	}
 }
 
-// accepted notes that the canister accepted the ws_open of s, so that its first message is due.
-func (c *canister) accepted(s *session) {
+// accepted notes that the canister accepted the ws_open of s, so that its first message is due. executed is a certified time by
+// which it had; zero = not known.
+func (c *canister) accepted(s *session, executed time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, waits := c.awaiting[s]; !waits && c.sessions[s.key] == s && !s.hasOpened() {
-		c.awaiting[s] = time.Now()
+	if c.sessions[s.key] == s && !s.hasOpened() {
+		c.queue.Await(s.key, time.Now(), executed)
 	}
 }
 
@@ -193,42 +185,40 @@ func (c *canister) accepted(s *session) {
 func (c *canister) missedFirst(s *session) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.suspectSince(time.Now())
-	if _, waits := c.awaiting[s]; !waits && c.sessions[s.key] == s {
-		c.awaiting[s] = time.Now()
+	now := time.Now()
+	c.queue.Suspect(now)
+	if c.sessions[s.key] == s {
+		c.queue.Await(s.key, now, time.Time{})
 	}
 }
 
 // doubt notes that the canister does not know a session that we hold.
 func (c *canister) doubt() {
 	c.mu.Lock()
-	c.suspectSince(time.Now())
+	c.queue.Suspect(time.Now())
 	c.mu.Unlock()
 	c.nudge()
 }
-
-// suspectSince notes a reason to think that the queue began anew. The caller holds mu.
-func (c *canister) suspectSince(then time.Time) {
-	if c.suspect.IsZero() {
-		c.suspect = then
-	}
-}
-
-// verifiedFor is how long a verified page shows that a canister exists.
-const verifiedFor = 10 * time.Minute
 
 // verifiedLately reports whether a page of the canister was verified not long before now.
 func (c *canister) verifiedLately(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return now.Sub(c.poll.certified) < verifiedFor
+	return c.queue.VerifiedLately(now)
 }
 
 // position returns the nonce that is polled for next.
 func (c *canister) position() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.at.next
+	return c.queue.Position()
+}
+
+// bookmark returns the position, to come back to.
+func (c *canister) bookmark() queue.Bookmark {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queue.Bookmark()
 }
 
 // ready waits until the poller knows the head of the queue, ctx ends or expiry has passed, and reports whether it
@@ -253,10 +243,11 @@ func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
 func (c *canister) troubled() (recovered time.Time, trouble *closing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.poll.trouble == nil || time.Since(c.poll.failedSince) < troubleAfter {
-		return c.poll.recovered, nil
+	_, since, recovered := c.queue.Failing()
+	if c.trouble == nil || time.Since(since) < troubleAfter {
+		return recovered, nil
 	}
-	return c.poll.recovered, c.poll.trouble
+	return recovered, c.trouble
 }
 
 // troubleAfter is how long polls must fail before that is the canister's trouble: until then it may be the word of one
@@ -267,8 +258,8 @@ const troubleAfter = 3 * time.Second
 func (c *canister) unreadyBecause() *closing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.poll.trouble != nil {
-		return c.poll.trouble
+	if c.trouble != nil {
+		return c.trouble
 	}
 	return noTurn(methodOpen) // no poll has failed: the first one still waits
 }
@@ -322,7 +313,7 @@ const maxFrameAge = verify.MaxCertificateAge - 30*time.Second
 // canister keeps one session of a principal: an earlier one is over.
 func (c *canister) opened(s *session) {
 	c.mu.Lock()
-	delete(c.awaiting, s)
+	c.queue.Forget(s.key)
 	older := c.latest[s.key.Principal]
 	c.latest[s.key.Principal] = s
 	c.mu.Unlock()

@@ -7,13 +7,15 @@
 // The way of one message, with the file to open:
 //
 //	client frame -> session_read.go -> session_admit.go -> session_submit.go -> session_attempt.go -> internal/upstream -> the IC
-//	the IC -> internal/upstream -> flight.go -> poller.go -> order.go -> canister.go -> session_receive.go -> session_write.go -> client
+//	the IC -> internal/upstream -> poll.go -> internal/queue -> decision.go -> canister.go -> session_receive.go -> session_write.go -> client
 //
-// Beside that way: prime.go finds the head of a queue, reset.go notices that one began anew and install.go proves it,
-// oversize.go gets past what cannot be fetched, doubt.go weighs what one boundary node says without proof, orphans.go
-// closes what a crash left behind, peers.go knows the other gateways of the process. session_life.go is how a session opens
-// and ends, lifecycle.go how it stands at its canister meanwhile, closer.go tells canisters of clients that have gone,
-// sweep.go and session_check.go keep the deadlines.
+// What a page of a canister's queue means is decided in internal/queue: order, gaps, queues that began anew, what cannot be
+// had, when to give up. poller.go says when to poll, poll.go makes one poll and verifies what comes, and decision.go carries out
+// what the queue decides. What one boundary node says without proof is weighed in internal/quorum.
+//
+// Beside that way: orphans.go closes what a crash left behind, peers.go knows the other gateways of the process. session_life.go
+// is how a session opens and ends, lifecycle.go how it stands at its canister meanwhile, closer.go tells canisters of clients
+// that have gone, sweep.go and session_check.go keep the deadlines.
 //
 // Where and when requests go to the network, and what the network's refusals mean, is decided in internal/upstream.
 //

@@ -18,6 +18,8 @@ type envelope struct {
 	late    bool // ws_open whose signature could not be checked here: routed once the canister accepted it
 	arrived time.Time
 	held    lease
+	// executed is a certified time by which the canister had executed it; zero = none is known.
+	executed time.Time
 }
 
 // inboxPhase is what an inbox does. It only grows.

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/queue"
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -141,31 +142,44 @@ func (c *canister) nextOrphan(grace time.Duration) (key verify.ClientKey, found 
 // scanOrphans looks for orphans in what was queued before this run and was skipped: nonces from to end, as far as they
 // are recent at start, a time by the canister's clock. It runs beside the polling, at the lowest urgency.
 func (c *canister) scanOrphans(ctx context.Context, from, end, start uint64) {
-	p := &poller{canister: c} // for its verification; it has no loop
 	recent := start - min(start, uint64(orphanAge))
-	if at, older, err := p.lookAt(from, recent); err == nil && older {
-		from = search(at, end, func(nonce uint64) (uint64, bool, error) { return p.lookAt(nonce, recent) }) + 1
+	if last, old, err := c.lastBefore(ctx, from, recent); err == nil && old {
+		search := queue.NewSearch(last, end)
+		for nonce, more := search.Next(); more; nonce, more = search.Next() {
+			if last, old, err = c.lastBefore(ctx, nonce, recent); err != nil {
+				break
+			}
+			search.Found(nonce, last, old)
+		}
+		from = search.Low() + 1
 	}
 	for range scanPages {
 		if from >= end {
 			return
 		}
-		r := c.ask(ctx, from, upstream.ClassIdle, nil)
-		if r.err != nil || r.reply.Failed || len(r.reply.Messages) == 0 {
+		r := c.fetch(ctx, &queue.Question{Purpose: queue.Head}, from, upstream.ClassIdle, false)
+		if r.said.Page == nil {
 			r.release()
 			return
 		}
-		page, err := p.verify(r)
-		if err != nil {
-			r.release()
-			return
-		}
-		for i := range page.Messages {
-			if m := &page.Messages[i]; m.Nonce < end {
-				c.noteOrphan(m, page.Time)
+		for i := range r.said.Page.Messages {
+			m := &r.said.Page.Messages[i]
+			if m.Nonce < end {
+				c.noteOrphan(m, r.said.Page.Time)
 			}
-			from = page.Messages[i].Nonce + 1
+			from = m.Nonce + 1
 		}
 		r.release()
 	}
+}
+
+// lastBefore polls from nonce and reports whether there is a message older than stamp on the page, and the nonce of the last
+// such one.
+func (c *canister) lastBefore(ctx context.Context, nonce, stamp uint64) (last uint64, old bool, err error) {
+	r := c.fetch(ctx, &queue.Question{Purpose: queue.Head}, nonce, upstream.ClassIdle, false)
+	defer r.release()
+	if r.said.Page != nil {
+		last, old = queue.LastBefore(r.said.Page, stamp)
+	}
+	return last, old, r.err
 }

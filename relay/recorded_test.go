@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 
 	"github.com/icws-gateway/caddy-icws/examples/recorded"
+	"github.com/icws-gateway/caddy-icws/relay/internal/queue"
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 )
 
@@ -69,7 +70,9 @@ func (want refusalCase) check(t *testing.T, status int, cause, body string) {
 		}
 		g = gatewayAnswered(t, status, cause, body)
 		_, err = g.up.Query(t.Context(), upstream.Question{Canister: testPrincipal(1), Class: upstream.ClassBusy})
-		_, cl, final := (&poller{canister: &canister{}}).explain(err)
+		_, cl := explain(err)
+		kind := failureOf(&pollResult{err: err}).Kind
+		final := kind == queue.Never || kind == queue.NotFound
 		if final != want.final || !strings.Contains(cl.text, want.poll) {
 			t.Errorf("polls end with %s %q, final %v, want %q, final %v", cl.reason, cl.text, final, want.poll, want.final)
 		}

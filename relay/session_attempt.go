@@ -176,6 +176,7 @@ func (s *session) submitOnce(ctx context.Context, e *envelope, avoid *upstream.H
 	a.Good()
 	switch outcome.Status {
 	case verify.CallReplied:
+		e.executed = outcome.Time
 		return repliedAttempt(e, outcome.Reply, s.discreet)
 	case verify.CallRejected:
 		return rejectedAttempt(e, outcome.RejectCode, outcome.ErrorCode, s.discreet(outcome.RejectMessage), nil)

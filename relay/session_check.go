@@ -41,6 +41,9 @@ func (s *session) check(now time.Time, every time.Duration) {
 	s.checkAlive(now, every)
 }
 
+// openPatience is how long a client that the canister accepted may wait for its first message.
+const openPatience = 30 * time.Second
+
 // overdue returns why a session is closed that has been opening for too long at now, nil if it has not.
 func (o *opening) overdue(home *canister, now time.Time) *closing {
 	since, failure := home.troubled()

@@ -4,17 +4,19 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/icws-gateway/caddy-icws/relay/internal/queue"
 )
 
 // opening is what is known of the opening of a session. It belongs to the session, whose lock guards it.
 type opening struct {
 	began             time.Time // when ws_open came from the client
 	registration      registration
-	registeredAt      time.Time // when it became registered
-	rewind            uint64    // the poller's nonce before ws_open was submitted, for a session that is routed late
-	openMessageMissed bool      // a later message came before the first
-	lastError         *closing  // why ws_open has not been accepted yet, as far as is known; nil = nothing is
-	abandon           func()    // ends the submission of ws_open, which it must not once a host may have taken it
+	registeredAt      time.Time      // when it became registered
+	before            queue.Bookmark // the poller's position before ws_open was submitted, for a session that is routed late
+	openMessageMissed bool           // a later message came before the first
+	lastError         *closing       // why ws_open has not been accepted yet, as far as is known; nil = nothing is
+	abandon           func()         // ends the submission of ws_open, which it must not once a host may have taken it
 }
 
 // note applies e.
@@ -26,10 +28,10 @@ func (o *opening) note(e registrationEvent) {
 
 // openBegins notes that the turn of ws_open has come, and reports whether it may be submitted: not if the session has ended.
 func (s *session) openBegins() bool {
-	nonce := s.canister.position()
+	before := s.canister.bookmark()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.opening.rewind = nonce
+	s.opening.before = before
 	return s.closing == nil
 }
 
@@ -66,13 +68,13 @@ func (s *session) openDone(e *envelope, c *closing) {
 	} else {
 		s.opening.note(openRefused)
 	}
-	rewind, ended := s.opening.rewind, s.closing != nil
+	before, ended := s.opening.before, s.closing != nil
 	s.mu.Unlock()
 	if c == nil && !ended {
 		if e.late {
-			s.canister.route(s, rewind)
+			s.canister.route(s, before)
 		}
-		s.canister.accepted(s)
+		s.canister.accepted(s, e.executed)
 	}
 }
 

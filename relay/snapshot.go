@@ -91,10 +91,11 @@ func (g *Gateway) Snapshot() Snapshot {
 func (c *canister) snapshot() CanisterSnapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	failures, since, _ := c.queue.Failing()
 	return CanisterSnapshot{
-		Canister: c.id, Sessions: len(c.sessions), Nonce: c.at.next,
-		LastPoll: c.poll.last, Certified: c.poll.certified, LastTraffic: c.active,
-		Failures: c.poll.failures, FailingSince: c.poll.failedSince, LastError: c.poll.err, AckOverdue: c.ackHint,
+		Canister: c.id, Sessions: len(c.sessions), Nonce: c.queue.Position(),
+		LastPoll: c.lastPoll, Certified: c.queue.Certified(), LastTraffic: c.active,
+		Failures: failures, FailingSince: since, LastError: c.lastError, AckOverdue: c.ackHint,
 	}
 }
 

@@ -28,3 +28,13 @@ func (p *hostPool) configures(name string) bool {
 
 // Hosts lists the hosts there are now. The list does not change.
 func (n *Network) Hosts() Hosts { return *n.pool.all.Load() }
+
+// Named returns the host of this name, nil if there is none.
+func (hs Hosts) Named(name string) *Host {
+	for _, h := range hs {
+		if h.name == name {
+			return h
+		}
+	}
+	return nil
+}
