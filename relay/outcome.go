@@ -80,32 +80,32 @@ func (e *envelope) method() string {
 	return methodMessage
 }
 
-// repliedAttempt reads what the canister answered; discreet makes its texts fit to be told.
-func repliedAttempt(e *envelope, reply []byte, discreet func(string) string) attempt {
+// repliedAttempt reads what the canister answered to method; discreet makes its texts fit to be told.
+func repliedAttempt(method string, reply []byte, discreet func(string) string) attempt {
 	text, ok, err := verify.DecodeResult(reply)
 	switch {
 	case err != nil:
 		return attempt{final: true, outcome: OutcomeRefused,
-			closing: newClosing(CanisterUnusable, e.method()+": canister's answer is not {Ok; Err}, it does not use the IC WebSocket CDK")}
+			closing: newClosing(CanisterUnusable, method+": canister's answer is not {Ok; Err}, it does not use the IC WebSocket CDK")}
 	case ok:
 		return attempt{final: true, outcome: OutcomeOK}
 	}
-	return attempt{final: true, outcome: OutcomeRefused, closing: refused(e, discreet(text))}
+	return attempt{final: true, outcome: OutcomeRefused, closing: refused(method, discreet(text))}
 }
 
 // refused turns the Err text of a CDK into a closing. The texts are those of PROTOCOL section 3.
-func refused(e *envelope, text string) *closing {
+func refused(method, text string) *closing {
 	t := strings.ToLower(text)
 	switch {
-	case !e.open && strings.Contains(t, "doesn't have an open connection"):
+	case method == methodMessage && strings.Contains(t, "doesn't have an open connection"):
 		return newClosing(Forgotten, "").andRemoved()
 	case strings.Contains(t, "different key than the one used"):
 		return newClosing(Superseded, "").andRemoved()
 	case strings.Contains(t, "authorized gateways") || strings.Contains(t, "no gateway registered"):
-		return newClosing(CanisterRefused, e.method()+": canister's CDK is 0.3.0 or older and does not list this gateway, update it")
+		return newClosing(CanisterRefused, method+": canister's CDK is 0.3.0 or older and does not list this gateway, update it")
 	}
-	c := newClosing(CanisterRefused, e.method()+": "+upstream.Printable(text, maxCloseText))
-	if !e.open && strings.Contains(t, "expected") && strings.Contains(t, "sequence number") {
+	c := newClosing(CanisterRefused, method+": "+upstream.Printable(text, maxCloseText))
+	if method == methodMessage && strings.Contains(t, "expected") && strings.Contains(t, "sequence number") {
 		c = c.andRemoved()
 	}
 	return c
@@ -113,9 +113,9 @@ func refused(e *envelope, text string) *closing {
 
 // rejectedAttempt handles a reject. A certified one is final: the request was taken and will not be executed again. One that
 // is not certified comes with the answer that it was in; certified ones have nil.
-func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncertified *upstream.Answer) attempt {
+func rejectedAttempt(method string, code uint64, errorCode, message string, uncertified *upstream.Answer) attempt {
 	j := diagnose(code, errorCode, message)
-	a := attempt{outcome: OutcomeRefused, closing: newClosing(j.reason, e.method()+": "+j.text), err: errors.New(j.text)}
+	a := attempt{outcome: OutcomeRefused, closing: newClosing(j.reason, method+": "+j.text), passing: j.passing, err: errors.New(j.text)}
 	a.last = a.closing
 	if uncertified == nil {
 		a.final = true
@@ -131,12 +131,12 @@ func rejectedAttempt(e *envelope, code uint64, errorCode, message string, uncert
 }
 
 // failedAttempt handles a request that brought no answer of the IC.
-func failedAttempt(e *envelope, err error) attempt {
+func failedAttempt(method string, err error) attempt {
 	var ue *upstream.Error
 	if !errors.As(err, &ue) {
 		return attempt{failed: true, err: err}
 	}
-	c := closingForRefusal(&ue.Refusal, e.method())
+	c := closingForRefusal(&ue.Refusal, method)
 	a := attempt{failed: true, taken: ue.Taken, pause: ue.RetryAfter, err: err, last: c}
 	if !ue.Transient() {
 		a.avoid, a.outcome, a.closing = ue.Host, ue.Outcome, c

@@ -37,7 +37,7 @@ func TestCDKErrors(t *testing.T) {
 		{false, "Expected incoming message to client num not initialized for client key " + someClient, CanisterRefused, 1011, "not initialized"},
 		{false, "text of \x00 control\nand ünusual bytes", CanisterRefused, 1011, "text of ? control and ?nusual bytes"},
 	} {
-		c := refused(&envelope{open: tc.open}, tc.text)
+		c := refused((&envelope{open: tc.open}).method(), tc.text)
 		if c.reason != tc.reason || c.reason.Code() != tc.code || !strings.Contains(c.text, tc.want) || len(c.text) > maxCloseText {
 			t.Errorf("%q becomes %d %s %q, want %d %s and %q", tc.text, c.reason.Code(), c.reason, c.text, tc.code, tc.reason, tc.want)
 		}
@@ -58,11 +58,11 @@ func TestCDKErrorsThatRemove(t *testing.T) {
 		"Expected incoming message to client num not initialized for client key " + someClient:                false,
 		"principal is not one of the authorized gateways that have been registered during CDK initialization": false,
 	} {
-		if c := refused(&envelope{}, text); c.removed != removed {
+		if c := refused(methodMessage, text); c.removed != removed {
 			t.Errorf("%q: removed %v", text, c.removed)
 		}
 	}
-	if c := refused(&envelope{open: true}, "Expected incoming sequence number 4 but got 6"); c.removed {
+	if c := refused(methodOpen, "Expected incoming sequence number 4 but got 6"); c.removed {
 		t.Error("a refused ws_open removes nothing")
 	}
 }

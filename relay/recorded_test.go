@@ -59,7 +59,7 @@ func (want refusalCase) check(t *testing.T, status int, cause, body string) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gatewayAnswered(t, status, cause, body)
 		_, err := g.up.Call(t.Context(), testPrincipal(1), []byte("call"), nil, upstream.Stages{})
-		a := failedAttempt(&envelope{open: true}, err)
+		a := failedAttempt(methodOpen, err)
 		switch {
 		case a.last == nil:
 			t.Fatalf("a call brings %v", err)
