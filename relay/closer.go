@@ -2,12 +2,12 @@ package relay
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
-	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -16,45 +16,77 @@ const (
 	methodClose = "ws_close"
 	methodPoll  = "ws_get_messages"
 
-	// closeWorkers bounds the ws_close calls under way, so that clients that leave do not hold up those that stay.
+	// closePatience is how long a ws_close is tried. After that the canister has found out by itself: a CDK sends acks every
+	// 5 minutes, and removes who has not answered a minute later.
+	closePatience = 6 * time.Minute
+	// closeBackoffMax bounds the pause of a canister after failures, drainBackoffMax while the gateway drains.
+	closeBackoffMax = 15 * time.Second
+	drainBackoffMax = time.Second
+	// drainRefusals is how many refusals that may pass one ws_close is tried for while the gateway drains: a canister that is
+	// stopped must not hold up the drain.
+	drainRefusals = 4
+	// closeWorkers bounds the ws_close calls of one canister under way, drainWorkers while the gateway drains: a call takes
+	// about 2 s, and the time for all of them is short. They are no more than the sessions that have left.
 	closeWorkers = 32
-	// drainWorkers does so while the gateway drains. A call takes about 2 s, and the time for all of them is short.
 	drainWorkers = 256
-	// closeEffort is how long one ws_close is tried. After that the canister finds out by its keep-alive check.
-	closeEffort = 45 * time.Second
-	// closeRefusals is how many refusals that may pass one ws_close is tried for: a canister that is stopped for good must
-	// not keep the workers from the others.
-	closeRefusals = 4
-	// maxCloses bounds the queue of the closer, some 60 bytes an entry.
+	// maxCloses bounds the calls that wait, some 200 bytes each.
 	maxCloses = 100_000
 )
 
-// closer tells canisters that clients have gone, in the background, a bounded number at a time.
+// closer tells canisters that clients have gone, in the background. Each canister has a lane, so that one that is slow, or
+// refuses, holds up no other.
 type closer struct {
 	g *Gateway
 
 	mu      sync.Mutex
-	waiting []closeCall
-	workers int
-	limit   int           // of workers
-	idle    chan struct{} // closed when nothing waits and no worker is left; nil if nobody asked
+	lanes   map[verify.Principal]*closeLane // those with calls
+	waiting int                             // calls that wait, in all lanes
+	left    int                             // calls that are not done, in all lanes
+	drains  chan struct{}                   // closed once the gateway drains
+	idle    chan struct{}                   // closed when no call is left; nil if nobody asked
 }
 
-// closeCall is a ws_close that is due.
-type closeCall struct {
+// closeLane is the calls to one canister. The closer's lock guards it.
+type closeLane struct {
 	canister verify.Principal
-	key      verify.ClientKey
+	waiting  []*closeCall // the next one first
+	calls    map[verify.ClientKey]*closeCall
+	workers  int
+	failures int // attempts in a row that failed
 }
 
-func newCloser(g *Gateway) *closer { return &closer{g: g, limit: closeWorkers} }
+// closeCall is a ws_close that is due. Who carries it out owns it, except for needless.
+type closeCall struct {
+	key      verify.ClientKey
+	until    time.Time
+	sub      *submission // nil = it must be signed
+	expiry   time.Time   // of sub
+	refusals int         // that may pass, while the gateway drains
+	needless bool        // the canister has removed the client by itself; guarded by the closer's lock
+}
 
-// hurry lets more calls be under way from now on.
+func newCloser(g *Gateway) *closer {
+	return &closer{g: g, lanes: make(map[verify.Principal]*closeLane), drains: make(chan struct{})}
+}
+
+// hurry lets more calls be under way from now on, and ends the pauses.
 func (c *closer) hurry() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.limit = drainWorkers
-	for range min(len(c.waiting), c.limit-c.workers) {
-		c.startWorker()
+	if !c.draining() {
+		close(c.drains)
+	}
+	for _, l := range c.lanes {
+		c.startWorkers(l)
+	}
+}
+
+func (c *closer) draining() bool {
+	select {
+	case <-c.drains:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -62,69 +94,228 @@ func (c *closer) hurry() {
 func (c *closer) add(canister verify.Principal, key verify.ClientKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.g.ctx.Err() != nil || len(c.waiting) >= maxCloses {
+	if c.g.ctx.Err() != nil {
 		return
 	}
-	c.waiting = append(c.waiting, closeCall{canister, key})
-	if c.workers < c.limit {
-		c.startWorker()
+	l := c.lanes[canister]
+	if l == nil {
+		l = &closeLane{canister: canister, calls: make(map[verify.ClientKey]*closeCall)}
+		c.lanes[canister] = l
 	}
+	if l.calls[key] != nil {
+		return
+	}
+	if c.waiting >= maxCloses {
+		c.dropOne()
+	}
+	call := &closeCall{key: key, until: time.Now().Add(closePatience)}
+	l.calls[key] = call
+	l.waiting = append(l.waiting, call)
+	c.waiting++
+	c.left++
+	c.startWorkers(l)
 }
 
-// startWorker starts one more worker. The caller holds mu.
-func (c *closer) startWorker() {
-	c.workers++
-	c.g.spawn("closer", c.work, c.crashed)
-}
-
-func (c *closer) work() {
-	for {
-		next, more := c.next()
-		if !more {
-			return
-		}
-		if err := c.g.sendClose(c.g.ctx, next); err != nil {
-			c.g.log().Debug("ws_close failed, the canister will notice by itself",
-				zap.Stringer("canister_id", next.canister), zap.Error(err))
+// dropOne drops the oldest call of the lane where most wait: its canister is the one that takes the room. The caller holds mu.
+func (c *closer) dropOne() {
+	var longest *closeLane
+	for _, l := range c.lanes {
+		if longest == nil || len(l.waiting) > len(longest.waiting) {
+			longest = l
 		}
 	}
+	c.done(longest, c.pop(longest))
 }
 
-// next takes the next call. If there is none, the worker is counted out under the same lock: otherwise a call that is added in
-// between would be left with no worker.
-func (c *closer) next() (next closeCall, more bool) {
+// forget notes that the canister has removed the client by itself: no ws_close is needed any more.
+func (c *closer) forget(canister verify.Principal, key verify.ClientKey) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.waiting) == 0 || c.g.ctx.Err() != nil {
-		c.waiting = nil
-		c.countOut()
-		return closeCall{}, false
+	if l := c.lanes[canister]; l != nil && l.calls[key] != nil {
+		l.calls[key].needless = true
 	}
-	next = c.waiting[0]
-	c.waiting = c.waiting[1:]
-	return next, true
 }
 
-// crashed counts out a worker that has panicked.
-func (c *closer) crashed() {
+// startWorkers starts the workers that l may have and has calls for. A canister that fails gets one call at a time, until
+// there is a success; a drain has no time for that. The caller holds mu.
+func (c *closer) startWorkers(l *closeLane) {
+	limit := closeWorkers
+	switch {
+	case c.draining():
+		limit = drainWorkers
+	case l.failures > 0:
+		limit = 1
+	}
+	for range min(len(l.waiting), limit-l.workers) {
+		l.workers++
+		var call *closeCall
+		c.g.spawn("closer", func() {
+			for call = c.next(l); call != nil; call = c.next(l) {
+				if !c.carryOut(l, call) {
+					return
+				}
+			}
+		}, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if call != nil {
+				c.done(l, call)
+			}
+			c.countOut(l)
+		})
+	}
+}
+
+// next takes the next call of l for a worker. If there is none, the worker is counted out under the same lock: otherwise a call
+// that is added in between would be left with no worker.
+func (c *closer) next(l *closeLane) *closeCall {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.countOut()
+	if len(l.waiting) > 0 {
+		return c.pop(l)
+	}
+	c.countOut(l)
+	return nil
 }
 
-// countOut counts out a worker. The caller holds mu.
-func (c *closer) countOut() {
-	c.workers--
-	if c.workers == 0 && len(c.waiting) == 0 && c.idle != nil {
+// pop takes the next call out of l. The caller holds mu.
+func (c *closer) pop(l *closeLane) *closeCall {
+	call := l.waiting[0]
+	l.waiting[0] = nil
+	l.waiting = l.waiting[1:]
+	c.waiting--
+	return call
+}
+
+// done notes that nothing is left to do for call. The caller holds mu.
+func (c *closer) done(l *closeLane, call *closeCall) {
+	delete(l.calls, call.key)
+	c.left--
+	if c.left == 0 && c.idle != nil {
 		close(c.idle)
 		c.idle = nil
+	}
+}
+
+// countOut counts out a worker of l, and drops l with the last one. The caller holds mu.
+func (c *closer) countOut(l *closeLane) {
+	l.workers--
+	c.startWorkers(l)
+	if l.workers == 0 && c.lanes[l.canister] == l {
+		delete(c.lanes, l.canister)
+	}
+}
+
+// carryOut tries call until it is done, and reports whether its worker may go on; if not, that is counted out and call is left to
+// another.
+func (c *closer) carryOut(l *closeLane, call *closeCall) (more bool) {
+	ctx, cancel := context.WithDeadline(c.g.ctx, call.until)
+	defer cancel()
+	for !c.over(ctx, l, call) {
+		r := c.attempt(ctx, l.canister, call)
+		wait, v := c.judge(l, call, &r)
+		switch v {
+		case closeDone:
+			return true
+		case closeLeft:
+			return false
+		}
+		c.pause(ctx, wait)
+	}
+	return true
+}
+
+// over reports whether call, which has no outcome, is done all the same: it is needless, or has been refused too often for a drain,
+// or ctx has ended.
+func (c *closer) over(ctx context.Context, l *closeLane, call *closeCall) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	unknown := ctx.Err() != nil || call.refusals >= drainRefusals
+	if unknown {
+		c.g.log().Debug("ws_close has no outcome, the canister will notice by itself", zap.Stringer("canister_id", l.canister))
+	}
+	if unknown || call.needless {
+		c.done(l, call)
+		return true
+	}
+	return false
+}
+
+// attempt submits call once. It is signed anew if the request has expired, or has been rejected.
+func (c *closer) attempt(ctx context.Context, canister verify.Principal, call *closeCall) attempt {
+	if now := time.Now(); call.sub == nil || !now.Before(call.expiry) {
+		body, id, err := c.g.up.SignCall(canister, methodClose, verify.AppendCloseArg(nil, call.key))
+		if err != nil {
+			return attempt{final: true, err: err}
+		}
+		call.sub = &submission{canister: canister, method: methodClose, key: call.key, body: body, id: id}
+		call.expiry = now.Add(upstream.OwnExpiry)
+	}
+	r := c.g.attempt(ctx, call.sub, upstream.Stages{}, c.g.cfg.OutageTimeout)
+	if r.final && r.passing {
+		call.sub = nil
+	}
+	return r
+}
+
+// closeVerdict is what becomes of a call after an attempt.
+type closeVerdict int
+
+const (
+	closeAgain closeVerdict = iota // after a pause
+	closeDone
+	closeLeft // to another worker
+)
+
+// judge says what becomes of call after the attempt that brought r, and how long the pause before the next one is. Whether the
+// canister says Ok or Err, it does not have the client. What it rejects for good, or traps on, no repetition cures.
+func (c *closer) judge(l *closeLane, call *closeCall, r *attempt) (time.Duration, closeVerdict) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	failed := r.failed && !r.final || r.passing
+	if failed {
+		l.failures++
+	} else {
+		l.failures = 0
+		c.startWorkers(l)
+	}
+	switch {
+	case r.final && !r.passing:
+		c.done(l, call)
+		return 0, closeDone
+	case c.draining():
+		if r.passing {
+			call.refusals++
+		}
+		return min(c.g.pauseAfter(r, l.failures, drainBackoffMax), drainBackoffMax), closeAgain
+	case failed && l.workers > 1:
+		l.waiting = slices.Insert(l.waiting, 0, call)
+		c.waiting++
+		l.workers--
+		return 0, closeLeft
+	}
+	return c.g.pauseAfter(r, l.failures, closeBackoffMax), closeAgain
+}
+
+// pause waits for d or the end of ctx. A drain ends a pause that is longer than those it makes itself.
+func (c *closer) pause(ctx context.Context, d time.Duration) {
+	var drains chan struct{}
+	if d > drainBackoffMax {
+		drains = c.drains
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-drains:
+	case <-ctx.Done():
 	}
 }
 
 // wait returns when every queued ws_close is done, or ctx ends; then it returns how many are not.
 func (c *closer) wait(ctx context.Context) int {
 	c.mu.Lock()
-	if c.workers == 0 && len(c.waiting) == 0 {
+	if c.left == 0 {
 		c.mu.Unlock()
 		return 0
 	}
@@ -140,49 +331,5 @@ func (c *closer) wait(ctx context.Context) int {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.waiting) + c.workers
-}
-
-// sendClose calls ws_close until it has any outcome. An Err of the canister is fine: the client is gone.
-func (g *Gateway) sendClose(ctx context.Context, call closeCall) error {
-	ctx, cancel := context.WithTimeout(ctx, closeEffort)
-	defer cancel()
-	body, _, err := g.up.SignCall(call.canister, methodClose, verify.AppendCloseArg(nil, call.key))
-	if err != nil {
-		return err
-	}
-	for failures, refusals := 0, 0; ; {
-		a, err := g.up.Call(ctx, call.canister, body, nil, upstream.Stages{})
-		pending, again := a != nil && a.Status == 202, refusedForNow(a)
-		a.Release()
-		if again {
-			refusals++
-		}
-		wait := repostPause
-		switch {
-		case err == nil && !pending && (!again || refusals >= closeRefusals):
-			return nil // whether it was accepted or refused, there is nothing more to do
-		case err == nil && pending:
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil && !upstream.IsTransient(err):
-			return err
-		default:
-			failures++
-			wait = pause.Backoff(failures, submitBackoffMin, submitBackoffMax)
-		}
-		if err := pause.Sleep(ctx, wait); err != nil {
-			return err
-		}
-	}
-}
-
-// refusedForNow reports whether a is a refusal of a call, without proof, that may pass: the canister is stopped for an
-// upgrade, say.
-func refusedForNow(a *upstream.Answer) bool {
-	if a == nil || a.Status == 202 {
-		return false
-	}
-	reply, err := verify.ParseCallReply(a.Body)
-	return err == nil && reply.Rejected && diagnose(reply.RejectCode, reply.ErrorCode, reply.RejectMessage).passing
+	return c.left
 }

@@ -6,7 +6,7 @@
 //
 // The way of one message, with the file to open:
 //
-//	client frame -> session_read.go -> session_admit.go -> session_submit.go -> session_attempt.go -> internal/upstream -> the IC
+//	client frame -> session_read.go -> session_admit.go -> session_submit.go -> session_attempt.go -> submission.go -> internal/upstream -> the IC
 //	the IC -> internal/upstream -> poll.go -> internal/queue -> decision.go -> canister.go -> session_receive.go -> session_write.go -> client
 //
 // What a page of a canister's queue means is decided in internal/queue: order, gaps, queues that began anew, what cannot be

@@ -27,16 +27,16 @@ const (
 	scanPages = 400
 )
 
-// noteOrphan notes a message for a client that is not here. The canister still lists the client for this gateway, so a
-// crash left it behind, and the canister would keep it until its keep-alive check. Unless orphans are kept, it is closed
-// there.
+// noteOrphan notes a message for a client that is not here. A CloseMessage says that no ws_close is needed for it any more. After
+// any other the canister still lists the client for this gateway, so a crash left it behind, and the canister would keep it until
+// its keep-alive check. Unless orphans are kept, it is closed there.
 //
 // The client may also be one of another live instance with the same identity. An OpenMessage that is younger than this
 // gateway, for a client that was never here, proves that there is one. While that proof is fresh no orphan is noted or
 // closed.
 func (c *canister) noteOrphan(m *verify.PageMessage, certified time.Time) {
 	made := stampTime(m.Timestamp)
-	if c.g.cfg.KeepOrphans || m.Poison != nil || made.Before(certified.Add(-orphanAge)) || c.g.peers.know(c.departure(m.Client)) {
+	if m.Poison != nil || made.Before(certified.Add(-orphanAge)) {
 		return
 	}
 	var kind verify.ServiceKind
@@ -44,6 +44,12 @@ func (c *canister) noteOrphan(m *verify.PageMessage, certified time.Time) {
 		if s, err := verify.DecodeServiceMessage(m.Payload); err == nil {
 			kind = s.Kind
 		}
+	}
+	if kind == verify.ServiceClose {
+		c.g.closer.forget(c.id, m.Client)
+	}
+	if c.g.cfg.KeepOrphans || c.g.peers.know(c.departure(m.Client)) {
+		return
 	}
 	if kind == verify.ServiceOpen && made.After(c.g.started.Add(c.g.orphanGrace())) {
 		c.g.noteSharedIdentity(c.id)

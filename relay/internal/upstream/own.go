@@ -8,9 +8,9 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// ownExpiry is the ingress expiry of the gateway's own requests: less than the 5 minutes that the IC takes, to leave
+// OwnExpiry is how long the gateway's own requests are valid from when they are signed: less than the 5 minutes that the IC takes, to leave
 // room for clocks that are fast.
-const ownExpiry = 4 * time.Minute
+const OwnExpiry = 4 * time.Minute
 
 // SignCall makes an envelope of the gateway's own that calls a method of canister, for [Network.Call]. Every one is a request
 // of its own to the IC.
@@ -20,7 +20,7 @@ func (n *Network) SignCall(canister verify.Principal, method string, arg []byte)
 
 // sign completes r as the gateway's own request.
 func (n *Network) sign(r *verify.Request) (envelope []byte, id [32]byte, err error) {
-	r.IngressExpiry = time.Now().Add(ownExpiry)
+	r.IngressExpiry = time.Now().Add(OwnExpiry)
 	return r.Sign(n.identity)
 }
 
