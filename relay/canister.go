@@ -30,6 +30,7 @@ type canister struct {
 	active   time.Time                     // last traffic either way
 	emptied  time.Time                     // when the last session left
 	lastPoll time.Time                     // last good answer
+	caughtUp time.Time                     // when the newest poll began that has brought the end of the queue
 	// lastError and trouble are of the last poll if it failed: why it did, and what clients are told if it stays like this.
 	lastError string
 	trouble   *closing
@@ -160,6 +161,20 @@ func (c *canister) crashed() {
 	c.mu.Unlock()
 	c.g.mu.Unlock()
 	c.endAll(newClosing(InternalError, ""))
+}
+
+// noteCaughtUp notes that a poll which began then has brought the end of the queue, and that what it brought is handed out.
+func (c *canister) noteCaughtUp(began time.Time) {
+	c.mu.Lock()
+	c.caughtUp = later(c.caughtUp, began)
+	c.mu.Unlock()
+}
+
+// caughtUpSince reports whether a poll that began after then has brought the end of the queue.
+func (c *canister) caughtUpSince(then time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.caughtUp.After(then)
 }
 
 // nudge asks for a poll now: something has probably been queued.

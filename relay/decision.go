@@ -95,6 +95,9 @@ func (p *poller) finishPoll(r *pollResult) {
 			c.giveUp(why)
 		}
 	}
+	if r.err == nil && r.said.Question.Purpose == queue.News && (d.Do == queue.Deliver || d.Do == queue.Nothing) && !r.said.More {
+		c.noteCaughtUp(r.began)
+	}
 	c.g.cfg.Metrics.Polled(c.id, outcome, messages, r.took, lag)
 }
 

@@ -27,6 +27,7 @@ type pollResult struct {
 	reply  verify.Reply
 	said   queue.Answer // what the queue is told of it
 	err    error        // why there is no answer to go by
+	began  time.Time
 	took   time.Duration
 }
 
@@ -53,8 +54,7 @@ func (c *canister) runPoll(ctx context.Context, p *poll) *pollResult {
 
 // fetch polls once from nonce, and verifies the answer. admitted says that upstream_rate has admitted it.
 func (c *canister) fetch(ctx context.Context, ask *queue.Question, nonce uint64, cl upstream.Class, admitted bool) *pollResult {
-	began := time.Now()
-	r := &pollResult{said: queue.Answer{Question: ask, Nonce: nonce}}
+	r := &pollResult{said: queue.Answer{Question: ask, Nonce: nonce}, began: time.Now()}
 	r.answer, r.err = c.g.up.Query(ctx, upstream.Question{
 		Canister: c.id,
 		Method:   methodPoll,
@@ -72,7 +72,7 @@ func (c *canister) fetch(ctx context.Context, ask *queue.Question, nonce uint64,
 	if r.err != nil {
 		r.said.Failure = failureOf(r)
 	}
-	r.took = time.Since(began)
+	r.took = time.Since(r.began)
 	return r
 }
 

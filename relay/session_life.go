@@ -85,17 +85,22 @@ func (s *session) noteRemoved() {
 	s.mu.Unlock()
 }
 
-// end ends the session for c, unless it has ended before. The client gets a close frame and nothing else. What it sent before
-// still goes to its canister, if the canister may have the session after c. It never blocks.
+// end ends the session for c, unless it has ended before. The client gets a close frame and nothing else, unless the canister has
+// removed the session: then it gets what waits for it before that. What it sent before still goes to its canister, if the canister may have the session after c. It never blocks.
 func (s *session) end(c *closing) {
 	s.mu.Lock()
+	if c.removed {
+		s.opening.note(canisterRemoved)
+	}
 	if s.closing != nil {
 		s.mu.Unlock()
 		return
 	}
 	s.closing = c
 	s.state = stateEnded
-	s.out.clear()
+	if !c.removed {
+		s.out.clear()
+	}
 	if s.opening.abandon != nil && s.opening.registration == notSent {
 		s.opening.abandon()
 	}
@@ -115,10 +120,7 @@ func (s *session) end(c *closing) {
 }
 
 // endRemoved is end for a session that the canister has removed by itself.
-func (s *session) endRemoved(c *closing) {
-	s.noteRemoved()
-	s.end(c)
-}
+func (s *session) endRemoved(c *closing) { s.end(c.andRemoved()) }
 
 // abort is end without the courtesy: the connection is closed at once.
 func (s *session) abort(c *closing) {

@@ -8,9 +8,14 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// farewellPatience is how long a client that the canister has removed may still get what the canister sent it before, which
-// ends with a CloseMessage if the canister closed it.
-const farewellPatience = 2 * time.Second
+// A client that the canister has removed still gets what the canister sent it before. A CloseMessage is the end of that; there is
+// none after an upgrade, and with CDK 0.3.1 and older.
+const (
+	// farewellPatience is how long the CloseMessage is waited for at least: the nodes that are polled may be behind.
+	farewellPatience = 2 * time.Second
+	// farewellLimit is how long the end of the queue is waited for, as polls may be slow or fail.
+	farewellLimit = 15 * time.Second
+)
 
 // expect takes the sequence number of the next message of s and when it was made, and reports whether the message is to
 // be sent, and whether it is the first.
@@ -85,10 +90,16 @@ func (s *session) dismissed() bool {
 	return !s.canisterClosed.IsZero()
 }
 
-// awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or patience is over.
+// awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or nothing more is to be expected:
+// a poll that began now or later has brought the end of the queue, and patience is over.
 func (s *session) awaitFarewell() {
+	began := time.Now()
 	s.canister.nudge()
-	for end := time.Now().Add(farewellPatience); !s.dismissed() && !s.ended() && time.Now().Before(end); {
+	for !s.dismissed() && !s.ended() {
+		waited := time.Since(began)
+		if waited >= farewellLimit || waited >= farewellPatience && s.canister.caughtUpSince(began) {
+			return
+		}
 		if pause.Sleep(s.g.ctx, 20*time.Millisecond) != nil {
 			return
 		}

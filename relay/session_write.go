@@ -43,18 +43,18 @@ func (s *session) wakeWriter() {
 	}
 }
 
-// write writes what waits, and ends. After the end of the session it writes the close frame.
+// write writes what waits, and ends. After the end of the session it writes the close frame behind that.
 func (s *session) write() {
 	for {
 		s.mu.Lock()
-		if s.closing != nil {
+		f, ok := s.out.pop()
+		if s.closing != nil && !ok {
 			s.mu.Unlock()
 			s.flushClose()
 			return
 		}
-		ping := s.out.ping
+		ping := s.out.ping && s.closing == nil
 		s.out.ping = false
-		f, ok := s.out.pop()
 		if !ok && !ping {
 			s.out.writing = false
 			s.mu.Unlock()
