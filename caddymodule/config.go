@@ -94,7 +94,7 @@ type GatewaySettings struct {
 	MaxCanisters int `json:"max_canisters,omitempty"`
 	// What may wait for one client.
 	Outbox *Outbox `json:"outbox,omitempty"`
-	// Time from the upgrade to a valid ws_open. Default: 15s.
+	// Time from the upgrade to a valid ws_open, with what a person needs to sign it. Default: 60s.
 	OpenTimeout caddy.Duration `json:"open_timeout,omitempty"`
 	// Period of pings to idle clients. Must exceed pong_timeout. Default: 25s.
 	PingInterval caddy.Duration `json:"ping_interval,omitempty"`

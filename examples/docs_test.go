@@ -174,6 +174,32 @@ func TestAdminTable(t *testing.T) {
 	}
 }
 
+// TestCodes compares what the README tells clients to do after each code with the codes that the gateway sends, and with what the
+// chat page does.
+func TestCodes(t *testing.T) {
+	stays := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^\| ([0-9, ]+) \| .* \| (stay closed|reconnect)[^|]*\|$`).FindAllStringSubmatch(section(t, "When a session ends"), -1) {
+		for code := range strings.SplitSeq(m[1], ", ") {
+			stays[code] = m[2] == "stay closed"
+		}
+	}
+	for _, reason := range relay.CloseReasons() {
+		if _, listed := stays[fmt.Sprint(reason.Code())]; !listed {
+			t.Errorf("README.md does not say what to do after %d", reason.Code())
+		}
+	}
+	page := regexp.MustCompile(`FINAL = new Set\(\[(.*?)\]\)`).FindStringSubmatch(read(t, "examples/chat/web/src/connection.js"))
+	if page == nil {
+		t.Fatal("connection.js has no set FINAL")
+	}
+	final := strings.Split(page[1], ", ")
+	for code, stay := range stays {
+		if slices.Contains(final, code) != stay {
+			t.Errorf("after %s README.md says that a client stays closed: %t", code, stay)
+		}
+	}
+}
+
 // TestCaddyfiles adapts and validates every Caddyfile of the README and of the
 // examples.
 func TestCaddyfiles(t *testing.T) {

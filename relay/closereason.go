@@ -83,6 +83,8 @@ const (
 // maxCloseText is the largest text a close frame can carry, in bytes (RFC 6455 section 5.5, less the code).
 const maxCloseText = 123
 
+// closeReasons has the codes by what a client should do. 1008 is for what repeating cannot cure, and nothing else: clients stay
+// closed after it. 1012 says that a new session may be opened now, 1013 that there is reason to wait.
 var closeReasons = [closeReasonEnd]struct {
 	code        int
 	label, text string
@@ -92,26 +94,26 @@ var closeReasons = [closeReasonEnd]struct {
 	CanisterClosed:      {websocket.CloseNormalClosure, "canister_closed", "the canister closed the connection"},
 	Draining:            {websocket.CloseGoingAway, "draining", "gateway is shutting down, reconnect"},
 	Reconfigured:        {websocket.CloseGoingAway, "reconfigured", "gateway settings changed, reconnect"},
-	AdminClosed:         {websocket.CloseGoingAway, "admin_closed", "closed by the gateway's operator"},
+	AdminClosed:         {websocket.CloseGoingAway, "admin_closed", "closed by the gateway's operator, reconnect"},
 	NotAnEnvelope:       {websocket.CloseProtocolError, "not_an_envelope", "frame holds no signed envelope, use an IC WebSocket client"},
 	TextFrame:           {websocket.CloseUnsupportedData, "text_frame", "text frames are not supported, send binary frames"},
 	OutOfProtocol:       {websocket.CloseProtocolError, "out_of_protocol", "envelope not expected here"},
 	CanisterNotAllowed:  {websocket.ClosePolicyViolation, "canister_not_allowed", "canister is not allowed on this gateway, ask its operator"},
 	WrongGateway:        {websocket.ClosePolicyViolation, "wrong_gateway", "ws_open: made out to another gateway principal, use the one of the handshake"},
-	BadSender:           {websocket.ClosePolicyViolation, "bad_sender", "signature refused"},
+	BadSender:           {websocket.ClosePolicyViolation, "bad_sender", "signature refused, log in again"},
 	BadExpiry:           {websocket.ClosePolicyViolation, "bad_expiry", "ingress expiry outside the IC's window, check the clock"},
 	Replayed:            {websocket.ClosePolicyViolation, "replayed", "ws_open: already used, open with a new nonce"},
-	Superseded:          {websocket.ClosePolicyViolation, "superseded", "replaced by a newer connection of the same identity"},
-	SlowConsumer:        {websocket.ClosePolicyViolation, "slow_consumer", "client reads too slowly, reconnect"},
-	WriteTimeout:        {websocket.ClosePolicyViolation, "write_timeout", "client stopped reading, reconnect"},
+	Superseded:          {websocket.ClosePolicyViolation, "superseded", "replaced by a newer connection of the same identity, use that one"},
+	SlowConsumer:        {websocket.CloseTryAgainLater, "slow_consumer", "client reads too slowly, reconnect"},
+	WriteTimeout:        {websocket.CloseServiceRestart, "write_timeout", "client stopped reading, reconnect"},
 	Stale:               {websocket.CloseTryAgainLater, "stale", "message waited too long for this client, reconnect"},
-	OpenTimeout:         {websocket.ClosePolicyViolation, "open_timeout", "no valid ws_open in time"},
-	PongTimeout:         {websocket.ClosePolicyViolation, "pong_timeout", "ping was not answered, reconnect"},
-	TooLarge:            {websocket.CloseMessageTooBig, "too_large", "message is larger than the IC accepts"},
+	OpenTimeout:         {websocket.CloseServiceRestart, "open_timeout", "no valid ws_open in time, reconnect"},
+	PongTimeout:         {websocket.CloseServiceRestart, "pong_timeout", "ping was not answered, reconnect"},
+	TooLarge:            {websocket.CloseMessageTooBig, "too_large", "message is larger than the IC accepts, send smaller ones"},
 	CanisterRefused:     {websocket.CloseInternalServerErr, "canister_refused", "the canister refused the message"},
 	CanisterUnavailable: {websocket.CloseTryAgainLater, "canister_unavailable", "the canister is not running, try again later"},
 	CanisterUnusable:    {websocket.CloseInternalServerErr, "canister_unusable", "the canister does not speak IC WebSocket"},
-	Unverifiable:        {websocket.CloseInternalServerErr, "unverifiable", "the canister's answers fail verification"},
+	Unverifiable:        {websocket.CloseInternalServerErr, "unverifiable", "the canister's answers fail verification, try again later"},
 	ClientOutdated:      {websocket.ClosePolicyViolation, "client_outdated", "the network no longer certifies the layout this client reads, update the client"},
 	MessageLost:         {websocket.CloseInternalServerErr, "message_lost", "a message of the canister is missing, reconnect"},
 	Outage:              {websocket.CloseServiceRestart, "outage", "the Internet Computer cannot be reached, try again later"},

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
 )
 
 func TestCloseReasonsAreComplete(t *testing.T) {
@@ -22,6 +24,23 @@ func TestCloseReasonsAreComplete(t *testing.T) {
 			t.Errorf("label %q is used twice", r)
 		}
 		labels[r.Label()] = true
+	}
+}
+
+// Clients stay closed after 1008, so it is for what repeating cannot cure and for nothing else. What passes has a code that says so.
+func TestOnlyWhatRepeatingCannotCureIs1008(t *testing.T) {
+	final := map[CloseReason]bool{
+		CanisterNotAllowed: true, WrongGateway: true, BadSender: true, BadExpiry: true, Replayed: true, Superseded: true, ClientOutdated: true,
+	}
+	for _, r := range CloseReasons() {
+		if (r.Code() == websocket.ClosePolicyViolation) != final[r] {
+			t.Errorf("%s has code %d", r, r.Code())
+		}
+		passes := r.Code() == websocket.CloseGoingAway || r.Code() == websocket.CloseServiceRestart || r.Code() == websocket.CloseTryAgainLater
+		invites := strings.Contains(r.Text(), "reconnect") || strings.Contains(r.Text(), "again later")
+		if passes && !invites || final[r] && invites {
+			t.Errorf("%s has code %d and says %q", r, r.Code(), r.Text())
+		}
 	}
 }
 

@@ -23,11 +23,13 @@ const (
 	DefaultMaxCanisters     = 1000
 	DefaultOutboxFrames     = 256
 	DefaultOutboxBytes      = 1 << 20
-	DefaultOpenTimeout      = 15 * time.Second
-	DefaultPingInterval     = 25 * time.Second
-	DefaultPongTimeout      = 10 * time.Second
-	DefaultWriteTimeout     = 10 * time.Second
-	DefaultDrainTimeout     = 15 * time.Second
+	// DefaultOpenTimeout leaves time for a person: where ws_open is signed by a security key or a passkey, the browser asks only
+	// once the connection stands. Who proves nothing costs a connection meanwhile, which max_sessions and max_sessions_per_ip bound.
+	DefaultOpenTimeout  = 60 * time.Second
+	DefaultPingInterval = 25 * time.Second
+	DefaultPongTimeout  = 10 * time.Second
+	DefaultWriteTimeout = 10 * time.Second
+	DefaultDrainTimeout = 15 * time.Second
 
 	DefaultMaxSessions            = 20000
 	DefaultMaxSessionsPerIP       = 100

@@ -105,14 +105,14 @@ func TestHostileClients(t *testing.T) {
 		{"more than 2 MiB", nil, func(t *testing.T, c *client.Raw) {
 			write(t, c, websocket.BinaryMessage, make([]byte, 3<<20))
 		}, 1009, "larger"},
-		{"says nothing", nil, func(*testing.T, *client.Raw) {}, 1008, "no valid ws_open within"},
+		{"says nothing", nil, func(*testing.T, *client.Raw) {}, 1012, "no valid ws_open within"},
 		{"ping and pong, then says nothing", nil, func(t *testing.T, c *client.Raw) {
 			for _, kind := range []int{websocket.PingMessage, websocket.PongMessage} {
 				if err := c.Conn().WriteControl(kind, []byte("x"), time.Now().Add(time.Second)); err != nil {
 					t.Fatal(err)
 				}
 			}
-		}, 1008, "no valid ws_open within"},
+		}, 1012, "no valid ws_open within"},
 		{"closes before ws_open", nil, func(t *testing.T, c *client.Raw) {
 			err := c.Conn().WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(3210, "bye"), time.Now().Add(time.Second))
 			if err != nil {

@@ -554,7 +554,7 @@ func (m *model) judge(c *modelClient) {
 	case c.paused && ce.Code == 1013 && strings.Contains(ce.Text, "canister is stop"):
 	case (c.paused || c.stalled) && ce.Code == 4000 && strings.Contains(ce.Error(), "KeepAliveTimeout"):
 	case c.replaced && ce.Code == 1008:
-	case c.stalled && (ce.Code == 1008 || ce.Code == 1006 || ce.Code == 1013):
+	case c.stalled && (ce.Code == 1012 || ce.Code == 1006 || ce.Code == 1013):
 	case c.stalled && (c.dismiss || c.paused) && ce.Code == 1000: // its canister closed it, and it did not read that in time
 	default:
 		m.t.Errorf("step %d: session ended with %v, and nothing in the events explains that (dismiss %t, paused %t, replaced %t, stalled %t)",

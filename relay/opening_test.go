@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
@@ -18,6 +20,9 @@ import (
 func TestOpeningThatCannotWorkIsExplained(t *testing.T) {
 	drop := func(endpoint string) localnet.Faults {
 		return func(q *localnet.Request) localnet.Fault { return localnet.Fault{Drop: q.Endpoint == endpoint} }
+	}
+	status := func(status int) localnet.Faults {
+		return func(*localnet.Request) localnet.Fault { return localnet.Fault{Status: status} }
 	}
 	for _, tc := range []struct {
 		name   string
@@ -36,6 +41,10 @@ func TestOpeningThatCannotWorkIsExplained(t *testing.T) {
 		}, 58 * time.Second, 1012, "cannot be reached"},
 		{"no calls", func(r *rig) { r.network.SetFaults(drop("call")) }, 58 * time.Second, 1012, "cannot be reached"},
 		{"no polls", func(r *rig) { r.network.SetFaults(drop("query")) }, 58 * time.Second, 1012, "cannot be reached"},
+		{"404 of a proxy", func(r *rig) { r.network.SetFaults(status(404)) }, 58 * time.Second, 1012, "HTTP 404 in place of an answer"},
+		{"421 of a proxy", func(r *rig) { r.network.SetFaults(status(421)) }, 58 * time.Second, 1012, "HTTP 421 in place of an answer"},
+		{"451 of a proxy", func(r *rig) { r.network.SetFaults(status(451)) }, 58 * time.Second, 1012, "HTTP 451 in place of an answer"},
+		{"400 of a proxy", func(r *rig) { r.network.SetFaults(status(400)) }, 58 * time.Second, 1012, "HTTP 400 in place of an answer"},
 		{"calls that hang", func(r *rig) {
 			r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
 				if q.Endpoint == "call" {
@@ -69,6 +78,26 @@ func TestOpeningThatCannotWorkIsExplained(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A person who is asked for a passkey or a security key once the connection stands needs time: the usual open_timeout leaves it.
+func TestOpeningWaitsForAPerson(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		raw := r.raw(r.options())
+		go func() {
+			time.Sleep(45 * time.Second)
+			frame, err := raw.Composer().Open(raw.Gateway(), time.Time{})
+			if err == nil {
+				err = raw.Write(t.Context(), websocket.BinaryMessage, frame)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, frame, err := raw.Read(t.Context()); err != nil { // reads all the while, so that pings are answered
+			t.Errorf("got %d bytes and %v, want the canister's first message", len(frame), err)
+		}
+	})
 }
 
 // The ws_open of a client that has gone in the meantime is not submitted any more: the canister would take it for the

@@ -24,7 +24,7 @@ func (s *session) check(now time.Time, every time.Duration) {
 	case st >= stateEnded:
 		return
 	case st == stateConnected && now.Add(every).Sub(s.started) >= cfg.OpenTimeout:
-		s.end(newClosing(OpenTimeout, fmt.Sprintf("no valid ws_open within %s", cfg.OpenTimeout)))
+		s.end(newClosing(OpenTimeout, fmt.Sprintf("no valid ws_open within %s, reconnect", cfg.OpenTimeout)))
 		return
 	case st == stateOpening:
 		if c := opening.overdue(home, now.Add(every)); c != nil {

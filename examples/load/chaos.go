@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
@@ -252,6 +253,10 @@ func (c *storm) judge(end *client.CloseError) error {
 	}
 	if since > upgradeWake {
 		return errors.New("without an upgrade before")
+	}
+	switch end.Text {
+	case relay.SlowConsumer.Text(), relay.WriteTimeout.Text(), relay.PongTimeout.Text():
+		return errors.New("an honest client was taken for one that is slow or gone")
 	}
 	switch end.Code {
 	case websocket.CloseServiceRestart, websocket.CloseTryAgainLater: // forgotten, or caught by the stopped canister

@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -174,7 +175,7 @@ func TestChaosJudge(t *testing.T) {
 		{"a lost frame", upgraded, &client.CloseError{Code: 4000, Text: client.TextReceive, Local: true, Err: client.ErrSequence}, false},
 		{"no close frame", upgraded, &client.CloseError{Code: client.CodeAbnormal}, false},
 		{"no text", upgraded, &client.CloseError{Code: 1012}, false},
-		{"slow consumer", upgraded, &client.CloseError{Code: 1008, Text: "client reads too slowly, reconnect"}, false},
+		{"slow consumer", upgraded, &client.CloseError{Code: relay.SlowConsumer.Code(), Text: relay.SlowConsumer.Text()}, false},
 	}
 	for _, tt := range tests {
 		if err := tt.storm.judge(tt.end); (err == nil) != tt.fine {

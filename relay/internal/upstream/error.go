@@ -14,7 +14,6 @@ import (
 type Error struct {
 	Outcome    Outcome
 	Host       *Host
-	Status     int           // HTTP status, 0 if there was none
 	Refusal                  // what the answer says, if there was one, and what that means
 	RetryAfter time.Duration // what the host asked for, at most hostBackoffMax
 	Taken      bool          // one of the hosts that were tried may have passed the request on

@@ -27,7 +27,7 @@ func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request
 		ctx = withSent(ctx, r.stages.Sent)
 	}
 	fail := func(outcome Outcome, status int, err error) *Error {
-		return &Error{Outcome: outcome, Host: h, Status: status, Refusal: Refusal{Means: Troubled}, Err: err}
+		return &Error{Outcome: outcome, Host: h, Refusal: Refusal{Status: status, Means: Troubled}, Err: err}
 	}
 	method := http.MethodPost
 	if r.endpoint == EndpointStatus {
@@ -63,7 +63,6 @@ func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request
 	ue := &Error{
 		Outcome:    statusOutcome(res.StatusCode),
 		Host:       h,
-		Status:     res.StatusCode,
 		Refusal:    readRefusal(res.StatusCode, res.Header, a.Body),
 		RetryAfter: min(retryAfter(res.Header.Get("Retry-After")), hostBackoffMax),
 	}

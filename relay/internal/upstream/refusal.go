@@ -11,9 +11,10 @@ import (
 
 // Refusal is an answer of the network that is neither 200 nor 202.
 type Refusal struct {
-	Cause string // the network's name for it; empty if it gave none
-	Text  string // its words, printable and short
-	Means Meaning
+	Status int    // HTTP status, 0 if there was no answer
+	Cause  string // the network's name for it; empty if it gave none
+	Text   string // its words, printable and short
+	Means  Meaning
 }
 
 // Meaning is what a refusal means.
@@ -22,19 +23,20 @@ type Meaning uint8
 // The meanings. Those up to NoEndpoint pass: the same request may do better later or elsewhere. NoCanister, Denylisted and
 // Mismatched are about the canister. The others are about this one request.
 const (
-	Troubled   Meaning = iota + 1 // the host, or something behind it, fails
-	Busy                          // the host has more requests than it takes, and has not passed this one on
-	Suspended                     // the canister's subnet is being upgraded, or has no healthy node
-	Forbidden                     // requests to this canister are forbidden for now
-	NoEndpoint                    // the host does not serve this version of the endpoint
-	NoCanister                    // the canister, or its subnet, does not exist
-	Denylisted                    // the canister is denylisted
-	Mismatched                    // the canister is not served by this gateway of the network
-	Oversized                     // the request is too large
-	Unreadable                    // the request cannot be read
-	Expired                       // the ingress expiry is not in the window that the IC accepts
-	LoggedOut                     // the sender's delegation has expired
-	RefusedAsk                    // the request is refused for another reason
+	Troubled    Meaning = iota + 1 // the host, or something behind it, fails
+	Busy                           // the host has more requests than it takes, and has not passed this one on
+	Suspended                      // the canister's subnet is being upgraded, or has no healthy node
+	Forbidden                      // requests to this canister are forbidden for now
+	Intercepted                    // something before the network refuses it, in words of its own or none
+	NoEndpoint                     // the host does not serve this version of the endpoint
+	NoCanister                     // the canister, or its subnet, does not exist
+	Denylisted                     // the canister is denylisted
+	Mismatched                     // the canister is not served by this gateway of the network
+	Oversized                      // the request is too large
+	Unreadable                     // the request cannot be read
+	Expired                        // the ingress expiry is not in the window that the IC accepts
+	LoggedOut                      // the sender's delegation has expired
+	RefusedAsk                     // the request is refused for another reason
 	meaningEnd
 )
 
@@ -132,7 +134,7 @@ const maxRefusalText = 200
 // readRefusal reads an answer that is neither 200 nor 202. The header's cause counts before the body's: the HTTP gateway
 // in front of the boundary nodes removes the header.
 func readRefusal(status int, header http.Header, body []byte) Refusal {
-	r := Refusal{Cause: causeName(header.Get("x-ic-error-cause"))}
+	r := Refusal{Status: status, Cause: causeName(header.Get("x-ic-error-cause"))}
 	cause, words := refusalWords(string(body[:min(len(body), maxRefusal)]))
 	if r.Cause == "" {
 		r.Cause = cause
@@ -183,14 +185,20 @@ func causeName(s string) string {
 	return s
 }
 
-// byStatus is the meaning of a refusal whose cause says nothing, or that has none. Only 400, 413 and 451 are about the
-// request or its canister; with the rest a host, or something before it, speaks of itself.
+// byStatus is the meaning of a refusal whose cause says nothing, or that has none. Only 400 and 413 are about the request; with the
+// rest a host, or something before it, speaks of itself. Replicas explain what they refuse in plain words; pages, foreign JSON and
+// silence come from a proxy, a firewall or a captive portal.
 func byStatus(status int, cause, text string) Meaning {
+	foreign := cause == "" && (text == "" || text[0] == '<' || text[0] == '{')
 	switch status {
 	case http.StatusBadRequest:
-		return byWords(text)
+		if !foreign {
+			return byWords(text)
+		}
 	case http.StatusForbidden:
-		return Forbidden
+		if !foreign {
+			return Forbidden
+		}
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
 		switch {
 		case strings.HasPrefix(text, "Invalid path"): // a replica's word on a path of the state tree
@@ -202,8 +210,9 @@ func byStatus(status int, cause, text string) Meaning {
 		return Oversized
 	case http.StatusTooManyRequests:
 		return Busy
-	case http.StatusUnavailableForLegalReasons:
-		return Denylisted
+	}
+	if status >= 400 && status < 500 && cause == "" {
+		return Intercepted
 	}
 	return Troubled
 }

@@ -9,8 +9,12 @@ import { idlFactory } from "./idl.js";
 const FIRST_PAUSE = 500;
 const LONGEST_PAUSE = 30_000;
 
-/** Codes after which trying again with the same page cannot help: the gateway or the canister said no to us. */
-const FINAL = new Set([1008, 4001]);
+/** Codes after which a new session cannot help: the table in the gateway's README says "stay closed". */
+const FINAL = new Set([1000, 1002, 1003, 1008, 4001]);
+
+/** First pause after the code that says that something is full, slow or stopped, in milliseconds. */
+const LATER = 1013;
+const LATER_PAUSE = 5_000;
 
 export class Connection extends EventTarget {
   #options;
@@ -61,7 +65,8 @@ export class Connection extends EventTarget {
   #ended(code, reason) {
     let retryIn;
     if (!this.#stopped && !FINAL.has(code)) {
-      const pause = Math.min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** this.#attempt++);
+      const first = code === LATER ? LATER_PAUSE : FIRST_PAUSE;
+      const pause = Math.min(LONGEST_PAUSE, first * 2 ** this.#attempt++);
       retryIn = pause * (0.5 + Math.random() / 2);
       setTimeout(() => this.start(), retryIn);
     }
