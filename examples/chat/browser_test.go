@@ -56,8 +56,8 @@ func testBrowser(t *testing.T, wasm string) {
 	if err != nil {
 		t.Errorf("node: %v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "# pass 4") || !strings.Contains(string(out), "# skipped 0") {
-		t.Errorf("not all four tests ran and passed\n%s", out)
+	if !strings.Contains(string(out), "# pass 5") || !strings.Contains(string(out), "# skipped 0") {
+		t.Errorf("not all five tests ran and passed\n%s", out)
 	}
 }
 

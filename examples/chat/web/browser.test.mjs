@@ -1,10 +1,11 @@
 // Two people in a real browser. browser_test.go starts the chat and trusts its certificate authority in HOME.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { chromium } from "playwright-core";
 
 const url = process.env.ICWS_CHAT;
@@ -131,6 +132,40 @@ test("a lost connection comes back by itself", async () => {
   await page.getByLabel("Name").fill("Ada");
   await say(page, "back again");
   await page.locator("#log li.mine", { hasText: "back again" }).waitFor();
+  await page.close();
+});
+
+/** The processes of the browser under test: the one that holds its profile, and all below it. */
+async function processes() {
+  const tree = [Number((await readlink(join(profile, "SingletonLock"))).split("-").at(-1))];
+  const parents = new Map();
+  for (const pid of await readdir("/proc")) {
+    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+    if (Number(pid)) parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
+  }
+  for (const above of tree) for (const [pid, parent] of parents) if (parent === above) tree.push(pid);
+  return tree;
+}
+
+function signal(pid, name) {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error; // it has ended since
+  }
+}
+
+test("a phone that wakes up comes back by itself", async () => {
+  const page = await join_("Ada");
+  const all = await processes();
+  assert.ok(all.length > 2, `the browser has ${all.length} processes`);
+  for (const pid of all) signal(pid, "SIGSTOP");
+  await sleep(45_000); // longer than ping_interval and pong_timeout
+  for (const pid of all) signal(pid, "SIGCONT");
+  await page.locator("#log li.note", { hasText: "Connection lost (ping was not answered" }).waitFor();
+  await page.locator('#status[data-state="open"]').waitFor();
+  await say(page, "good morning");
+  await page.locator("#log li.mine", { hasText: "good morning" }).waitFor();
   await page.close();
 });
 
