@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -223,6 +224,32 @@ func TestDrainDoesNotWaitForARefusal(t *testing.T) {
 			})
 		})
 	}
+}
+
+// trapDoor is an application that traps when a client leaves, which undoes the ws_close.
+type trapDoor struct{ localnet.NoCallbacks }
+
+func (trapDoor) OnClose(*localnet.AppContext, verify.Principal) error {
+	return errors.New("on_close traps")
+}
+
+// What a canister traps on is not repeated: it would trap again.
+func TestCloseThatTraps(t *testing.T) {
+	inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: trapDoor{}}}, func(t *testing.T, r *rig) {
+		c := r.open()
+		var calls atomic.Int64
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			if q.Method == "ws_close" {
+				calls.Add(1)
+			}
+			return localnet.Fault{}
+		})
+		c.Close()
+		time.Sleep(time.Minute)
+		if n := calls.Load(); n != 1 {
+			t.Errorf("%d ws_close to a canister that traps on it", n)
+		}
+	})
 }
 
 // What a canister has removed by itself while it could not be told needs no ws_close.

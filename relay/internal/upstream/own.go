@@ -8,8 +8,8 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// OwnExpiry is how long the gateway's own requests are valid from when they are signed: less than the 5 minutes that the IC takes, to leave
-// room for clocks that are fast.
+// OwnExpiry is how long the gateway's own requests are valid from when they are signed: less than the 5 minutes that the IC
+// takes, to leave room for clocks that are fast.
 const OwnExpiry = 4 * time.Minute
 
 // SignCall makes an envelope of the gateway's own that calls a method of canister, for [Network.Call]. Every one is a request
