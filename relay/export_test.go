@@ -3,9 +3,13 @@ package relay
 import "context"
 
 // TakeMessageMemory takes all the memory there is for large messages, until the returned function is called.
-func (g *Gateway) TakeMessageMemory() (giveBack func()) {
-	if err := g.memory.left.Acquire(context.Background(), messageMemory); err != nil {
+func (g *Gateway) TakeMessageMemory() (giveBack func()) { return g.TakeMessageMemoryBut(0) }
+
+// TakeMessageMemoryBut leaves some bytes of the memory for large messages and takes the rest, until the returned function is
+// called.
+func (g *Gateway) TakeMessageMemoryBut(left int64) (giveBack func()) {
+	if err := g.memory.left.Acquire(context.Background(), messageMemory-left); err != nil {
 		panic(err)
 	}
-	return func() { g.memory.left.Release(messageMemory) }
+	return func() { g.memory.left.Release(messageMemory - left) }
 }

@@ -38,11 +38,17 @@ type inbox struct {
 	underway int  // taken out, and not done
 	relaying bool // a relayer exists
 	phase    inboxPhase
-	space    chan struct{} // closed when there is room again; set while the reader waits
+	space    chan struct{} // closed when there may be room again; set while the reader waits
 }
 
 func (i *inbox) full() bool {
 	return len(i.waiting) >= inboxFrames || i.bytes >= inboxBytes
+}
+
+// takes reports whether there is room for e. A client has one small message for free; whatever waits behind another one is
+// counted in m.
+func (i *inbox) takes(e *envelope, m *memory) bool {
+	return i.idle() || !i.full() && e.held.count(m, int64(len(e.body)))
 }
 
 func (i *inbox) push(e *envelope) {
@@ -63,9 +69,7 @@ func (i *inbox) pop() *envelope {
 	}
 	i.bytes -= len(e.body)
 	i.underway++
-	if !i.full() {
-		i.release()
-	}
+	i.release()
 	return e
 }
 

@@ -54,7 +54,10 @@ type session struct {
 
 	lastSeen atomic.Int64 // age at the last bytes from the client, see age
 	pinged   atomic.Int64 // age at the unanswered ping, 0 = none
-	starved  atomic.Bool  // the reader waits for memory
+
+	messageBegan atomic.Int64 // age when the message began that arrives, 0 = none does
+	arriving     atomic.Int64 // bytes that it holds of the memory for messages
+	wanted       atomic.Int64 // bytes that the reader waits for, 0 = it does not
 
 	framesIn, bytesIn, framesOut, bytesOut atomic.Int64
 

@@ -12,7 +12,7 @@ const (
 	methodMessage = "ws_message"
 )
 
-// handleFrame takes a binary frame of the client, with the memory it holds. What is wrong with it, if anything, is
+// handleFrame takes a binary frame of the client, with the memory it holds, of which the envelope keeps its part. What is wrong with it, if anything, is
 // returned.
 func (s *session) handleFrame(frame []byte, held lease) *closing {
 	e, c := s.checkFrame(frame)
@@ -21,6 +21,7 @@ func (s *session) handleFrame(frame []byte, held lease) *closing {
 		return c
 	}
 	e.held = held
+	e.held.settle(int64(len(e.body)))
 	s.framesIn.Add(1)
 	s.bytesIn.Add(int64(len(frame)))
 	s.g.cfg.Metrics.Received(s.canister.id, len(frame))

@@ -38,6 +38,11 @@ func (s *session) check(now time.Time, every time.Duration) {
 	if st == stateOpen && lastAck.IsZero() && s.framesIn.Load() > 1 && now.Sub(opening.registeredAt) >= ackOverdue {
 		home.missAcks()
 	}
+	if s.wanted.Load() == 0 && s.messageAge(now.Add(every)) > messagePatience {
+		// By the clock and not by what is read: gorilla reads pongs and empty frames in the middle of a message by itself.
+		s.end(newClosing(OverCapacity, "message took longer than "+messagePatience.String()+" to arrive"))
+		return
+	}
 	s.checkAlive(now, every)
 }
 

@@ -31,6 +31,8 @@ func (s *session) sendHandshake() bool {
 func (s *session) readLoop() {
 	for {
 		kind, frame, held, err := s.readMessage()
+		s.arriving.Store(0)
+		s.messageBegan.Store(0)
 		if err != nil {
 			held.release()
 			s.readFailed(err)
@@ -53,8 +55,14 @@ func (s *session) readLoop() {
 // errTooLarge says that a message is larger than allowed; the rest of it has not been read.
 var errTooLarge = errors.New("message too large")
 
-// errTooSlow says that a client took too long for one message.
-var errTooSlow = errors.New("message took too long")
+// messageLimit is the size up to which the next message is read. A client that has not proven who it is has one small message.
+func (s *session) messageLimit() int64 {
+	limit := s.policy.maxMessageSize()
+	if s.chain == nil && !s.hasOpened() {
+		limit = min(limit, freeMessage)
+	}
+	return limit
+}
 
 // readMessage reads the next message, and returns it with the memory that it holds. Every piece that arrives is a sign
 // of life: on a slow line the pong may be queued behind a large message.
@@ -64,8 +72,8 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 		return 0, nil, held, err
 	}
 	s.seen()
-	limit := int(s.policy.maxMessageSize()) + frameOverhead
-	began := time.Now()
+	s.messageBegan.Store(max(1, int64(s.age(time.Now()))))
+	limit := int(s.messageLimit()) + frameOverhead
 	buf := make([]byte, 0, 512)
 	for {
 		if len(buf) == cap(buf) {
@@ -82,28 +90,41 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 			return kind, buf, held, nil
 		case err != nil:
 			return 0, nil, held, err
-		case s.ended():
-			buf = buf[:0] // only waiting for the close frame
+		case s.ended(): // only waiting for the close frame
+			buf = make([]byte, 0, 512)
+			held.release()
+			s.arriving.Store(0)
 		case len(buf) > limit:
 			return 0, nil, held, errTooLarge
-		case time.Since(began) > messagePatience:
-			return 0, nil, held, errTooSlow
 		}
 		s.seen()
 	}
 }
 
-// lend makes held good for size bytes, for the reader. Should it have to wait, that is not held against the client's pongs.
+// lend makes held good for size bytes of the message that arrives. Should it have to wait, that is held neither against the
+// client's pongs nor against the time it may take for the message.
 func (s *session) lend(held *lease, size int64) error {
 	if held.covers(size) {
 		return nil
 	}
-	s.starved.Store(true)
+	began := time.Now()
+	s.wanted.Store(size - held.held)
 	defer func() {
+		s.messageBegan.Add(int64(time.Since(began)))
 		s.seen()
-		s.starved.Store(false)
+		s.wanted.Store(0)
+		s.arriving.Store(held.held)
 	}()
 	return held.grow(s.lifetime(), s.g.memory, size)
+}
+
+// messageAge is how long the message that arrives has taken so far, 0 if none does.
+func (s *session) messageAge(now time.Time) time.Duration {
+	began := s.messageBegan.Load()
+	if began == 0 {
+		return 0
+	}
+	return s.age(now) - time.Duration(began)
 }
 
 // readFailed ends the session for an error of reading.
@@ -111,11 +132,12 @@ func (s *session) readFailed(err error) {
 	var ce *websocket.CloseError
 	switch {
 	case errors.Is(err, errTooLarge):
-		s.end(newClosing(TooLarge, ""))
+		text := ""
+		if s.messageLimit() < s.policy.maxMessageSize() {
+			text = "larger than the 16 KiB that ws_open may have, send larger messages once the session is open"
+		}
+		s.end(newClosing(TooLarge, text))
 		// What the client still sends of the message is read and dropped, so that it can read why.
-		s.drainReads()
-	case errors.Is(err, errTooSlow):
-		s.end(newClosing(OverCapacity, "message took longer than "+messagePatience.String()+" to arrive"))
 		s.drainReads()
 	case errors.Is(err, errNoMemory):
 		s.end(newClosing(OverCapacity, "too many large messages are under way, try again later"))

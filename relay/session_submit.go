@@ -13,7 +13,7 @@ import (
 // so does the client; that time is not held against its pongs.
 func (s *session) enqueue(e *envelope) {
 	s.mu.Lock()
-	for s.in.phase == inboxOpen && s.in.full() {
+	for s.in.phase == inboxOpen && !s.in.takes(e, s.g.memory) {
 		space := make(chan struct{})
 		s.in.space = space
 		s.mu.Unlock()
@@ -37,7 +37,7 @@ func (s *session) enqueue(e *envelope) {
 func (s *session) stalled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.in.space != nil || s.starved.Load()
+	return s.in.space != nil || s.wanted.Load() > 0
 }
 
 // relay submits what waits in the inbox, in order, and ends when nothing waits. With relay_window 1 the next envelope
@@ -153,7 +153,8 @@ func (s *session) checkLate(ctx context.Context, e *envelope) *closing {
 func (s *session) envelopeDone() {
 	s.mu.Lock()
 	s.in.underway--
-	if s.cancel != nil && s.in.idle() && !s.starved.Load() {
+	s.in.release()
+	if s.cancel != nil && s.in.idle() && s.wanted.Load() == 0 {
 		s.cancel() // an idle session keeps no context
 		s.life, s.cancel = nil, nil
 	}

@@ -42,6 +42,7 @@ func (g *Gateway) sweep() {
 		for _, s := range all {
 			s.check(now, every)
 		}
+		g.relieve(all, now)
 	}
 }
 
