@@ -13,3 +13,9 @@ func (g *Gateway) TakeMessageMemoryBut(left int64) (giveBack func()) {
 	}
 	return func() { g.memory.left.Release(messageMemory - left) }
 }
+
+// SetOutboxMemory sets the bound of all outboxes together.
+func (g *Gateway) SetOutboxMemory(bytes int64) { g.outboxes.limit = bytes }
+
+// OutboxMemory is what all outboxes hold together.
+func (g *Gateway) OutboxMemory() int64 { return g.outboxes.held.Load() }

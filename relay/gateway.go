@@ -28,6 +28,8 @@ type Gateway struct {
 	memory *memory
 	peers  *Peers
 
+	outboxes outboxes
+
 	started    time.Time
 	sharedSeen atomic.Pointer[time.Time] // when another live instance with this identity was last proven
 
@@ -87,6 +89,7 @@ func New(cfg Config) (*Gateway, error) {
 		perIP:     make(map[netip.Addr]int),
 		canisters: make(map[verify.Principal]*canister),
 	}
+	g.outboxes.limit = outboxMemory
 	g.logger.Store(cfg.Logger)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	up, err := upstream.New(g.ctx, upstream.Options{

@@ -1,6 +1,16 @@
 package relay
 
-import "time"
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// outboxMemory bounds the frames that wait for all clients together, and those that are being written. What ended sessions are still
+// writing comes on top: one frame each, for some seconds.
+const outboxMemory = 256 << 20
 
 // outFrame is a canister frame that waits for its client.
 type outFrame struct {
@@ -13,8 +23,10 @@ type outFrame struct {
 type outbox struct {
 	frames  []outFrame
 	bytes   int64
-	writing bool // a writer exists
-	ping    bool // a ping is due
+	memory  int64 // what the frames occupy, with the one in hand
+	inHand  int64 // what the frame occupies that is being written
+	writing bool  // a writer exists
+	ping    bool  // a ping is due
 }
 
 // push appends f unless that would exceed the bounds. A single frame is always taken: bounds below the size of one
@@ -26,10 +38,11 @@ func (o *outbox) push(f outFrame, maxFrames int, maxBytes int64) bool {
 	}
 	o.frames = append(o.frames, f)
 	o.bytes += size
+	o.memory += int64(cap(f.data))
 	return true
 }
 
-// pop takes the oldest frame.
+// pop takes the oldest frame, to be written: it is in hand until written is called.
 func (o *outbox) pop() (outFrame, bool) {
 	if len(o.frames) == 0 {
 		return outFrame{}, false
@@ -41,7 +54,58 @@ func (o *outbox) pop() (outFrame, bool) {
 		o.frames = nil // an idle session keeps no queue
 	}
 	o.bytes -= int64(len(f.data))
+	o.inHand = int64(cap(f.data))
 	return f, true
 }
 
-func (o *outbox) clear() { o.frames, o.bytes = nil, 0 }
+// written lets go of the frame in hand, if there is one, and returns what it occupied.
+func (o *outbox) written() int64 {
+	freed := o.inHand
+	o.inHand = 0
+	o.memory -= freed
+	return freed
+}
+
+// clear lets go of everything, and returns what it occupied.
+func (o *outbox) clear() int64 {
+	freed := o.memory
+	o.frames, o.bytes, o.memory, o.inHand = nil, 0, 0, 0
+	return freed
+}
+
+// outboxes is what waits for all clients together.
+type outboxes struct {
+	limit    int64
+	held     atomic.Int64
+	reducing sync.Mutex
+}
+
+// reduceOutboxes ends the sessions with the largest outboxes until there is some room again for the others. It never blocks.
+func (g *Gateway) reduceOutboxes() {
+	if !g.outboxes.reducing.TryLock() {
+		return
+	}
+	defer g.outboxes.reducing.Unlock()
+	type debt struct {
+		s     *session
+		bytes int64
+	}
+	g.mu.Lock()
+	all := g.snapshotSessions()
+	g.mu.Unlock()
+	debts := make([]debt, 0, len(all))
+	for _, s := range all {
+		s.mu.Lock()
+		if s.out.memory > 0 && s.closing == nil {
+			debts = append(debts, debt{s, s.out.memory})
+		}
+		s.mu.Unlock()
+	}
+	slices.SortFunc(debts, func(a, b debt) int { return cmp.Compare(b.bytes, a.bytes) })
+	for _, d := range debts {
+		if g.outboxes.held.Load() <= g.outboxes.limit/8*7 { // one by one, this would be done for each frame
+			return
+		}
+		d.s.end(newClosing(SlowConsumer, "too much waits for clients that read slowly, most of it for this one, reconnect"))
+	}
+}

@@ -99,7 +99,7 @@ func (s *session) end(c *closing) {
 	s.closing = c
 	s.state = stateEnded
 	if !c.removed {
-		s.out.clear()
+		s.clearOutbox()
 	}
 	if s.opening.abandon != nil && s.opening.registration == notSent {
 		s.opening.abandon()
@@ -118,6 +118,9 @@ func (s *session) end(c *closing) {
 	// The reader waits for the client's answer, not forever.
 	s.ws.SetReadDeadline(time.Now().Add(closeLinger))
 }
+
+// clearOutbox drops what waits for the client. The caller holds mu.
+func (s *session) clearOutbox() { s.g.outboxes.held.Add(-s.out.clear()) }
 
 // endRemoved is end for a session that the canister has removed by itself.
 func (s *session) endRemoved(c *closing) { s.end(c.andRemoved()) }
@@ -150,6 +153,7 @@ func (s *session) cleanup() {
 	s.ws.Close()
 	s.mu.Lock()
 	s.state = max(s.state, stateClosed)
+	s.clearOutbox()
 	s.mu.Unlock()
 	s.leave()
 	g := s.g

@@ -8,7 +8,8 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// send queues a canister frame for the client. A client that has let its outbox fill up is closed. It never blocks.
+// send queues a canister frame for the client. A client that has let its outbox fill up is closed, and so are those with the largest
+// outboxes when all of them together hold too much. It never blocks.
 func (s *session) send(f outFrame) {
 	s.mu.Lock()
 	if s.closing != nil {
@@ -16,12 +17,17 @@ func (s *session) send(f outFrame) {
 		return
 	}
 	ok := s.out.push(f, s.g.cfg.OutboxFrames, s.g.cfg.OutboxBytes)
+	tooMuch := false
 	if ok {
+		tooMuch = s.g.outboxes.held.Add(int64(cap(f.data))) > s.g.outboxes.limit
 		s.wakeWriter()
 	}
 	s.mu.Unlock()
-	if !ok {
+	switch {
+	case !ok:
 		s.end(newClosing(SlowConsumer, ""))
+	case tooMuch:
+		s.g.reduceOutboxes()
 	}
 }
 
@@ -47,6 +53,7 @@ func (s *session) wakeWriter() {
 func (s *session) write() {
 	for {
 		s.mu.Lock()
+		s.g.outboxes.held.Add(-s.out.written())
 		f, ok := s.out.pop()
 		if s.closing != nil && !ok {
 			s.mu.Unlock()
