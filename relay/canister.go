@@ -132,6 +132,13 @@ func (c *canister) retire() bool {
 	return c.retired
 }
 
+// lingering reports whether there are no sessions, and since when.
+func (c *canister) lingering() (since time.Time, lingers bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.emptied, len(c.sessions) == 0
+}
+
 // all lists the sessions.
 func (c *canister) all() []*session {
 	c.mu.Lock()

@@ -57,7 +57,7 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 func (g *Gateway) waitGone(ctx context.Context) {
 	for {
 		g.mu.Lock()
-		left := max(len(g.sessions), g.places)
+		left := g.places + g.departing.Len()
 		g.mu.Unlock()
 		if left == 0 || pause.Sleep(ctx, 10*time.Millisecond) != nil {
 			return

@@ -19,3 +19,12 @@ func (g *Gateway) SetOutboxMemory(bytes int64) { g.outboxes.limit = bytes }
 
 // OutboxMemory is what all outboxes hold together.
 func (g *Gateway) OutboxMemory() int64 { return g.outboxes.held.Load() }
+
+// SetMaxDeparting bounds the sessions without a connection whose messages are under way, Departing counts them.
+func (g *Gateway) SetMaxDeparting(n int) { g.maxDeparting = n }
+
+func (g *Gateway) Departing() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.departing.Len()
+}

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,8 @@ type Gateway struct {
 	memory *memory
 	peers  *Peers
 
-	outboxes outboxes
+	outboxes     outboxes
+	maxDeparting int
 
 	started    time.Time
 	sharedSeen atomic.Pointer[time.Time] // when another live instance with this identity was last proven
@@ -41,12 +43,13 @@ type Gateway struct {
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
-	places    int                // sessions and reservations
+	places    int                // sessions with a connection, and reservations
 	perIP     map[netip.Addr]int // the same by limitAddr
 	canisters map[verify.Principal]*canister
-	refusing  *closing // set while draining: what new sessions are told
-	closed    bool     // Close has begun
-	sweeping  bool     // the sweeper runs
+	departing *list.List // of *session: without a connection, what they sent is under way; oldest first
+	refusing  *closing   // set while draining: what new sessions are told
+	closed    bool       // Close has begun
+	sweeping  bool       // the sweeper runs
 	nextID    uint64
 
 	uncertified sync.Once // see noticeUncertified
@@ -88,6 +91,9 @@ func New(cfg Config) (*Gateway, error) {
 		sessions:  make(map[*session]struct{}),
 		perIP:     make(map[netip.Addr]int),
 		canisters: make(map[verify.Principal]*canister),
+		departing: list.New(),
+
+		maxDeparting: maxDeparting,
 	}
 	g.outboxes.limit = outboxMemory
 	g.logger.Store(cfg.Logger)
@@ -221,7 +227,7 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 	if c := g.canisters[id]; c != nil {
 		return c, nil
 	}
-	if len(g.canisters) >= g.cfg.MaxCanisters {
+	if len(g.canisters) >= g.cfg.MaxCanisters && !g.displace() {
 		return nil, newClosing(OverCapacity, "gateway polls as many canisters as it may, try again later")
 	}
 	if len(g.canisters) == 0 {
@@ -234,6 +240,28 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 	}
 	g.spawn("poller", c.run, c.crashed)
 	return c, nil
+}
+
+// displace ends the polling of the canister that has been without sessions for the longest, and reports whether there was one. The
+// caller holds mu.
+func (g *Gateway) displace() bool {
+	for {
+		var longest *canister
+		var since time.Time
+		for _, c := range g.canisters {
+			if emptied, lingers := c.lingering(); lingers && (longest == nil || emptied.Before(since)) {
+				longest, since = c, emptied
+			}
+		}
+		switch {
+		case longest == nil:
+			return false
+		case longest.retire(): // no session has come meanwhile
+			delete(g.canisters, longest.id)
+			longest.nudge()
+			return true
+		}
+	}
 }
 
 // someCanister returns a canister that is being polled, at random.
@@ -253,7 +281,9 @@ func (g *Gateway) forget(c *canister) bool {
 	if !c.retire() {
 		return false
 	}
-	delete(g.canisters, c.id)
+	if g.canisters[c.id] == c { // it may have been displaced
+		delete(g.canisters, c.id)
+	}
 	return true
 }
 

@@ -243,29 +243,6 @@ func TestCloseIsToldOnce(t *testing.T) {
 	}
 }
 
-// A session keeps its place until what it sent is settled, so that the limits bound what waits for canisters, too.
-func TestPlaceIsKeptUntilMessagesAreSettled(t *testing.T) {
-	inBubble(t, rigOptions{
-		network: localnet.Options{Latency: 2 * time.Second},
-		policy:  func(p *relay.Policy) { p.MaxSessionsPerIP = 1 },
-	}, func(t *testing.T, r *rig) {
-		c := r.open()
-		for range 3 {
-			if err := c.Send(t.Context(), []byte("x")); err != nil {
-				t.Fatal(err)
-			}
-		}
-		c.Close()
-		time.Sleep(3 * time.Second)
-		var ue *client.UpgradeError
-		if _, err := client.DialRaw(t.Context(), r.url, r.options()); !errors.As(err, &ue) || ue.Status != 429 {
-			t.Errorf("while messages wait: %v, want 429", err)
-		}
-		time.Sleep(10 * time.Second)
-		r.raw(r.options())
-	})
-}
-
 // tattler is an application whose errors name its client's key, late enough to be cut in the middle.
 type tattler struct{ localnet.NoCallbacks }
 

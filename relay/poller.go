@@ -19,7 +19,7 @@ const (
 	hangs    = time.Second
 	maxPolls = 16
 	// lingerFor is how long a canister without sessions is still polled: a page that reloads finds the poller at the
-	// head of the queue.
+	// head of the queue. It ends earlier when another canister needs the place.
 	lingerFor = 30 * time.Second
 	// pollBackoffMax bounds the pause after a failed poll.
 	pollBackoffMax = 5 * time.Second
@@ -80,7 +80,7 @@ func (p *poller) loop() {
 func (c *canister) deserted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.sessions) == 0 && time.Since(c.emptied) > lingerFor
+	return c.retired || len(c.sessions) == 0 && time.Since(c.emptied) > lingerFor
 }
 
 // hurry moves the next poll forward, after something was submitted. A burst of outcomes makes one poll.

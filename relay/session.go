@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"container/list"
 	"context"
 	"net/netip"
 	"sync"
@@ -20,8 +21,7 @@ const (
 	stateOpening                // ws_open accepted; the canister's first frame has not come
 	stateOpen                   // the canister's first frame was relayed
 	stateEnded                  // ended for a reason; the connection is closing, and what the client sent may still be submitted
-	stateClosed                 // the connection is closed, too
-	stateLeft                   // nothing is left to submit, and the session's place has been given back
+	stateClosed                 // the connection is closed, too, and the session's place has been given back
 )
 
 // Times of a connection that are nobody's to configure.
@@ -58,6 +58,8 @@ type session struct {
 	messageBegan atomic.Int64 // age when the message began that arrives, 0 = none does
 	arriving     atomic.Int64 // bytes that it holds of the memory for messages
 	wanted       atomic.Int64 // bytes that the reader waits for, 0 = it does not
+
+	departure *list.Element // in the gateway's departing, whose lock guards it
 
 	framesIn, bytesIn, framesOut, bytesOut atomic.Int64
 

@@ -60,6 +60,13 @@ func (s *session) openFailed(why *closing, taken bool) bool {
 	return taken || s.closing == nil
 }
 
+// openMayBeTaken reports whether a host may have taken ws_open, whose outcome is not known.
+func (s *session) openMayBeTaken() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opening.registration == inFlight
+}
+
 // openDone notes the outcome of ws_open; c is nil if the canister accepted it.
 func (s *session) openDone(e *envelope, c *closing) {
 	s.mu.Lock()
@@ -155,13 +162,9 @@ func (s *session) cleanup() {
 	s.state = max(s.state, stateClosed)
 	s.clearOutbox()
 	s.mu.Unlock()
+	first := s.g.depart(s)
 	s.leave()
-	g := s.g
-	g.mu.Lock()
-	_, mine := g.sessions[s]
-	delete(g.sessions, s)
-	g.mu.Unlock()
-	if mine {
+	if first {
 		s.report()
 	}
 }
@@ -202,8 +205,7 @@ func (s *session) report() {
 
 // leave does what is left to do for a session that has ended, once nothing that its client sent waits or is under way. If the
 // canister may have the session, it is told once that the client has gone. A ws_close that overtakes its ws_open would leave a
-// session at the canister that nobody has, and one that overtakes a ws_message would lose it. Once the connection is closed,
-// too, the session's place is given back.
+// session at the canister that nobody has, and one that overtakes a ws_message would lose it.
 func (s *session) leave() {
 	s.mu.Lock()
 	if s.closing == nil || !s.in.idle() {
@@ -216,16 +218,13 @@ func (s *session) leave() {
 	before := s.opening.registration
 	s.opening.note(sessionLeft)
 	sendClose := before != closeSent && s.opening.registration == closeSent
-	vacate := s.state == stateClosed
-	if vacate {
-		s.state = stateLeft
-	}
+	closed := s.state == stateClosed
 	home, key := s.canister, s.key
 	s.mu.Unlock()
 	if sendClose {
 		s.g.closer.add(home.id, key)
 	}
-	if vacate {
-		s.g.vacate(s.ip)
+	if closed {
+		s.g.departed(s)
 	}
 }

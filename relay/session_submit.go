@@ -123,6 +123,9 @@ func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Out
 		return outcomeNone, newClosing(ClientGone, "")
 	}
 	outcome, c := s.submitUntilOutcome(ctx, e, sent)
+	if outcome == outcomeNone {
+		c = c.orUnsure(s.openMayBeTaken())
+	}
 	if c == nil && outcome == OutcomePending && e.late {
 		c = s.checkLate(ctx, e)
 	}

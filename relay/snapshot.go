@@ -64,7 +64,7 @@ type SessionSnapshot struct {
 }
 
 var stateNames = [...]string{stateConnected: "connected", stateOpening: "opening", stateOpen: "open",
-	stateEnded: "ended", stateClosed: "ended", stateLeft: "ended"}
+	stateEnded: "ended", stateClosed: "ended"}
 
 // Snapshot returns the present state, canisters and hosts in order of their names.
 func (g *Gateway) Snapshot() Snapshot {
