@@ -100,7 +100,7 @@ type Config struct {
 	// Transport carries the requests to the network; nil means an own one, tuned for few hosts and many requests. A
 	// RelayWindow above 1 has its effect only with one that reports written requests to [net/http/httptrace].
 	Transport http.RoundTripper `json:"-"`
-	// Logger receives the log; nil means none. See [Gateway.SetLogger].
+	// Logger receives the log, of which some lines may be left out; nil means none. See [Gateway.SetLogger].
 	Logger *zap.Logger `json:"-"`
 	// Metrics receives the counts; nil means none.
 	Metrics Metrics `json:"-"`

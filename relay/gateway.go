@@ -96,7 +96,7 @@ func New(cfg Config) (*Gateway, error) {
 		maxDeparting: maxDeparting,
 	}
 	g.outboxes.limit = outboxMemory
-	g.logger.Store(cfg.Logger)
+	g.SetLogger(cfg.Logger)
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	up, err := upstream.New(g.ctx, upstream.Options{
 		Hosts:     cfg.Hosts,
@@ -122,12 +122,13 @@ func New(cfg Config) (*Gateway, error) {
 // canister.
 func (g *Gateway) Principal() verify.Principal { return g.up.Principal() }
 
-// SetLogger replaces the logger, for example by that of a new configuration. nil means none.
+// SetLogger replaces the logger, for example by that of a new configuration. nil means none. Of many lines with the same message
+// in a second some are left out.
 func (g *Gateway) SetLogger(l *zap.Logger) {
 	if l == nil {
 		l = zap.NewNop()
 	}
-	g.logger.Store(l)
+	g.logger.Store(sampled(l))
 }
 
 func (g *Gateway) log() *zap.Logger { return g.logger.Load() }
