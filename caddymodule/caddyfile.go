@@ -46,6 +46,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		upstream_timeout     <duration>
 //		outage_timeout       <duration>
 //		relay_window         <envelopes>
+//		client_rate          <messages_per_second>
 //		verify_empty         on | off
 //		orphans              close | keep
 //		max_sessions         <count>

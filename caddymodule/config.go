@@ -85,6 +85,8 @@ type GatewaySettings struct {
 	OutageTimeout caddy.Duration `json:"outage_timeout,omitempty"`
 	// Envelopes of one client in flight at a time, 1 to 64. 1 keeps strict order. Default: 1.
 	RelayWindow int `json:"relay_window,omitempty"`
+	// Messages of one client submitted per second. What comes faster waits, and so does the client. Default: 100.
+	ClientRate int `json:"client_rate,omitempty"`
 	// Also verify the node signatures of replies without messages. Default: false.
 	VerifyEmpty bool `json:"verify_empty,omitempty"`
 	// What to do with clients that a canister still lists for this gateway after a crash: "close" tells the

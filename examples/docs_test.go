@@ -86,6 +86,7 @@ func TestSettingsTable(t *testing.T) {
 		"poll_interval": relay.DefaultPollInterval, "poll_idle_interval": relay.DefaultPollIdleInterval,
 		"upstream_rate": relay.DefaultUpstreamRate, "upstream_timeout": relay.DefaultUpstreamTimeout,
 		"outage_timeout": relay.DefaultOutageTimeout, "relay_window": relay.DefaultRelayWindow,
+		"client_rate":  relay.DefaultClientRate,
 		"max_sessions": relay.DefaultMaxSessions, "max_sessions_per_ip": relay.DefaultMaxSessionsPerIP,
 		"max_sessions_per_canister": relay.DefaultMaxSessionsPerCanister, "max_canisters": relay.DefaultMaxCanisters,
 		"open_timeout": relay.DefaultOpenTimeout, "ping_interval": relay.DefaultPingInterval,

@@ -20,6 +20,7 @@ const (
 	DefaultUpstreamTimeout  = 10 * time.Second
 	DefaultOutageTimeout    = 2 * time.Minute
 	DefaultRelayWindow      = 1
+	DefaultClientRate       = 100
 	DefaultMaxCanisters     = 1000
 	DefaultOutboxFrames     = 256
 	DefaultOutboxBytes      = 1 << 20
@@ -72,6 +73,9 @@ type Config struct {
 	// RelayWindow is how many envelopes of one client may be under way at once. 1 keeps strict order; canisters that
 	// follow the CDK remove a client whose messages arrive out of order.
 	RelayWindow int
+	// ClientRate is how many messages of one client are submitted in a second, at least 1. A second's worth may go out at once;
+	// what comes faster waits, as does its client once much waits. Nothing is lost by that.
+	ClientRate int
 	// VerifyEmpty also checks the node signatures of replies without messages.
 	VerifyEmpty bool
 	// KeepOrphans leaves clients alone that a canister lists for this gateway and that are not connected here: for
@@ -136,6 +140,7 @@ func (c *Config) SetDefaults() {
 	}
 	setDefault(&c.UpstreamRate, DefaultUpstreamRate)
 	setDefault(&c.RelayWindow, DefaultRelayWindow)
+	setDefault(&c.ClientRate, DefaultClientRate)
 	setDefault(&c.MaxCanisters, DefaultMaxCanisters)
 	setDefault(&c.OutboxFrames, DefaultOutboxFrames)
 	setDefault(&c.OutboxBytes, DefaultOutboxBytes)
@@ -182,6 +187,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("upstream_rate (%g) must be more than 0", c.UpstreamRate)
 	case c.RelayWindow < 1 || c.RelayWindow > maxRelayWindow:
 		return fmt.Errorf("relay_window (%d) must be from 1 to %d", c.RelayWindow, maxRelayWindow)
+	case c.ClientRate < 1:
+		return fmt.Errorf("client_rate (%d) must be at least 1", c.ClientRate)
 	case c.MaxCanisters < 1:
 		return fmt.Errorf("max_canisters (%d) must be at least 1", c.MaxCanisters)
 	case c.OutboxFrames < 1:

@@ -51,6 +51,7 @@ type session struct {
 
 	chain  *verify.SenderChain // the sender's verified delegations; reader only
 	window chan struct{}       // a place for each envelope under way; nil with relay_window 1
+	paced  time.Time           // when the messages that went out have used up client_rate; relayer only
 
 	lastSeen atomic.Int64 // age at the last bytes from the client, see age
 	pinged   atomic.Int64 // age at the unanswered ping, 0 = none

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -54,6 +55,9 @@ func (s *session) relay() {
 			return
 		}
 		s.mu.Unlock()
+		if !e.open {
+			s.pace()
+		}
 		if e.open || s.window == nil {
 			s.submitOne(e, func() {})
 			continue
@@ -65,6 +69,15 @@ func (s *session) relay() {
 			s.submitOne(e, sync.OnceFunc(func() { close(sent) }))
 		}, func() { s.abort(newClosing(InternalError, "")) })
 		<-sent
+	}
+}
+
+// pace waits until one more message may go out by client_rate. Messages of a session that has ended do not wait: there are not many.
+func (s *session) pace() {
+	now := time.Now()
+	s.paced = later(s.paced, now.Add(-time.Second)).Add(time.Second / time.Duration(s.g.cfg.ClientRate))
+	if !s.ended() {
+		pause.Sleep(s.lifetime(), s.paced.Sub(now)) // an error is the end of the session, which the submission notices
 	}
 }
 
