@@ -43,6 +43,7 @@ func parseCaddyfile(h httpcaddyfile.Helper) (caddyhttp.MiddlewareHandler, error)
 //		poll_interval        <duration>
 //		poll_idle_interval   <duration>
 //		upstream_rate        <requests_per_second>
+//		upstream_call_rate   <requests_per_second>
 //		upstream_timeout     <duration>
 //		outage_timeout       <duration>
 //		relay_window         <envelopes>
@@ -192,7 +193,6 @@ var subdirectives = func() map[string]subdirective {
 		"root_key":         {"<file> | <hex> | fetch", 1, 1, func(h *Handler, args []string) error { h.RootKey = args[0]; return nil }},
 		"identity":         {"<name> | file <path>", 1, 2, setIdentity},
 		"orphans":          oneOf("orphans", orphansClose, orphansKeep, func(h *Handler, value string) { h.Orphans = value }),
-		"upstream_rate":    {"<requests_per_second>", 1, 1, setRate},
 		"verify_empty":     oneOf("verify_empty", "on", "off", func(h *Handler, value string) { h.VerifyEmpty = value == "on" }),
 		"max_message_size": {"<size>", 1, 1, setMaxMessageSize},
 		"outbox":           {"<frames> <size>", 2, 2, setOutbox},
@@ -202,6 +202,9 @@ var subdirectives = func() map[string]subdirective {
 	}
 	for name := range fields[int](new(Handler)) {
 		all[name] = numberOf("<count>", name, parseCount)
+	}
+	for name := range fields[float64](new(Handler)) {
+		all[name] = numberOf("<requests_per_second>", name, parseRate)
 	}
 	return all
 }()
@@ -247,6 +250,14 @@ func parseDuration(name, arg string) (caddy.Duration, error) {
 	return caddy.Duration(value), nil
 }
 
+func parseRate(name, arg string) (float64, error) {
+	value, err := strconv.ParseFloat(arg, 64)
+	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) || value <= 0 {
+		return 0, fmt.Errorf("%s (%s) must be a positive number of requests per second", name, arg)
+	}
+	return value, nil
+}
+
 func parseCount(name, arg string) (int, error) {
 	value, err := strconv.Atoi(arg)
 	switch {
@@ -274,15 +285,6 @@ func parseSize(name, arg string) (int64, error) {
 func setMaxMessageSize(h *Handler, args []string) (err error) {
 	h.MaxMessageSize, err = parseSize("max_message_size", args[0])
 	return err
-}
-
-func setRate(h *Handler, args []string) error {
-	value, err := strconv.ParseFloat(args[0], 64)
-	if err != nil || math.IsNaN(value) || math.IsInf(value, 0) || value <= 0 {
-		return fmt.Errorf("upstream_rate (%s) must be a positive number of requests per second", args[0])
-	}
-	h.UpstreamRate = value
-	return nil
 }
 
 func setNetwork(h *Handler, args []string) error {

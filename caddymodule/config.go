@@ -25,8 +25,8 @@ const (
 	minPollInterval = 10 * time.Millisecond
 	// minOutboxBytes is a frame of the largest message that most canisters send with its certificate.
 	minOutboxBytes = 64 << 10
-	// minUpstreamRate is a request in ten seconds: with less, every request waits longer than anybody for its answer.
-	minUpstreamRate = 0.1
+	// minRate is a request in ten seconds: with less, every request waits longer than anybody for its answer.
+	minRate = 0.1
 	// maxDuration is a year. Sums and multiples of what is longer leave the range of a duration, and a wait of almost
 	// for ever would turn into none.
 	maxDuration = 365 * 24 * time.Hour
@@ -76,8 +76,10 @@ type GatewaySettings struct {
 	PollInterval caddy.Duration `json:"poll_interval,omitempty"`
 	// Period of polling a silent canister, reached step by step. At least poll_interval. Default: 500ms.
 	PollIdleInterval caddy.Duration `json:"poll_idle_interval,omitempty"`
-	// Requests per second to the network, all canisters together. At least 0.1. Default: 200.
+	// Polls and other readings per second, all canisters together. At least 0.1. Default: 200.
 	UpstreamRate float64 `json:"upstream_rate,omitempty"`
+	// Calls per second, all canisters together: what clients send, and ws_close. At least 0.1. Default: 1000.
+	UpstreamCallRate float64 `json:"upstream_call_rate,omitempty"`
 	// Time for one request to the network. Default: 10s.
 	UpstreamTimeout caddy.Duration `json:"upstream_timeout,omitempty"`
 	// Clients of a canister that stays unreachable or unverifiable this long are closed. At least

@@ -88,7 +88,7 @@ var theCollectors = sync.OnceValue(func() *collectors {
 		upstream:     histograms("upstream_request_duration_seconds", "Histogram of the time of HTTP requests to boundary nodes.", slowBuckets, "host", "endpoint", "outcome"),
 		unverified:   counter("verification_failures_total", "Counter of answers that failed verification and were discarded, by cause.", "canister", "cause"),
 		resets:       counter("queue_resets_total", "Counter of canister queues that were found to have started again, as after an upgrade.", "canister"),
-		budgetWait:   histogram("budget_wait_seconds", "Histogram of the time that requests waited for upstream_rate.", fastBuckets),
+		budgetWait:   histogram("budget_wait_seconds", "Histogram of the time that requests waited for upstream_rate or upstream_call_rate.", fastBuckets),
 		gateways:     newGatewayCollector(),
 	}
 })

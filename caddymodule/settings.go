@@ -80,12 +80,17 @@ func poolKey(cfg *relay.Config, publicKey []byte) (string, error) {
 	return hex.EncodeToString(sum[:8]), nil
 }
 
-// validateNumbers checks what holds for every count and duration of settings, a pointer to a struct. Its errors begin with
+// validateNumbers checks what holds for every count, rate and duration of settings, a pointer to a struct. Its errors begin with
 // the name of the setting to change and say what to change it to, as do those of the methods below.
 func validateNumbers(settings any) error {
 	for name, n := range fields[int](settings) {
 		if *n < 0 {
 			return fmt.Errorf("%s (%d) must not be negative: leave it out for the default", name, *n)
+		}
+	}
+	for name, r := range fields[float64](settings) {
+		if *r != 0 && *r < minRate {
+			return fmt.Errorf("%s (%g) must be at least %g requests per second", name, *r, minRate)
 		}
 	}
 	for name, d := range fields[caddy.Duration](settings) {
@@ -113,8 +118,6 @@ func (s *GatewaySettings) validate(cfg relay.Config) error {
 		return fmt.Errorf("outbox bytes (%d) must be at least %d (64KiB): a frame carries a certificate and must fit", cfg.OutboxBytes, minOutboxBytes)
 	case cfg.PollInterval < minPollInterval:
 		return fmt.Errorf("poll_interval (%s) must be at least %s", cfg.PollInterval, minPollInterval)
-	case cfg.UpstreamRate < minUpstreamRate:
-		return fmt.Errorf("upstream_rate (%g) must be at least %g requests per second", cfg.UpstreamRate, minUpstreamRate)
 	case cfg.UpstreamTimeout > cfg.OutageTimeout:
 		return fmt.Errorf("upstream_timeout (%s) must not exceed outage_timeout (%s), or one request would outlast the outage: lower one or raise the other", cfg.UpstreamTimeout, cfg.OutageTimeout)
 	}

@@ -84,7 +84,7 @@ func TestSettingsTable(t *testing.T) {
 	}
 	for name, want := range map[string]any{
 		"poll_interval": relay.DefaultPollInterval, "poll_idle_interval": relay.DefaultPollIdleInterval,
-		"upstream_rate": relay.DefaultUpstreamRate, "upstream_timeout": relay.DefaultUpstreamTimeout,
+		"upstream_rate": relay.DefaultUpstreamRate, "upstream_call_rate": relay.DefaultUpstreamCallRate, "upstream_timeout": relay.DefaultUpstreamTimeout,
 		"outage_timeout": relay.DefaultOutageTimeout, "relay_window": relay.DefaultRelayWindow,
 		"client_rate":  relay.DefaultClientRate,
 		"max_sessions": relay.DefaultMaxSessions, "max_sessions_per_ip": relay.DefaultMaxSessionsPerIP,

@@ -33,7 +33,7 @@ func BenchmarkRelayedMessage(b *testing.B) {
 	}
 	transport := &replay{network: network.RoundTripper()}
 	g, err := New(Config{Hosts: []*url.URL{{Scheme: "http", Host: "network.test"}}, RootKey: network.RootKey(), Identity: operator,
-		UpstreamRate: 1e9, ClientRate: 1e9, Transport: transport})
+		UpstreamRate: 1e9, UpstreamCallRate: 1e9, ClientRate: 1e9, Transport: transport})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -31,11 +31,11 @@ func gatewayOver(t *testing.T, network http.RoundTripper) *Gateway {
 		t.Fatal(err)
 	}
 	g, err := New(Config{
-		Hosts:        []*url.URL{{Scheme: "https", Host: "a"}},
-		RootKey:      verify.MainnetRootKey(),
-		Identity:     id,
-		UpstreamRate: 1e6,
-		Transport:    network,
+		Hosts:            []*url.URL{{Scheme: "https", Host: "a"}},
+		RootKey:          verify.MainnetRootKey(),
+		Identity:         id,
+		UpstreamCallRate: 1e6,
+		Transport:        network,
 	})
 	if err != nil {
 		t.Fatal(err)

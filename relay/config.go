@@ -17,6 +17,7 @@ const (
 	DefaultPollInterval     = 100 * time.Millisecond
 	DefaultPollIdleInterval = 500 * time.Millisecond
 	DefaultUpstreamRate     = 200
+	DefaultUpstreamCallRate = 1000
 	DefaultUpstreamTimeout  = 10 * time.Second
 	DefaultOutageTimeout    = 2 * time.Minute
 	DefaultRelayWindow      = 1
@@ -64,8 +65,11 @@ type Config struct {
 	PollInterval time.Duration
 	// PollIdleInterval is the pause reached step by step after 30 s of silence. At least PollInterval.
 	PollIdleInterval time.Duration
-	// UpstreamRate bounds the requests per second to the network, of all canisters together. More than 0.
+	// UpstreamRate bounds the polls and other readings per second, of all canisters together. More than 0. Every canister is
+	// polled at least every 15 s, in half of this; canisters for which that does not suffice are refused.
 	UpstreamRate float64
+	// UpstreamCallRate bounds the calls per second, of all canisters together: what clients send, and ws_close. More than 0.
+	UpstreamCallRate float64
 	// UpstreamTimeout bounds one request to the network.
 	UpstreamTimeout time.Duration
 	// OutageTimeout is how long a canister may be unreachable or unverifiable before its clients are closed.
@@ -139,6 +143,7 @@ func (c *Config) SetDefaults() {
 		setDefault(d.value, d.byDefault)
 	}
 	setDefault(&c.UpstreamRate, DefaultUpstreamRate)
+	setDefault(&c.UpstreamCallRate, DefaultUpstreamCallRate)
 	setDefault(&c.RelayWindow, DefaultRelayWindow)
 	setDefault(&c.ClientRate, DefaultClientRate)
 	setDefault(&c.MaxCanisters, DefaultMaxCanisters)
@@ -185,6 +190,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("ping_interval (%s) must be greater than pong_timeout (%s): raise one or lower the other", c.PingInterval, c.PongTimeout)
 	case c.UpstreamRate <= 0:
 		return fmt.Errorf("upstream_rate (%g) must be more than 0", c.UpstreamRate)
+	case c.UpstreamCallRate <= 0:
+		return fmt.Errorf("upstream_call_rate (%g) must be more than 0", c.UpstreamCallRate)
 	case c.RelayWindow < 1 || c.RelayWindow > maxRelayWindow:
 		return fmt.Errorf("relay_window (%d) must be from 1 to %d", c.RelayWindow, maxRelayWindow)
 	case c.ClientRate < 1:

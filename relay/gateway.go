@@ -103,6 +103,7 @@ func New(cfg Config) (*Gateway, error) {
 		RootKey:   cfg.RootKey,
 		Identity:  cfg.Identity,
 		Rate:      cfg.UpstreamRate,
+		CallRate:  cfg.UpstreamCallRate,
 		Timeout:   cfg.UpstreamTimeout,
 		Transport: cfg.Transport,
 		Recorder:  cfg.Metrics,
@@ -230,6 +231,9 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 	}
 	if len(g.canisters) >= g.cfg.MaxCanisters && !g.displace() {
 		return nil, newClosing(OverCapacity, "gateway polls as many canisters as it may, try again later")
+	}
+	if len(g.canisters) >= g.up.Capacity() {
+		return nil, newClosing(OverCapacity, "gateway polls as many canisters as its upstream_rate allows, try again later")
 	}
 	if len(g.canisters) == 0 {
 		g.peers.join(g)

@@ -62,7 +62,7 @@ type Metrics interface {
 	VerificationFailed(canister verify.Principal, cause verify.Cause)
 	// QueueReset counts a canister queue that was found to have started again.
 	QueueReset(canister verify.Principal)
-	// BudgetWait counts how long one request waited for upstream_rate.
+	// BudgetWait counts how long one request waited for upstream_rate or upstream_call_rate.
 	BudgetWait(waited time.Duration)
 }
 

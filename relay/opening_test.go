@@ -157,8 +157,9 @@ func TestOpenWithoutOutcome(t *testing.T) {
 
 // One that never got its turn is told that it is not the canister's fault.
 func TestOpeningThatNeverGetsItsTurn(t *testing.T) {
-	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 0.01 }}, func(t *testing.T, r *rig) {
-		_, err := client.Dial(t.Context(), r.url, r.options()) // the first poll takes what there is for now
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamCallRate = 0.01 }}, func(t *testing.T, r *rig) {
+		r.open() // takes what there is for now
+		_, err := client.Dial(t.Context(), r.url, r.options())
 		var ce *client.CloseError
 		if !errors.As(err, &ce) || ce.Code != 1013 || !strings.Contains(ce.Text, "more requests than it may") {
 			t.Errorf("%v, want 1013 and the limit", err)
@@ -190,7 +191,7 @@ func TestTrapWhileOpening(t *testing.T) {
 // Clients that gave up while their ws_open waited for upstream_rate cost no requests any more. Otherwise, after a restart
 // with many clients, all requests would be spent on those who have left, and those who come back would give up as well.
 func TestOpeningsThatWaitForTheBudget(t *testing.T) {
-	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate = 2 }}, func(t *testing.T, r *rig) {
+	inBubble(t, rigOptions{config: func(c *relay.Config) { c.UpstreamRate, c.UpstreamCallRate = 2, 2 }}, func(t *testing.T, r *rig) {
 		var opens, closes atomic.Int64
 		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
 			switch q.Method {

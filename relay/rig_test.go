@@ -71,7 +71,7 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	cfg := relay.Config{
 		RootKey:      network.RootKey(),
 		Identity:     id,
-		UpstreamRate: 1e6,
+		UpstreamRate: 1e6, UpstreamCallRate: 1e6,
 		DrainTimeout: 5 * time.Second,
 		Logger:       zap.New(core),
 	}

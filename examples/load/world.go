@@ -59,7 +59,7 @@ func newWorld(o worldOptions) (w *world, err error) {
 	cfg := relay.Config{
 		RootKey: w.network.RootKey(),
 		// The default protects the boundary nodes of others; these are ours.
-		UpstreamRate: 20000,
+		UpstreamRate: 20000, UpstreamCallRate: 20000,
 		OutboxFrames: relay.DefaultOutboxFrames,
 	}
 	for range max(o.nodes, 1) {

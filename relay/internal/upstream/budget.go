@@ -9,22 +9,32 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// Class is the urgency of a request to the network.
+// Class is the kind and the urgency of a request to the network.
 type Class int
 
-// The classes.
+// The classes. Calls have a budget of their own; the others share one.
 const (
 	ClassCall Class = iota // what clients and the gateway itself submit
+	ClassRead              // what the gateway must read before it can go on
 	ClassBusy              // polls of canisters with traffic
 	ClassIdle              // polls of silent canisters
 	classCount
 )
 
-// shares is how many requests of each class go out in turn while all classCount wait: busy ones first, none starved.
-var shares = [classCount]int{ClassCall: 8, ClassBusy: 6, ClassIdle: 1}
+// shares is how many requests of each class go out in turn while all of a budget's classes wait: busy ones first, none starved.
+var shares = [classCount]int{ClassCall: 8, ClassRead: 8, ClassBusy: 6, ClassIdle: 1}
 
-// budget is the token bucket behind upstream_rate. Within a class the canisters take turns, so that one with ten
-// thousand chatty clients does not delay the others.
+// overdueAfter is how long a request waits before it goes ahead of others, whatever its class. So the polls of a silent canister
+// come at least every 15 s: this and the time in which as many as there is capacity for have had their turns. Clients wait 30 s
+// for an ack that is due, and 60 s for a session to open.
+const overdueAfter = 10 * time.Second
+
+// capacity is how many canisters can each have one request in overdueAfter, out of half of a rate. The other half is for those
+// that have traffic.
+func capacity(rate float64) int { return max(1, int(rate*overdueAfter.Seconds()/2)) }
+
+// budget is a token bucket, behind upstream_rate or upstream_call_rate. Within a class the canisters take turns, so that one
+// with ten thousand chatty clients does not delay the others.
 type budget struct {
 	rate, burst float64
 
@@ -51,12 +61,12 @@ func (b *budget) wait(ctx context.Context, canister verify.Principal, cl Class) 
 		b.mu.Unlock()
 		return 0, ctx.Err()
 	}
-	w := &waiter{ready: make(chan struct{})}
+	began := time.Now()
+	w := &waiter{ready: make(chan struct{}), since: began}
 	b.queues[cl].push(canister, w)
 	b.schedule()
 	b.mu.Unlock()
 
-	began := time.Now()
 	select {
 	case <-w.ready:
 		return time.Since(began), nil
@@ -103,7 +113,10 @@ func (b *budget) dispatch() {
 	b.timer = nil
 	b.refill()
 	for b.tokens >= 1 {
-		w := b.next()
+		w := b.overdue()
+		if w == nil {
+			w = b.next()
+		}
 		if w == nil {
 			return
 		}
@@ -111,6 +124,22 @@ func (b *budget) dispatch() {
 		close(w.ready)
 	}
 	b.schedule()
+}
+
+// overdue takes the waiter that has waited for longest of those at the front of a queue, if that is overdueAfter or more. The
+// caller holds mu.
+func (b *budget) overdue() *waiter {
+	var late *fairQueue
+	before := b.filled.Add(-overdueAfter)
+	for cl := range b.queues {
+		if since, waits := b.queues[cl].front(); waits && !since.After(before) {
+			late, before = &b.queues[cl], since
+		}
+	}
+	if late == nil {
+		return nil
+	}
+	return late.pop()
 }
 
 // next takes the waiter whose turn it is, nil if nobody waits. The caller holds mu.
@@ -133,6 +162,7 @@ func (b *budget) next() *waiter {
 // waiter is one request that waits for a token.
 type waiter struct {
 	ready chan struct{}
+	since time.Time
 	gone  bool // its context ended; guarded by budget.mu
 }
 
@@ -158,6 +188,14 @@ func (q *fairQueue) push(canister verify.Principal, w *waiter) {
 		q.turn = append(q.turn, f)
 	}
 	f.waiters = append(f.waiters, w)
+}
+
+// front returns since when the next one waits, if there is one. It may be gone.
+func (q *fairQueue) front() (since time.Time, waits bool) {
+	if len(q.turn) == 0 {
+		return time.Time{}, false
+	}
+	return q.turn[0].waiters[0].since, true
 }
 
 // pop returns the next waiter that still wants its token, nil if there is none.

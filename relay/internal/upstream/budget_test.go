@@ -2,6 +2,8 @@ package upstream
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -97,6 +99,78 @@ func TestBudgetForgetsTheGone(t *testing.T) {
 		}
 		if took := time.Since(began); took > 1100*time.Millisecond {
 			t.Errorf("the next one waited %s: the token went to the one that had gone", took)
+		}
+	})
+}
+
+// As many silent canisters as there is capacity for are each polled within 15 s, however much the others want, and
+// those with traffic get the rest.
+func TestBudgetGuaranteesEveryCanisterAShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 20
+		b := newBudget(rate)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+		defer cancel()
+		var wg sync.WaitGroup
+		var busy atomic.Int64
+		var longest atomic.Int64
+		poll := func(canister byte, cl Class) {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					waited, err := b.wait(ctx, testPrincipal(canister), cl)
+					if err != nil {
+						return
+					}
+					if cl == ClassBusy {
+						busy.Add(1)
+					} else {
+						longest.Store(max(longest.Load(), int64(waited)))
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+			})
+		}
+		for i := range capacity(rate) - 30 {
+			poll(byte(i), ClassIdle)
+		}
+		for i := range 30 {
+			poll(byte(200+i), ClassBusy)
+		}
+		wg.Wait()
+		if got := time.Duration(longest.Load()); got > overdueAfter*3/2 {
+			t.Errorf("a silent canister waited %s for its poll", got)
+		}
+		if got := busy.Load(); got < 5*60*rate/3 {
+			t.Errorf("%d of %d requests were for those with traffic", got, 5*60*rate)
+		}
+	})
+}
+
+// Who waits for longest goes first among those that wait for too long, and one whose context has ended takes no turn.
+func TestBudgetServesTheOverdue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(0.125)
+		b.tokens = 0
+		done := make(chan string, 9)
+		wait := func(ctx context.Context, name string, canister byte, cl Class) {
+			go func() {
+				if _, err := b.wait(ctx, testPrincipal(canister), cl); err == nil {
+					done <- name
+				}
+			}()
+			synctest.Wait()
+			time.Sleep(time.Second)
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		wait(leaving, "gone", 1, ClassIdle)
+		wait(t.Context(), "idle", 2, ClassIdle)
+		wait(t.Context(), "busy", 3, ClassBusy)
+		wait(t.Context(), "read", 4, ClassRead)
+		leave()
+		for i, want := range []string{"read", "idle", "busy"} { // the first token comes after 8 s
+			if got := <-done; got != want {
+				t.Errorf("number %d is %s, want %s", i, got, want)
+			}
 		}
 	})
 }

@@ -158,7 +158,7 @@ func (n *Network) ask(ctx context.Context, h *Host, r *request, on terms) (*Answ
 
 // Admit takes a token from the budget for one request, and waits until there is one. The error is that of ctx.
 func (n *Network) Admit(ctx context.Context, canister verify.Principal, cl Class) error {
-	waited, err := n.budget.wait(ctx, canister, cl)
+	waited, err := n.budget(cl).wait(ctx, canister, cl)
 	n.recorder.BudgetWait(waited)
 	return err
 }

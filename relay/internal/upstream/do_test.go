@@ -76,6 +76,7 @@ func testNetwork(t testing.TB, n http.RoundTripper, rate float64, names ...strin
 	o := Options{
 		Identity:  id,
 		Rate:      rate,
+		CallRate:  rate,
 		Timeout:   10 * time.Second,
 		Transport: n,
 		Recorder:  nothing{},
@@ -136,9 +137,9 @@ func TestWaitingRequestsDoNotRunIntoOneHost(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		before := n.count("down")
-		u.budget.mu.Lock()
-		u.budget.tokens, u.budget.filled = 0, time.Now()
-		u.budget.mu.Unlock()
+		u.reads.mu.Lock()
+		u.reads.tokens, u.reads.filled = 0, time.Now()
+		u.reads.mu.Unlock()
 		var wg sync.WaitGroup
 		for range 200 {
 			wg.Go(func() { _ = u.testQuery(t.Context()) })

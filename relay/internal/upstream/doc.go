@@ -7,7 +7,7 @@
 //     wait; exchange.go is one HTTP exchange.
 //   - host.go keeps the health of a host, latency.go how long it takes; settle.go is where an answer is found good or bad.
 //   - pick.go chooses a host, pool.go lists them, discovery.go finds more.
-//   - budget.go keeps upstream_rate and shares it fairly.
+//   - budget.go keeps upstream_rate and upstream_call_rate, and shares them fairly.
 //   - versions.go knows the versions of the endpoints, refusal.go reads what the network refuses.
 //   - own.go signs and sends the gateway's own requests.
 //   - rootkey.go, nodes.go, delegation.go with delegation_read.go, and install.go read what verification needs: the root key, the keys of nodes, a

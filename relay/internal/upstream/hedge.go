@@ -155,7 +155,7 @@ func (c *race) late() {
 		c.timer.Reset(takes - waited)
 		return
 	}
-	if !c.r.going() || !c.n.hedges.take() || !c.n.budget.spare() {
+	if !c.r.going() || !c.n.hedges.take() || !c.n.budget(c.r.class).spare() {
 		return
 	}
 	c.second, c.done = h, make(chan struct{})

@@ -22,8 +22,8 @@ type Options struct {
 	RootKey []byte
 	// Identity signs the gateway's own requests. It must be safe for concurrent use.
 	Identity verify.Signer
-	// Rate bounds the requests per second, of all canisters together.
-	Rate float64
+	// Rate bounds the queries and other readings per second, of all canisters together, and CallRate the calls.
+	Rate, CallRate float64
 	// Timeout bounds one request; a call may take longer by the time that a replica waits for its outcome.
 	Timeout time.Duration
 	// Transport carries the requests; nil means an own one.
@@ -43,7 +43,8 @@ type Network struct {
 	principal verify.Principal
 	pool      hostPool
 	client    *http.Client
-	budget    *budget
+	reads     *budget
+	calls     *budget
 	hedges    *hedgeCredit
 	timeout   time.Duration
 	recorder  Recorder
@@ -66,7 +67,8 @@ func New(ctx context.Context, o Options) (*Network, error) {
 		ctx:       ctx,
 		identity:  o.Identity,
 		principal: principal,
-		budget:    newBudget(o.Rate),
+		reads:     newBudget(o.Rate),
+		calls:     newBudget(o.CallRate),
 		hedges:    newHedgeCredit(),
 		timeout:   o.Timeout,
 		recorder:  o.Recorder,
@@ -116,3 +118,14 @@ func (n *Network) Principal() verify.Principal { return n.principal }
 
 // Close closes idle connections.
 func (n *Network) Close() { n.client.CloseIdleConnections() }
+
+// Capacity is how many canisters can be polled as often as their clients need it.
+func (n *Network) Capacity() int { return capacity(n.reads.rate) }
+
+// budget returns the one that requests of a class take their tokens from.
+func (n *Network) budget(cl Class) *budget {
+	if cl == ClassCall {
+		return n.calls
+	}
+	return n.reads
+}

@@ -96,7 +96,7 @@ func (n *Network) readState(ctx context.Context, canister verify.Principal, shap
 	r := &request{
 		endpoint: EndpointReadState,
 		canister: canister,
-		class:    ClassCall,
+		class:    ClassRead,
 		body:     body,
 		timeout:  n.timeout,
 	}

@@ -175,7 +175,7 @@ func (k *rootKey) fetch(ctx context.Context) (*verify.Authority, error) {
 
 // status asks for the network's status, which names its root key.
 func (n *Network) status(ctx context.Context) (*Answer, error) {
-	return n.do(ctx, &request{endpoint: EndpointStatus, class: ClassCall, timeout: n.timeout})
+	return n.do(ctx, &request{endpoint: EndpointStatus, class: ClassRead, timeout: n.timeout})
 }
 
 // Authority returns what verifies certificates of this network. Without a configured root key it asks the network for one
