@@ -292,8 +292,17 @@ func (c *canister) receive(page *verify.Page, i int) {
 	c.mu.Lock()
 	s := c.routes[m.Client]
 	c.mu.Unlock()
+	kind := serviceKind(m)
+	if kind == verify.ServiceAck {
+		c.mu.Lock()
+		c.ackHint = false
+		c.mu.Unlock()
+	}
 	if s == nil {
-		c.noteOrphan(m, page.Time)
+		if kind == verify.ServiceOpen {
+			c.openedByOther(m)
+		}
+		c.noteOrphan(m, kind, page.Time)
 		return
 	}
 	if m.Poison != nil {
@@ -309,13 +318,9 @@ func (c *canister) receive(page *verify.Page, i int) {
 		return
 	}
 	if first {
-		c.opened(s)
+		c.opened(s, m.Timestamp)
 	}
-	if m.Service && s.noteService(m.Payload) == verify.ServiceAck {
-		c.mu.Lock()
-		c.ackHint = false
-		c.mu.Unlock()
-	}
+	s.noteService(kind)
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
 		data: frame,
@@ -330,17 +335,3 @@ func stampTime(stamp uint64) time.Time { return time.Unix(0, int64(min(stamp, 1<
 // maxFrameAge is how old the certificate of a frame may be when it is sent. Clients refuse one that is older than 5
 // minutes when it arrives.
 const maxFrameAge = verify.MaxCertificateAge - 30*time.Second
-
-// opened notes the first message of s. The queue has the opens in the order in which the canister executed them, and a
-// canister keeps one session of a principal: an earlier one is over.
-func (c *canister) opened(s *session) {
-	c.mu.Lock()
-	c.queue.Forget(s.key)
-	older := c.latest[s.key.Principal]
-	c.latest[s.key.Principal] = s
-	c.mu.Unlock()
-	if older != nil && older != s {
-		older.endRemoved(newClosing(Superseded, ""))
-	}
-	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
-}

@@ -90,12 +90,17 @@ func (c *closer) draining() bool {
 	}
 }
 
-// add queues a ws_close. It never blocks.
-func (c *closer) add(canister verify.Principal, key verify.ClientKey) {
+// add queues a ws_close whose turn has come, see turns, and reports whether it did. It never blocks.
+func (c *closer) add(canister verify.Principal, key verify.ClientKey) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.push(canister, key)
+}
+
+// push is add for a caller that holds mu.
+func (c *closer) push(canister verify.Principal, key verify.ClientKey) bool {
 	if c.g.ctx.Err() != nil {
-		return
+		return false
 	}
 	l := c.lanes[canister]
 	if l == nil {
@@ -103,7 +108,7 @@ func (c *closer) add(canister verify.Principal, key verify.ClientKey) {
 		c.lanes[canister] = l
 	}
 	if l.calls[key] != nil {
-		return
+		return true
 	}
 	if c.waiting >= maxCloses {
 		c.dropOne()
@@ -114,6 +119,7 @@ func (c *closer) add(canister verify.Principal, key verify.ClientKey) {
 	c.waiting++
 	c.left++
 	c.startWorkers(l)
+	return true
 }
 
 // dropOne drops the oldest call of the lane where most wait: its canister is the one that takes the room. The caller holds mu.
@@ -171,8 +177,12 @@ func (c *closer) startWorkers(l *closeLane) {
 func (c *closer) next(l *closeLane) *closeCall {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(l.waiting) > 0 {
-		return c.pop(l)
+	for len(l.waiting) > 0 {
+		call := c.pop(l)
+		if c.g.turns.closeBegins(l.canister, call.key) {
+			return call
+		}
+		c.done(l, call) // a newer ws_open goes out first
 	}
 	c.countOut(l)
 	return nil
@@ -190,6 +200,9 @@ func (c *closer) pop(l *closeLane) *closeCall {
 // done notes that nothing is left to do for call. The caller holds mu.
 func (c *closer) done(l *closeLane, call *closeCall) {
 	delete(l.calls, call.key)
+	if next, due := c.g.turns.closeEnds(l.canister, call.key); due {
+		c.push(l.canister, next)
+	}
 	c.left--
 	if c.left == 0 && c.idle != nil {
 		close(c.idle)

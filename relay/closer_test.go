@@ -45,7 +45,11 @@ func gatewayOver(t *testing.T, network http.RoundTripper) *Gateway {
 }
 
 func leaverKey(n uint64) verify.ClientKey {
-	return verify.ClientKey{Principal: testPrincipal(2), Nonce: n}
+	p, err := verify.PrincipalFromBytes([]byte{byte(n), byte(n >> 8), byte(n >> 16), 1})
+	if err != nil {
+		panic(err)
+	}
+	return verify.ClientKey{Principal: p, Nonce: n}
 }
 
 // A canister has so many ws_close under way, and each canister has its own. A drain that begins while many wait has as many
@@ -55,13 +59,13 @@ func TestDrainHurriesWhatWaits(t *testing.T) {
 		network := &hanging{}
 		g := gatewayOver(t, network)
 		for n := range uint64(1000) {
-			g.closer.add(testPrincipal(1), leaverKey(n))
+			g.turns.leave(testPrincipal(1), leaverKey(n))
 		}
 		synctest.Wait()
 		if n := network.underway.Load(); n != closeWorkers {
 			t.Errorf("%d calls are under way, want %d", n, closeWorkers)
 		}
-		g.closer.add(testPrincipal(3), leaverKey(0))
+		g.turns.leave(testPrincipal(3), leaverKey(0))
 		synctest.Wait()
 		if n := network.underway.Load(); n != closeWorkers+1 {
 			t.Errorf("with that of another canister %d calls are under way, want %d", n, closeWorkers+1)
@@ -83,7 +87,7 @@ func TestCloserOfACanisterThatFails(t *testing.T) {
 			return answers{http.StatusBadGateway, "", ""}.RoundTrip(r)
 		}))
 		for n := range uint64(1000) {
-			g.closer.add(testPrincipal(1), leaverKey(n))
+			g.turns.leave(testPrincipal(1), leaverKey(n))
 		}
 		time.Sleep(closePatience + time.Minute)
 		if n := requests.Load(); n > 150 {
@@ -113,7 +117,7 @@ func TestCloserForgets(t *testing.T) {
 		}))
 		for range 2 {
 			for n := range uint64(100) {
-				g.closer.add(testPrincipal(1), leaverKey(n))
+				g.turns.leave(testPrincipal(1), leaverKey(n))
 			}
 		}
 		if g.closer.left != 100 {
@@ -138,10 +142,10 @@ func TestCloserIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := gatewayOver(t, &hanging{})
 		for n := range uint64(100) {
-			g.closer.add(testPrincipal(3), leaverKey(n))
+			g.turns.leave(testPrincipal(3), leaverKey(n))
 		}
 		for n := range uint64(maxCloses + 1000) {
-			g.closer.add(testPrincipal(1), leaverKey(n))
+			g.turns.leave(testPrincipal(1), leaverKey(n))
 		}
 		g.closer.mu.Lock()
 		defer g.closer.mu.Unlock()

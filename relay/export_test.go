@@ -28,3 +28,10 @@ func (g *Gateway) Departing() int {
 	defer g.mu.Unlock()
 	return g.departing.Len()
 }
+
+// Lines returns how many principals at canisters have calls under way or due.
+func (g *Gateway) Lines() int {
+	g.turns.mu.Lock()
+	defer g.turns.mu.Unlock()
+	return len(g.turns.lines)
+}

@@ -26,6 +26,7 @@ type Gateway struct {
 	up     *upstream.Network
 	opens  *openLog
 	closer *closer
+	turns  *turns
 	memory *memory
 	peers  *Peers
 
@@ -116,6 +117,7 @@ func New(cfg Config) (*Gateway, error) {
 	}
 	g.up = up
 	g.closer = newCloser(g)
+	g.turns = newTurns(g.closer.add)
 	return g, nil
 }
 

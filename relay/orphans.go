@@ -27,23 +27,17 @@ const (
 	scanPages = 400
 )
 
-// noteOrphan notes a message for a client that is not here. A CloseMessage says that no ws_close is needed for it any more. After
+// noteOrphan notes a message, of kind if it is a service message, for a client that is not here. A CloseMessage says that no ws_close is needed for it any more. After
 // any other the canister still lists the client for this gateway, so a crash left it behind, and the canister would keep it until
 // its keep-alive check. Unless orphans are kept, it is closed there.
 //
 // The client may also be one of another live instance with the same identity. An OpenMessage that is younger than this
 // gateway, for a client that was never here, proves that there is one. While that proof is fresh no orphan is noted or
 // closed.
-func (c *canister) noteOrphan(m *verify.PageMessage, certified time.Time) {
+func (c *canister) noteOrphan(m *verify.PageMessage, kind verify.ServiceKind, certified time.Time) {
 	made := stampTime(m.Timestamp)
 	if m.Poison != nil || made.Before(certified.Add(-orphanAge)) {
 		return
-	}
-	var kind verify.ServiceKind
-	if m.Service {
-		if s, err := verify.DecodeServiceMessage(m.Payload); err == nil {
-			kind = s.Kind
-		}
 	}
 	if kind == verify.ServiceClose {
 		c.g.closer.forget(c.id, m.Client)
@@ -110,7 +104,7 @@ func (c *canister) closeOrphans() {
 		}
 		if wait <= 0 {
 			wait = orphanPause
-			c.g.closer.add(c.id, key)
+			c.g.turns.leave(c.id, key)
 			closed++
 		}
 		if pause.Sleep(c.g.ctx, wait) != nil {
@@ -171,7 +165,7 @@ func (c *canister) scanOrphans(ctx context.Context, from, end, start uint64) {
 		for i := range r.said.Page.Messages {
 			m := &r.said.Page.Messages[i]
 			if m.Nonce < end {
-				c.noteOrphan(m, r.said.Page.Time)
+				c.noteOrphan(m, serviceKind(m), r.said.Page.Time)
 			}
 			from = m.Nonce + 1
 		}
@@ -188,4 +182,16 @@ func (c *canister) lastBefore(ctx context.Context, nonce, stamp uint64) (last ui
 		last, old = queue.LastBefore(r.said.Page, stamp)
 	}
 	return last, old, r.err
+}
+
+// serviceKind returns the kind of a service message, and nothing for other messages.
+func serviceKind(m *verify.PageMessage) verify.ServiceKind {
+	if !m.Service {
+		return ""
+	}
+	s, err := verify.DecodeServiceMessage(m.Payload)
+	if err != nil {
+		return "" // the client judges it
+	}
+	return s.Kind
 }

@@ -73,6 +73,11 @@ func (p *Peers) know(d departure) bool {
 		}
 	}
 	// After the sessions, because a session that ends is a departure before it is gone.
+	return p.hasLeft(d)
+}
+
+// hasLeft reports whether the client was here, not too long ago, and is not any more.
+func (p *Peers) hasLeft(d departure) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, departed := p.departed[d]

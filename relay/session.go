@@ -66,9 +66,11 @@ type session struct {
 
 	mu    sync.Mutex
 	state state
-	// canister and key are set when ws_open is accepted, before the session is registered, and never change then.
+	// canister to turn are set when ws_open is accepted, before the session is registered, and never change then.
 	canister   *canister
 	key        verify.ClientKey
+	place      uint64   // of ws_open among all of the gateway: the higher, the newer
+	turn       *turn    // of ws_open; nil if nobody waits for it
 	closing    *closing // why it ended
 	echo       []byte   // payload of the close frame that answers the client's; nil = none
 	clientText string   // what the client said in its close frame, printable

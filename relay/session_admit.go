@@ -121,11 +121,18 @@ func (s *session) register(id verify.Principal, key verify.ClientKey, late bool)
 			return s.closing
 		}
 		s.canister, s.key, s.state = home, key, stateOpening
+		s.place = s.g.turns.place()
+		if !late { // a principal that is not proven keeps nobody waiting
+			s.turn = newTurn(s)
+		}
 		s.opening.began = time.Now()
 		s.mu.Unlock()
 		c, retired := home.add(s, s.policy.MaxSessionsPerCanister, late)
 		if retired {
 			continue // the poller ended a moment ago; the next entry is another
+		}
+		if c == nil && s.turn != nil {
+			s.g.turns.join(s.turn)
 		}
 		if c == nil && s.ended() {
 			home.remove(s)

@@ -77,11 +77,22 @@ func (s *session) openDone(e *envelope, c *closing) {
 	}
 	before, ended := s.opening.before, s.closing != nil
 	s.mu.Unlock()
+	s.g.turns.finish(s.turn, c == nil)
 	if c == nil && !ended {
 		if e.late {
 			s.canister.route(s, before)
 		}
 		s.canister.accepted(s, e.executed)
+	}
+}
+
+// endUnsent ends the session for c if its ws_open has not gone out, which it will not then.
+func (s *session) endUnsent(c *closing) {
+	s.mu.Lock()
+	unsent := s.opening.registration == notSent
+	s.mu.Unlock()
+	if unsent {
+		s.end(c)
 	}
 }
 
@@ -221,8 +232,9 @@ func (s *session) leave() {
 	closed := s.state == stateClosed
 	home, key := s.canister, s.key
 	s.mu.Unlock()
+	s.g.turns.finish(s.turn, false)
 	if sendClose {
-		s.g.closer.add(home.id, key)
+		s.g.turns.leave(home.id, key)
 	}
 	if closed {
 		s.g.departed(s)

@@ -51,22 +51,17 @@ func missing(sequence uint64) *closing {
 	return newClosing(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
 }
 
-// noteService notes what the canister's service messages say of the session, and returns the kind.
-func (s *session) noteService(payload []byte) verify.ServiceKind {
-	m, err := verify.DecodeServiceMessage(payload)
-	if err != nil {
-		return "" // the client judges it
-	}
+// noteService notes what a service message of kind says of the session.
+func (s *session) noteService(kind verify.ServiceKind) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch m.Kind {
+	switch kind {
 	case verify.ServiceAck:
 		s.lastAck = time.Now()
 	case verify.ServiceClose:
 		s.canisterClosed = time.Now()
 		s.opening.note(canisterRemoved)
 	}
-	return m.Kind
 }
 
 // hasHeard reports whether a message of the canister has come for s, which proves that the canister has the session.

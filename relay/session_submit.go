@@ -112,6 +112,9 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	}
 	endSpan(errors.New(c.text))
 	if c.removed {
+		if c.reason == Superseded && s.g.turns.overlapped(s.turn) {
+			c = newClosing(Forgotten, "").andRemoved() // perhaps by an older session, see endReplaced
+		}
 		s.noteRemoved()
 		if c.reason == Forgotten {
 			s.canister.doubt() // others may be forgotten, too
@@ -131,6 +134,9 @@ const outcomeNone Outcome = ""
 func (s *session) submitOpen(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
 	if !s.canister.ready(s.lifetime(), e.expiry) && !s.ended() {
 		return OutcomeExpired, s.canister.unreadyBecause()
+	}
+	if s.turn != nil {
+		s.g.turns.await(ctx, s.turn)
 	}
 	if !s.openBegins() {
 		return outcomeNone, newClosing(ClientGone, "")

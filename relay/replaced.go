@@ -1,0 +1,51 @@
+package relay
+
+import (
+	"time"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
+
+// A canister keeps one session of a principal. The queue has the opens in the order in which the canister executed them, so each
+// first message says of an earlier session of its principal that it is over.
+
+// opened notes the first message of s, made at stamp.
+func (c *canister) opened(s *session, stamp uint64) {
+	c.g.turns.finish(s.turn, true)
+	c.mu.Lock()
+	c.queue.Forget(s.key)
+	gone, by := c.latest[s.key.Principal], s
+	if gone != nil && !gone.openedBy(stamp) { // s has been read again, after a later one
+		gone, by = s, gone
+	}
+	c.latest[s.key.Principal] = by
+	c.mu.Unlock()
+	if gone != nil && gone != by {
+		gone.endReplaced(by.place > gone.place)
+	}
+	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
+}
+
+// openedByOther notes the first message m of a client that is not here: it has left, or it is one of another instance with this
+// identity.
+func (c *canister) openedByOther(m *verify.PageMessage) {
+	c.mu.Lock()
+	gone := c.latest[m.Client.Principal]
+	c.mu.Unlock()
+	if gone == nil || m.Timestamp == 0 || !gone.openedBy(m.Timestamp-1) {
+		return
+	}
+	// One that has left has no use for the place of one that is still there, which does well to open again.
+	gone.endReplaced(!c.g.peers.hasLeft(c.departure(m.Client)))
+}
+
+// endReplaced ends a session because the canister has opened another one of its principal; byNewer says that a newer one is
+// served now. Where the canister executed the opens in another order than they came, the newer session lost its place to the older
+// one, and gets it back when it opens again.
+func (s *session) endReplaced(byNewer bool) {
+	reason := Forgotten
+	if byNewer {
+		reason = Superseded
+	}
+	s.endRemoved(newClosing(reason, ""))
+}
