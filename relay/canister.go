@@ -34,6 +34,7 @@ type canister struct {
 	// lastError and trouble are of the last poll if it failed: why it did, and what clients are told if it stays like this.
 	lastError string
 	trouble   *closing
+	acks      ackRounds
 	ackHint   bool // acks are missing, which has been logged
 
 	delegation *upstream.Delegation
@@ -289,15 +290,13 @@ func (c *canister) unreadyBecause() *closing {
 // receive hands message i of a verified page to the session it is for.
 func (c *canister) receive(page *verify.Page, i int) {
 	m := &page.Messages[i]
+	kind := serviceKind(m)
+	ack := kind == verify.ServiceAck
 	c.mu.Lock()
 	s := c.routes[m.Client]
+	c.acks.note(m.Timestamp, ack, time.Now())
+	c.ackHint = c.ackHint && !ack
 	c.mu.Unlock()
-	kind := serviceKind(m)
-	if kind == verify.ServiceAck {
-		c.mu.Lock()
-		c.ackHint = false
-		c.mu.Unlock()
-	}
 	if s == nil {
 		if kind == verify.ServiceOpen {
 			c.openedByOther(m)
@@ -320,7 +319,7 @@ func (c *canister) receive(page *verify.Page, i int) {
 	if first {
 		c.opened(s, m.Timestamp)
 	}
-	s.noteService(kind)
+	s.noteService(kind, m.Timestamp)
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
 		data: frame,

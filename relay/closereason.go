@@ -70,7 +70,8 @@ const (
 	Outage
 	// OutcomeUnknown is a relayed message whose outcome could not be learned before it expired.
 	OutcomeUnknown
-	// Forgotten is a session that the canister no longer knows, usually since an upgrade.
+	// Forgotten is a session that the canister no longer knows, usually since an upgrade, or since its principal opened another
+	// one through another gateway.
 	Forgotten
 	// OverCapacity is a limit of the gateway.
 	OverCapacity

@@ -98,6 +98,11 @@ func (p *poller) finishPoll(r *pollResult) {
 	if r.err == nil && r.said.Question.Purpose == queue.News && (d.Do == queue.Deliver || d.Do == queue.Nothing) && !r.said.More {
 		c.noteCaughtUp(r.began)
 	}
+	if d.Good {
+		c.mu.Lock()
+		c.acks.polled = now
+		c.mu.Unlock()
+	}
 	c.g.cfg.Metrics.Polled(c.id, outcome, messages, r.took, lag)
 }
 
@@ -169,6 +174,7 @@ func (c *canister) restart(reset *queue.Reset) {
 			forgotten = append(forgotten, s)
 		}
 	}
+	c.acks = ackRounds{} // another program may send them at other times, or not at all
 	c.mu.Unlock()
 	told := resetClosing(reset)
 	fields := []zap.Field{zap.String("because", resetReasons[reset.Why]), zap.Int("sessions", len(forgotten)), zap.String("told", told.text)}

@@ -137,6 +137,7 @@ func flavours(t *testing.T, f func(t *testing.T, r *rig)) {
 			inBubble(t, rigOptions{
 				cdk:     localnet.CDKOptions{Motoko: motoko},
 				network: localnet.Options{Latency: 1500 * time.Millisecond},
+				config:  pollSlowly,
 			}, f)
 		})
 	}

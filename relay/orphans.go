@@ -183,15 +183,3 @@ func (c *canister) lastBefore(ctx context.Context, nonce, stamp uint64) (last ui
 	}
 	return last, old, r.err
 }
-
-// serviceKind returns the kind of a service message, and nothing for other messages.
-func serviceKind(m *verify.PageMessage) verify.ServiceKind {
-	if !m.Service {
-		return ""
-	}
-	s, err := verify.DecodeServiceMessage(m.Payload)
-	if err != nil {
-		return "" // the client judges it
-	}
-	return s.Kind
-}

@@ -49,3 +49,13 @@ func (s *session) endReplaced(byNewer bool) {
 	}
 	s.endRemoved(newClosing(reason, ""))
 }
+
+// endForgotten ends a session that has got no ack when it was due. Unless that is proven by the acks of others, the canister is told.
+func (s *session) endForgotten(proven bool) {
+	c := newClosing(Forgotten, "")
+	if proven {
+		s.endRemoved(c)
+	} else {
+		s.end(c)
+	}
+}

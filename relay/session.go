@@ -82,6 +82,7 @@ type session struct {
 	nextSeq    uint64             // of the next canister message
 	born       uint64             // when the first one was made, by the canister's clock
 	lastAck    time.Time          // when the canister's last ack was queued for the client
+	lastProof  lastProof          // shows that the canister had the session
 	// canisterClosed is when the canister's CloseMessage was queued for the client.
 	canisterClosed time.Time
 }

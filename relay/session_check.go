@@ -17,7 +17,7 @@ const (
 func (s *session) check(now time.Time, every time.Duration) {
 	s.mu.Lock()
 	st, home := s.state, s.canister
-	opening, closedAt, lastAck := s.opening, s.canisterClosed, s.lastAck
+	opening, closedAt, lastAck, lastProof := s.opening, s.canisterClosed, s.lastAck, s.lastProof
 	s.mu.Unlock()
 	cfg := &s.g.cfg
 	switch {
@@ -34,6 +34,12 @@ func (s *session) check(now time.Time, every time.Duration) {
 	case !closedAt.IsZero() && now.Sub(closedAt) >= canisterCloseGrace:
 		s.end(newClosing(CanisterClosed, ""))
 		return
+	}
+	if st == stateOpen {
+		if over, proven := home.passedOver(lastProof); over {
+			s.endForgotten(proven)
+			return
+		}
 	}
 	if st == stateOpen && lastAck.IsZero() && s.framesIn.Load() > 1 && now.Sub(opening.registeredAt) >= ackOverdue {
 		home.missAcks()

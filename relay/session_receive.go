@@ -40,6 +40,7 @@ func (s *session) expect(sequence, stamp uint64) (first, ok bool) {
 	first = s.state == stateOpening
 	if first {
 		s.state, s.born = stateOpen, stamp
+		s.lastProof = lastProof{stamp, time.Now()}
 		s.opening.note(firstMessage)
 	}
 	s.mu.Unlock()
@@ -51,13 +52,14 @@ func missing(sequence uint64) *closing {
 	return newClosing(MessageLost, fmt.Sprintf("message %d of the canister is missing, reconnect", sequence))
 }
 
-// noteService notes what a service message of kind says of the session.
-func (s *session) noteService(kind verify.ServiceKind) {
+// noteService notes what a service message of kind, made at stamp, says of the session.
+func (s *session) noteService(kind verify.ServiceKind, stamp uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch kind {
 	case verify.ServiceAck:
 		s.lastAck = time.Now()
+		s.lastProof = lastProof{stamp, s.lastAck}
 	case verify.ServiceClose:
 		s.canisterClosed = time.Now()
 		s.opening.note(canisterRemoved)

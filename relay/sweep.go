@@ -52,13 +52,13 @@ func (g *Gateway) sweepInterval() time.Duration {
 	return min(time.Second, max(shortest/10, 5*time.Millisecond))
 }
 
-// missAcks notes that the canister sends no acks, and says so once.
+// missAcks notes that a session has had no ack for too long, and blames the canister once, unless it sends acks to others.
 func (c *canister) missAcks() {
 	c.mu.Lock()
-	said := c.ackHint
-	c.ackHint = true
+	blame := !c.ackHint && c.acks.stamp == 0
+	c.ackHint = c.ackHint || blame
 	c.mu.Unlock()
-	if !said {
+	if blame {
 		c.logger().Warn("canister has sent no ack for longer than 5 minutes, so its clients will close: " +
 			"is the CDK's init() called, also after an upgrade?")
 	}
