@@ -249,6 +249,40 @@ func TestNewSessionAfterAWsClose(t *testing.T) {
 	})
 }
 
+// A session that follows one that has just been closed is one that the canister takes messages from.
+func TestReload(t *testing.T) {
+	for _, gap := range []time.Duration{time.Millisecond, 300 * time.Millisecond, time.Second} {
+		t.Run(gap.String(), func(t *testing.T) {
+			flavours(t, func(t *testing.T, r *rig) {
+				const people = 20
+				var sessions [people]*dialing
+				var all sync.WaitGroup
+				for i := range people {
+					o := r.person()
+					all.Go(func() {
+						older := r.dialAs(o)
+						<-older.done
+						older.c.Close()
+						time.Sleep(gap)
+						sessions[i] = r.dialAs(o)
+					})
+				}
+				all.Wait()
+				for _, s := range sessions {
+					if <-s.done; s.err != nil {
+						t.Fatal(s.err)
+					}
+					r.echo(s.c, "hi")
+				}
+				time.Sleep(20 * time.Second)
+				if n := len(r.known()); n != people {
+					t.Errorf("the canister has %d sessions, want %d", n, people)
+				}
+			})
+		})
+	}
+}
+
 // If the newer ws_open goes nowhere, the canister is told of the older one's end after all.
 func TestNewSessionThatIsRefused(t *testing.T) {
 	for name, spoil := range map[string]func(*localnet.Request, int) localnet.Fault{

@@ -34,7 +34,7 @@ func (ctx *AppContext) Time() time.Time { return ctx.env.Time }
 
 // Send queues a message for a client. payload is copied.
 func (ctx *AppContext) Send(client verify.Principal, payload []byte) error {
-	cl := ctx.cdk.clients[client]
+	cl := ctx.cdk.current[client]
 	if cl == nil {
 		return fmt.Errorf("%s", noConnection(client))
 	}
@@ -45,7 +45,7 @@ func (ctx *AppContext) Send(client verify.Principal, payload []byte) error {
 // Close removes a client, which learns of it by a CloseMessage with the reason
 // ClosedByApplication.
 func (ctx *AppContext) Close(client verify.Principal) error {
-	cl := ctx.cdk.clients[client]
+	cl := ctx.cdk.current[client]
 	if cl == nil {
 		return fmt.Errorf("%s", noConnection(client))
 	}

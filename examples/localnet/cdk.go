@@ -54,7 +54,8 @@ type CDK struct {
 	ticker bool      // a tick is scheduled
 	opened uint64    // clients ever opened; orders them
 
-	clients map[verify.Principal]*cdkClient // by client principal: one each
+	clients map[verify.ClientKey]*cdkClient // those that are registered
+	current map[verify.Principal]*cdkClient // of each principal the one that messages are from and for
 	queues  map[verify.Principal]*cdkQueue  // by gateway principal
 	waiting map[verify.ClientKey]bool       // acknowledged and not checked yet
 	tree    witnessTree
@@ -97,7 +98,8 @@ func (c *CDK) Init(env *Env) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.home, c.slot, c.start, c.ticker = env.subnet, env.slot, env.Time, false
-	c.clients = map[verify.Principal]*cdkClient{}
+	c.clients = map[verify.ClientKey]*cdkClient{}
+	c.current = map[verify.Principal]*cdkClient{}
 	c.queues = map[verify.Principal]*cdkQueue{}
 	c.waiting = map[verify.ClientKey]bool{}
 	c.tree = newWitnessTree(c.o.Motoko)
@@ -186,8 +188,9 @@ func (c *CDK) setTree(t witnessTree) {
 func (c *CDK) addClient(key verify.ClientKey, gateway verify.Principal, now time.Time) *cdkClient {
 	c.opened++
 	cl := &cdkClient{key: key, gateway: gateway, order: c.opened, keepAlive: now, incoming: 1}
-	c.clients[key.Principal] = cl
-	c.undo = append(c.undo, func() { delete(c.clients, key.Principal) })
+	c.clients[key] = cl
+	c.undo = append(c.undo, func() { delete(c.clients, key) })
+	c.setCurrent(key.Principal, cl)
 	q := c.queues[gateway]
 	if q == nil {
 		q = &cdkQueue{}
@@ -201,17 +204,36 @@ func (c *CDK) addClient(key verify.ClientKey, gateway verify.Principal, now time
 	return cl
 }
 
+// setCurrent makes cl the client of principal; nil means that it has none.
+func (c *CDK) setCurrent(principal verify.Principal, cl *cdkClient) {
+	set := func(cl *cdkClient) {
+		if cl == nil {
+			delete(c.current, principal)
+		} else {
+			c.current[principal] = cl
+		}
+	}
+	old := c.current[principal]
+	c.undo = append(c.undo, func() { set(old) })
+	set(cl)
+}
+
 // removeClient ends the connection of a client, with a CloseMessage if reason
-// is not empty.
+// is not empty. As in the CDK, its principal has no client after that, whichever
+// it had.
 func (c *CDK) removeClient(ctx *AppContext, cl *cdkClient, reason string) error {
+	c.setCurrent(cl.key.Principal, nil)
+	if c.clients[cl.key] != cl {
+		return nil // removed meanwhile
+	}
 	if reason != "" {
 		c.send(ctx.env, cl, true, appendCloseMessage(nil, reason))
 	}
-	delete(c.clients, cl.key.Principal)
+	delete(c.clients, cl.key)
 	waited := c.waiting[cl.key]
 	delete(c.waiting, cl.key)
 	c.undo = append(c.undo, func() {
-		c.clients[cl.key.Principal] = cl
+		c.clients[cl.key] = cl
 		if waited {
 			c.waiting[cl.key] = true
 		}

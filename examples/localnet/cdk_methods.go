@@ -22,19 +22,19 @@ func (c *CDK) wsOpen(ctx *AppContext, arg []byte) ([]byte, error) {
 		return resultErr(fmt.Sprintf("no gateway registered with principal %s", gateway)), nil
 	}
 	key := verify.ClientKey{Principal: caller, Nonce: nonce}
-	if old := c.clients[caller]; old != nil {
-		if old.key == key {
-			return resultErr(fmt.Sprintf("Client with key %s already has an open connection", key)), nil
-		}
-		// A client that comes back replaces itself, without a CloseMessage.
-		if err := c.removeClient(ctx, old, ""); err != nil {
-			return nil, err
-		}
+	if c.clients[key] != nil {
+		return resultErr(fmt.Sprintf("Client with key %s already has an open connection", key)), nil
 	}
-	cl := c.addClient(key, gateway, ctx.env.Time)
-	c.send(ctx.env, cl, true, appendOpenMessage(nil, key))
-	c.arm(ctx.env)
-	return c.callback(ctx, func(ctx *AppContext) error { return c.o.App.OnOpen(ctx, caller) })
+	open := func(ctx *AppContext) ([]byte, error) {
+		cl := c.addClient(key, gateway, ctx.env.Time)
+		c.send(ctx.env, cl, true, appendOpenMessage(nil, key))
+		c.arm(ctx.env)
+		return c.callback(ctx, func(ctx *AppContext) error { return c.o.App.OnOpen(ctx, caller) })
+	}
+	if old := c.current[caller]; old != nil {
+		return c.removed(ctx, old, "", open) // a client that comes back replaces itself, without a CloseMessage
+	}
+	return open(ctx)
 }
 
 func (c *CDK) wsMessage(ctx *AppContext, arg []byte) ([]byte, error) {
@@ -43,7 +43,7 @@ func (c *CDK) wsMessage(ctx *AppContext, arg []byte) ([]byte, error) {
 		return nil, decodeTrap(err)
 	}
 	caller := ctx.env.Caller
-	cl := c.clients[caller]
+	cl := c.current[caller]
 	switch {
 	case cl == nil:
 		return resultErr(noConnection(caller)), nil
@@ -51,10 +51,9 @@ func (c *CDK) wsMessage(ctx *AppContext, arg []byte) ([]byte, error) {
 		return resultErr(fmt.Sprintf("Client with principal %s has a different key than the one used in the message", m.client.Principal)), nil
 	case cl.incoming != m.sequence:
 		want := cl.incoming
-		if err := c.removeClient(ctx, cl, "WrongSequenceNumber"); err != nil {
-			return nil, err
-		}
-		return resultErr(fmt.Sprintf("Expected incoming sequence number %d but got %d", want, m.sequence)), nil
+		return c.removed(ctx, cl, "WrongSequenceNumber", func(*AppContext) ([]byte, error) {
+			return resultErr(fmt.Sprintf("Expected incoming sequence number %d but got %d", want, m.sequence)), nil
+		})
 	}
 	c.touchClient(cl)
 	cl.incoming++
@@ -85,19 +84,34 @@ func (c *CDK) wsClose(ctx *AppContext, arg []byte) ([]byte, error) {
 		return nil, decodeTrap(err)
 	}
 	caller := ctx.env.Caller
-	cl := c.clients[key.Principal]
+	cl := c.clients[key]
 	switch {
 	case c.queues[caller] == nil:
 		return resultErr(fmt.Sprintf("Gateway with principal %s is not registered", caller)), nil
-	case cl == nil || cl.key != key:
+	case cl == nil:
 		return resultErr(fmt.Sprintf("Client with key %s doesn't have an open connection", key)), nil
 	case cl.gateway != caller:
 		return resultErr(fmt.Sprintf("Client with key %s was not registered to gateway %s", key, caller)), nil
 	}
-	if err := c.removeClient(ctx, cl, ""); err != nil {
-		return nil, err
+	return c.removed(ctx, cl, "", func(*AppContext) ([]byte, error) { return resultOk(), nil })
+}
+
+// removed removes a client within a method, which goes on with then. In Motoko
+// the removal is awaited: other messages of the same block come before it.
+func (c *CDK) removed(ctx *AppContext, cl *cdkClient, reason string, then func(*AppContext) ([]byte, error)) ([]byte, error) {
+	remove := func(ctx *AppContext) ([]byte, error) {
+		if err := c.removeClient(ctx, cl, reason); err != nil {
+			return nil, err
+		}
+		return then(ctx)
 	}
-	return resultOk(), nil
+	if !c.o.Motoko {
+		return remove(ctx)
+	}
+	ctx.env.Await(func(env *Env) ([]byte, error) {
+		return c.message(env, remove)
+	})
+	return nil, nil
 }
 
 // callback runs a callback of the application: within the message in Rust, so

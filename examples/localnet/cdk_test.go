@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -393,6 +394,43 @@ func TestSynctest(t *testing.T) {
 			t.Errorf("%+v", c)
 		}
 	})
+}
+
+// A Motoko canister awaits the removal of a client, and then takes away whichever its principal has: a ws_close and a newer ws_open
+// in one block can leave the newer client registered and unusable. In Rust each is one message.
+func TestCloseAndOpenInOneBlock(t *testing.T) {
+	for _, motoko := range []bool{false, true} {
+		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &desk{T: t, cdk: NewCDK(CDKOptions{Motoko: motoko}), gateway: newIdentity(t)}
+				var err error
+				if d.net, err = New(Options{Latency: time.Second}); err != nil {
+					t.Fatal(err)
+				}
+				defer d.net.Close()
+				d.canister = d.net.Install(d.cdk)
+				const people = 40
+				unusable := 0
+				for range people {
+					who := newIdentity(t)
+					d.wantText(d.open(who, 1), "")
+					var both sync.WaitGroup
+					both.Go(func() { d.close(d.gateway, key(who, 1)) })
+					both.Go(func() { d.wantText(d.open(who, 2), "") })
+					both.Wait()
+					if d.send(who, 2, 1, false, []byte("x")) != "" {
+						unusable++
+					}
+				}
+				if n := len(d.cdk.Clients()); n != people {
+					t.Errorf("%d clients are registered, want %d", n, people)
+				}
+				if motoko != (unusable > 0) {
+					t.Errorf("%d clients cannot send", unusable)
+				}
+			})
+		})
+	}
 }
 
 // crash traps on the payload "trap" after it has sent something, and counts the
