@@ -88,7 +88,9 @@ func (m *model) dismiss() {
 			return
 		}
 		for _, other := range m.clients {
-			other.dismiss = other.dismiss || other.id == c.id
+			if other.id == c.id {
+				other.dismiss = time.Now()
+			}
 		}
 	})
 }
@@ -106,6 +108,7 @@ func (m *model) outage() {
 	m.r.network.Stop(m.r.canister)
 	time.Sleep(time.Duration(m.rnd.IntN(60)) * time.Second)
 	m.r.network.StartCanister(m.r.canister)
+	m.deaf = time.Now()
 	time.Sleep(10 * time.Second) // no two of them in a row
 }
 
@@ -159,6 +162,7 @@ func (m *model) blackout() {
 		c.mu.Unlock()
 	}
 	m.r.network.SetFaults(nil)
+	m.deaf = time.Now()
 	time.Sleep(10 * time.Second) // whoever has lost something is told before more is sent
 	m.check(false)
 }

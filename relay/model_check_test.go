@@ -25,16 +25,22 @@ func (m *model) judge(c *modelClient) {
 	switch {
 	case c.left:
 	case c.upgrades < m.upgrades && ce.Code == 1012:
-	case c.dismiss && ce.Code == client.CodeByApplication:
+	case !c.dismiss.IsZero() && ce.Code == client.CodeByApplication:
+	case !c.dismiss.IsZero() && m.deaf.After(c.dismiss) && ce.Code == 1012: // a message was refused, and nobody could read why
 	case c.paused && ce.Code == 1013 && strings.Contains(ce.Text, "canister is stop"):
 	case (c.paused || c.stalled) && ce.Code == 4000 && strings.Contains(ce.Error(), "KeepAliveTimeout"):
 	case c.replaced && ce.Code == 1008:
 	case c.stalled && (ce.Code == 1012 || ce.Code == 1006 || ce.Code == 1013):
-	case c.stalled && (c.dismiss || c.paused) && ce.Code == 1000: // its canister closed it, and it did not read that in time
+	case c.stalled && (!c.dismiss.IsZero() || c.paused) && ce.Code == 1000: // its canister closed it, and it did not read that in time
 	case c.missing && ce.Code == 1011 && strings.Contains(ce.Text, "missing"):
 	default:
-		m.t.Errorf("step %d: %s ended with %v, and nothing in the events explains that (dismiss %t, paused %t, replaced %t, stalled %t)",
-			m.counter, c.name(), ce, c.dismiss, c.paused, c.replaced, c.stalled)
+		for _, at := range m.r.cdk.Clients() {
+			if at.Key.Principal == c.Key().Principal {
+				m.note("the canister has %s with nonce %d, which had %d", c.name(), at.Key.Nonce, c.Key().Nonce)
+			}
+		}
+		m.t.Errorf("step %d: %s ended with %v, and nothing in the events explains that (dismissed %s, paused %t, replaced %t, stalled %t, missing %t)",
+			m.counter, c.name(), ce, c.dismiss, c.paused, c.replaced, c.stalled, c.missing)
 	}
 }
 

@@ -27,7 +27,7 @@ type modelClient struct {
 	got      []string
 	gate     chan struct{} // while set, the client does not read; closed to end that
 	left     bool          // closed by the client
-	dismiss  bool          // closed by the canister
+	dismiss  time.Time     // when the canister closed it
 	replaced bool          // by a newer session of the same identity
 	stalled  bool          // did not read for a while
 	paused   bool          // was there when the canister stopped
@@ -67,6 +67,7 @@ func (m *model) dial(id verify.Signer) *modelClient {
 			m.t.Errorf("step %d: opening a session: %v; fault: %s", m.counter, err, m.faultName())
 			return nil
 		}
+		m.note("an opening session is told: %v", err)
 	}
 }
 

@@ -24,6 +24,8 @@ type faultKind struct {
 	// longest is for how long it lasts at most: shorter than outage_timeout where it takes everything from everybody.
 	longest time.Duration
 	refusal string
+	// deaf says that nobody can poll meanwhile, and for as long as the last Retry-After says.
+	deaf bool
 	// faults decides about each request, with a source of chance of its own.
 	faults func(rnd *rand.Rand) localnet.Faults
 	// attack is what one of the two hosts does instead, or both of them.
@@ -37,6 +39,8 @@ type faultKind struct {
 const (
 	passing = 20 * time.Second
 	lasting = 6 * time.Minute
+	// retryAfter is for how long both hosts may ask to be left alone.
+	retryAfter = 10 * time.Second
 )
 
 var faultKinds = []faultKind{
@@ -72,16 +76,16 @@ var faultKinds = []faultKind{
 		return deadAndLive(func(q *localnet.Request, f *localnet.Fault) { f.Lag = lag(q).Lag })
 	}},
 
-	{name: "both hosts ask to be left alone", longest: passing, faults: all(func(rnd *rand.Rand) localnet.Fault {
-		return localnet.Fault{Status: 429 + 74*rnd.IntN(2), RetryAfter: time.Duration(rnd.IntN(10)) * time.Second}
+	{name: "both hosts ask to be left alone", longest: passing, deaf: true, faults: all(func(rnd *rand.Rand) localnet.Fault {
+		return localnet.Fault{Status: 429 + 74*rnd.IntN(2), RetryAfter: time.Duration(rnd.Int64N(int64(retryAfter)))}
 	})},
-	{name: "routing of the canister is late", longest: passing, refusal: "does not exist", faults: all(func(*rand.Rand) localnet.Fault {
+	{name: "routing of the canister is late", longest: passing, deaf: true, refusal: "does not exist", faults: all(func(*rand.Rand) localnet.Fault {
 		return localnet.Fault{Status: 400, Cause: "canister_not_found"}
 	})},
-	{name: "routing of the subnet is late", longest: passing, refusal: "does not exist", faults: all(func(*rand.Rand) localnet.Fault {
+	{name: "routing of the subnet is late", longest: passing, deaf: true, refusal: "does not exist", faults: all(func(*rand.Rand) localnet.Fault {
 		return localnet.Fault{Status: 400, Cause: "subnet_not_found"}
 	})},
-	{name: "all polls are rejected", longest: 5 * time.Second, attack: "rejected by the canister", both: true},
+	{name: "all polls are rejected", longest: 5 * time.Second, deaf: true, attack: "rejected by the canister", both: true},
 
 	{name: "one host omits", longest: lasting, omits: true},
 	{name: "one host swaps client keys", longest: lasting, attack: "client keys swapped outside"},
@@ -170,6 +174,9 @@ func (m *model) begin(k faultKind, lasts time.Duration) {
 	}
 	f := &modelFault{name: k.name, until: time.Now().Add(lasts), mend: sync.OnceFunc(mend), refusal: k.refusal}
 	time.AfterFunc(lasts, f.mend)
+	if k.deaf {
+		m.deaf = f.until.Add(retryAfter)
+	}
 	m.fault = f
 }
 

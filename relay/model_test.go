@@ -95,9 +95,10 @@ type model struct {
 
 	clients []*modelClient
 	fault   *modelFault // the present one, or the last one if its effects may not be over; nil = none
+	deaf    time.Time   // until when nobody can read what the canister has for its clients; the past = everybody can
 	counter int         // of steps
 	began   time.Time
-	events  []string // the last ones
+	events  []string // the last ones; mu guards them
 }
 
 func newModel(t *testing.T, rnd *rand.Rand, v modelVariant) *model {
@@ -184,6 +185,8 @@ func (m *model) step() {
 // note keeps an event for the report of a failure.
 func (m *model) note(format string, args ...any) {
 	const kept = 40
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if len(m.events) == kept {
 		m.events = append(m.events[:0], m.events[1:]...)
 	}
@@ -196,5 +199,9 @@ func (m *model) report(run modelRun) {
 	if m.t.Failed() {
 		m.t.Logf("repeat it with ICWS_MODEL_SEED=%d ICWS_MODEL_STEPS=%d and -run 'TestModel/.*/%s'; it failed at step %d. The last events:\n%s",
 			run.seed, run.steps, m.name, m.counter, strings.Join(m.events, "\n"))
+		logs := m.r.logs.All()
+		for _, e := range logs[max(0, len(logs)-40):] {
+			m.t.Logf("gateway, %s: %s %v", e.Time.Sub(m.began).Round(time.Millisecond), e.Message, e.ContextMap())
+		}
 	}
 }
