@@ -36,15 +36,13 @@ func (hs Hosts) pick(canister verify.Principal, tried []*Host, call bool) *Host 
 			continue
 		case onTrial:
 			latency = 0 // not left out for being slow
-		case unknown:
-		case up:
-			if fastest < 0 || latency < fastest {
-				fastest = latency
-			}
 		}
 		if s == unknown || call && (s == onTrial || !h.answersCalls()) {
 			fallback = append(fallback, h)
 			continue
+		}
+		if s == up && (fastest < 0 || latency < fastest) {
+			fastest = latency // of those that may be chosen
 		}
 		ready = append(ready, h)
 		latencies = append(latencies, latency)
