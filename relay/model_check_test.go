@@ -30,6 +30,7 @@ func (m *model) judge(c *modelClient) {
 	case c.paused && ce.Code == 1013 && strings.Contains(ce.Text, "canister is stop"):
 	case (c.paused || c.stalled) && ce.Code == 4000 && strings.Contains(ce.Error(), "KeepAliveTimeout"):
 	case c.replaced && ce.Code == 1008:
+	case c.replaced && c.outrun && ce.Code == 1012 && strings.Contains(ce.Text, "no longer knows"):
 	case c.stalled && (ce.Code == 1012 || ce.Code == 1006 || ce.Code == 1013):
 	case c.stalled && (!c.dismiss.IsZero() || c.paused) && ce.Code == 1000: // its canister closed it, and it did not read that in time
 	case c.missing && ce.Code == 1011 && strings.Contains(ce.Text, "missing"):

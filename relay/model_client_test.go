@@ -28,7 +28,9 @@ type modelClient struct {
 	gate     chan struct{} // while set, the client does not read; closed to end that
 	left     bool          // closed by the client
 	dismiss  time.Time     // when the canister closed it
+	refused  int           // openings that were told to come again, before this one
 	replaced bool          // by a newer session of the same identity
+	outrun   bool          // some openings of the newer session were refused: the canister may have taken one that is gone since
 	stalled  bool          // did not read for a while
 	paused   bool          // was there when the canister stopped
 	missing  bool          // was sent something that may have been deleted before anybody could read it
@@ -46,6 +48,9 @@ func (m *model) open() {
 func (m *model) openAs(id verify.Signer) {
 	if c := m.dial(id); c != nil {
 		m.note("%s opens", c.name())
+		for _, other := range m.clients {
+			other.outrun = other.outrun || other.id == id && c.refused > 0
+		}
 		m.clients = append(m.clients, c)
 	}
 }
@@ -67,6 +72,7 @@ func (m *model) dial(id verify.Signer) *modelClient {
 			m.t.Errorf("step %d: opening a session: %v; fault: %s", m.counter, err, m.faultName())
 			return nil
 		}
+		c.refused++
 		m.note("an opening session is told: %v", err)
 	}
 }
