@@ -73,10 +73,14 @@ func (q *Queue) poisonBelieved(now time.Time, a *Answer, skip int) (fresh []int,
 	return fresh, believed
 }
 
-// forgetDoubts forgets the doubts about a page: one was accepted, or the position has moved.
-func (q *Queue) forgetDoubts() {
+// moved forgets what was said of the page at the position: that is another one now. A search past it ends, and an answer to it
+// that is still under way counts for no other search.
+func (q *Queue) moved() {
 	q.gap = gap{}
 	clear(q.poison)
+	q.failing.trapped = quorum.Claim{}
+	q.past = nil
+	q.asked++
 }
 
 // silentTries is how many empty answers in a row are taken from one host before another is asked. They prove nothing: the

@@ -117,7 +117,8 @@ func (q *Queue) failed(now time.Time, a *Answer) Decision {
 	final := false
 	switch a.Failure.Kind {
 	case Trapped:
-		if f.trapped.Add(a.Vote, now) && !now.Before(f.search) && q.past == nil {
+		// Of a page before the position it says nothing that matters any more.
+		if a.Nonce == q.at.next && f.trapped.Add(a.Vote, now) && !now.Before(f.search) && q.past == nil {
 			q.past = newPast(q.at.next)
 			d.Do, d.Pause = AskOn, 0
 			return d

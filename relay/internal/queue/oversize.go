@@ -176,10 +176,9 @@ func (q *Queue) pastTold(now time.Time, a *Answer, st pageState) Decision {
 		q.endPast(now)
 		return Decision{Do: AskOther}
 	case skipNow:
-		q.past = nil
 		q.at.next += p.high
 		q.failing = failing{recovered: q.failing.recovered}
-		q.forgetDoubts()
+		q.moved()
 		return Decision{Do: Skip, Skipped: p.high}
 	}
 	if p.claim.Made() && a.Vote.Alone {

@@ -179,7 +179,15 @@ func (q *Queue) Rewind(b Bookmark) {
 	if b.resets != q.resets {
 		b.nonce = 0
 	}
-	q.at.rewind(b.nonce)
+	q.rewind(b.nonce)
+}
+
+// rewind moves the position back to nonce, if it is behind it.
+func (q *Queue) rewind(nonce uint64) {
+	if nonce < q.at.next {
+		q.at.rewind(nonce)
+		q.moved()
+	}
 }
 
 // Next returns what to poll for next.
@@ -285,7 +293,7 @@ func (q *Queue) page(now time.Time, a *Answer) Decision {
 	if !believed {
 		return Decision{Do: AskOther, Pause: pauseAfter(a.Vote), Poisoned: poisoned}
 	}
-	q.forgetDoubts()
+	q.moved()
 	q.at.advance(a.Page)
 	return Decision{Do: Deliver, From: skip, Poisoned: poisoned}
 }

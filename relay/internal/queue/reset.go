@@ -184,8 +184,7 @@ func (q *Queue) beginningAnswer(now time.Time, a *Answer) Decision {
 	for i := range a.Page.Messages {
 		m := &a.Page.Messages[i]
 		if _, waits := q.awaited[m.Client]; waits && m.Nonce < q.at.next && m.Poison == nil {
-			q.at.rewind(m.Nonce)
-			q.forgetDoubts()
+			q.rewind(m.Nonce)
 			return Decision{Do: Rewind, Next: m.Nonce}
 		}
 	}
@@ -250,9 +249,9 @@ func (q *Queue) restart(r Reset) Decision {
 	}
 	q.at.restart(r.Floor)
 	q.resets++
-	q.suspect, q.stale, q.past = time.Time{}, time.Time{}, nil
+	q.suspect, q.stale = time.Time{}, time.Time{}
 	q.absence = absence{}
-	q.forgetDoubts()
+	q.moved()
 	return Decision{Do: Restart, Reset: r}
 }
 

@@ -110,3 +110,32 @@ func TestPastHeals(t *testing.T) {
 		}
 	}
 }
+
+// An answer to a search that is over says nothing in the next one.
+func TestAnswerOfAnEarlierSearch(t *testing.T) {
+	q, now := New(time.Minute), time.Unix(100, 0)
+	ask := q.Next()
+	q.Step(now, &Answer{Question: &ask})
+	reject := func() {
+		for _, host := range []quorum.Host{"a", "b"} {
+			ask := q.Next()
+			q.Step(now, &Answer{Question: &ask, Nonce: q.Nonce(&ask), Vote: quorum.Vote{Host: host}, Failure: Failure{Kind: Trapped}})
+		}
+		if q.past == nil {
+			t.Fatal("two hosts reject the page, and there is no search past it")
+		}
+	}
+	news := q.Next()
+	reject()
+	late := q.Next()
+	if late.Purpose != Past {
+		t.Fatalf("a search asks %+v", late)
+	}
+	if d := q.Step(now, &Answer{Question: &news, Vote: quorum.Vote{Host: "a"}, Page: pageOf(0, 1, 2, 3)}); d.Do != Deliver {
+		t.Fatalf("a page at the position: %+v", d)
+	}
+	reject()
+	if d := q.Step(now, &Answer{Question: &late, Nonce: 1, Vote: quorum.Vote{Host: "a"}, Page: pageOf(5, 8)}); d.Do != Nothing || q.past.looks != 0 {
+		t.Errorf("a late answer: %+v after %d looks", d, q.past.looks)
+	}
+}
