@@ -29,18 +29,27 @@ func (q *Queue) claims() []*quorum.Claim {
 // gap is a gap that waits to be believed. The canister deletes what is older than its retention time; but a node can leave
 // messages out as well, and then another shows them.
 type gap struct {
-	first uint64 // nonce of the message behind it
+	host  quorum.Host // showed it last
+	first uint64      // nonce of the message behind it
+	other uint64      // the same as another host showed it last; 0 = none did
+	least uint64      // the smallest that was shown
 	claim quorum.Claim
 	said  bool
 }
 
-// gapBelieved counts the word of a host that shows a gap.
+// gapBelieved counts the word of a host that shows a gap. Two hosts agree on the smaller of two gaps only: a page behind the
+// larger one is not believed while the other host may still show what lies between. A canister that deletes all the time
+// shows a larger one each time, so that does not go on for ever.
 func (q *Queue) gapBelieved(now time.Time, a *Answer) bool {
-	first := a.Page.Messages[0].Nonce
-	if !q.gap.claim.Made() || first < q.gap.first {
-		q.gap = gap{first: first, said: q.gap.said}
+	g, first := &q.gap, a.Page.Messages[0].Nonce
+	if !g.claim.Made() || first < g.least {
+		*g = gap{least: first, said: g.said}
 	}
-	return q.gap.claim.Add(a.Vote, now)
+	if g.host != a.Vote.Host {
+		g.host, g.other = a.Vote.Host, g.first
+	}
+	g.first = first
+	return g.claim.Add(a.Vote, now) && (g.first <= g.other || now.Sub(g.claim.Since()) >= quorum.LonePatience)
 }
 
 // poisonBelieved counts the word of a host that shows messages which cannot be used, from index skip on: it returns those that
