@@ -109,7 +109,7 @@ func benchGateway(b *testing.B, messages, size int) (*poller, []*session) {
 }
 
 // benchSession makes a session whose connection swallows what is written.
-func benchSession(b *testing.B, g *Gateway) *session {
+func benchSession(b testing.TB, g *Gateway) *session {
 	b.Helper()
 	ws, there := onPipe(b)
 	go io.Copy(io.Discard, there)

@@ -197,9 +197,13 @@ func (c *canister) nudge() {
 // which it had; zero = not known.
 func (c *canister) accepted(s *session, executed time.Time) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	known := true
 	if c.sessions[s.key] == s && !s.hasOpened() {
-		c.queue.Await(s.key, time.Now(), executed)
+		known = c.queue.Await(s.key, time.Now(), executed)
+	}
+	c.mu.Unlock()
+	if !known {
+		s.endRemoved(resetClosing(&queue.Reset{}))
 	}
 }
 

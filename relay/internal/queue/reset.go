@@ -66,15 +66,24 @@ type Reset struct {
 }
 
 // Await notes that the canister accepted a client at now, so that its first message is due. executed is a certified time by
-// which the canister had done so; zero = not known.
-func (q *Queue) Await(c verify.ClientKey, now, executed time.Time) {
-	if _, waits := q.awaited[c]; !waits {
-		q.awaited[c] = wait{now, executed}
+// which the canister had done so; zero = not known. It notes nothing and returns false if the queue began anew since then: the
+// canister does not know the client any more.
+func (q *Queue) Await(c verify.ClientKey, now, executed time.Time) bool {
+	w := wait{now, executed}
+	if w.over(q.at.floor) {
+		return false
 	}
+	if _, waits := q.awaited[c]; !waits {
+		q.awaited[c] = w
+	}
+	return true
 }
 
 // wait is a client that waits for its first message.
 type wait struct{ since, executed time.Time }
+
+// over reports whether the client was accepted in a queue that is over, where everything in the next one is younger than floor.
+func (w *wait) over(floor uint64) bool { return !w.executed.IsZero() && stampOf(w.executed) <= floor }
 
 // Forget notes that a client waits no more: its first message came, or it has gone.
 func (q *Queue) Forget(c verify.ClientKey) { delete(q.awaited, c) }
@@ -242,7 +251,7 @@ func (q *Queue) restart(r Reset) Decision {
 		r.Cause = Eviction
 	}
 	for c, w := range q.awaited {
-		if !w.executed.IsZero() && stampOf(w.executed) <= r.Floor {
+		if w.over(r.Floor) {
 			r.Forgotten = append(r.Forgotten, c)
 			delete(q.awaited, c)
 		}
