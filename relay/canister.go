@@ -31,11 +31,12 @@ type canister struct {
 	emptied  time.Time                     // when the last session left
 	lastPoll time.Time                     // last good answer
 	caughtUp time.Time                     // when the newest poll began that has brought the end of the queue
-	// lastError and trouble are of the last poll if it failed: why it did, and what clients are told if it stays like this.
+	// lastError and failure are of the last poll if it failed: why it did, and what clients are told if it stays like this.
 	lastError string
-	trouble   *closing
+	failure   *closing
 	acks      ackRounds
-	ackHint   bool // acks are missing, which has been logged
+	// acksMissing says that the canister sends no acks, which has been logged.
+	acksMissing bool
 
 	delegation *upstream.Delegation
 
@@ -266,27 +267,26 @@ func (c *canister) ready(ctx context.Context, expiry time.Time) bool {
 	}
 }
 
-// troubled returns why the canister cannot be polled, nil if it can, and since when it can again if it could not before.
-func (c *canister) troubled() (recovered time.Time, trouble *closing) {
+// failing returns when the canister could be polled again after it could not, zero if that never was, and why it cannot be polled
+// now, nil if it can. Polls must have failed for failingAfter: until then it may be the word of one boundary node.
+func (c *canister) failing() (recovered time.Time, failure *closing) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	_, since, recovered := c.queue.Failing()
-	if c.trouble == nil || time.Since(since) < troubleAfter {
+	if c.failure == nil || time.Since(since) < failingAfter {
 		return recovered, nil
 	}
-	return recovered, c.trouble
+	return recovered, c.failure
 }
 
-// troubleAfter is how long polls must fail before that is the canister's trouble: until then it may be the word of one
-// boundary node.
-const troubleAfter = 3 * time.Second
+const failingAfter = 3 * time.Second
 
 // unreadyBecause is what to tell a client whose canister could not be polled once.
 func (c *canister) unreadyBecause() *closing {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.trouble != nil {
-		return c.trouble
+	if c.failure != nil {
+		return c.failure
 	}
 	return noTurn(methodOpen) // no poll has failed: the first one still waits
 }
@@ -299,7 +299,7 @@ func (c *canister) receive(page *verify.Page, i int) {
 	c.mu.Lock()
 	s := c.routes[m.Client]
 	c.acks.note(m.Timestamp, ack, time.Now())
-	c.ackHint = c.ackHint && !ack
+	c.acksMissing = c.acksMissing && !ack
 	c.mu.Unlock()
 	if s == nil {
 		if kind == verify.ServiceOpen {

@@ -69,8 +69,8 @@ func newCloser(g *Gateway) *closer {
 	return &closer{g: g, lanes: make(map[verify.Principal]*closeLane), drains: make(chan struct{})}
 }
 
-// hurry lets more calls be under way from now on, and ends the pauses.
-func (c *closer) hurry() {
+// startDrain lets more calls be under way from now on, and ends the pauses.
+func (c *closer) startDrain() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.draining() {

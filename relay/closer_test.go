@@ -70,7 +70,7 @@ func TestDrainHurriesWhatWaits(t *testing.T) {
 		if n := network.underway.Load(); n != closeWorkers+1 {
 			t.Errorf("with that of another canister %d calls are under way, want %d", n, closeWorkers+1)
 		}
-		g.closer.hurry()
+		g.closer.startDrain()
 		synctest.Wait()
 		if n := network.underway.Load(); n != drainWorkers+1 {
 			t.Errorf("while draining %d calls are under way, want %d", n, drainWorkers+1)

@@ -32,11 +32,11 @@ func (p *poller) finishPoll(r *pollResult) {
 	failures, failing, _ := c.queue.Failing()
 	switch {
 	case r.err != nil && failures > 0:
-		c.lastError, c.trouble = r.err.Error(), why
+		c.lastError, c.failure = r.err.Error(), why
 	case d.Good:
 		c.lastPoll = now
 		if failures == 0 {
-			c.lastError, c.trouble = "", nil
+			c.lastError, c.failure = "", nil
 		}
 	}
 	if d.Do == queue.Deliver {

@@ -27,7 +27,7 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 	g.refusing = why
 	all := g.snapshotSessions()
 	g.mu.Unlock()
-	g.closer.hurry()
+	g.closer.startDrain()
 
 	if len(all) > 0 {
 		g.log().Info("draining", zap.String("reason", reason.Label()), zap.Int("sessions", len(all)), zap.Duration("over", g.cfg.DrainTimeout))
@@ -46,15 +46,15 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 		}
 		s.end(why)
 	}
-	g.waitGone(ctx)
+	g.waitUntilGone(ctx)
 	if left := g.closer.wait(ctx); left > 0 {
 		g.log().Warn("canisters were not told of all closed sessions, they will notice by themselves", zap.Int("sessions", left))
 	}
 	g.Close()
 }
 
-// waitGone waits until no session is left and what they sent has its outcome, or ctx ends.
-func (g *Gateway) waitGone(ctx context.Context) {
+// waitUntilGone waits until no session is left and what they sent has its outcome, or ctx ends.
+func (g *Gateway) waitUntilGone(ctx context.Context) {
 	for {
 		g.mu.Lock()
 		left := g.places + g.departing.Len()

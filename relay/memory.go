@@ -70,8 +70,8 @@ func (l *lease) count(m *memory, size int64) bool {
 	return true
 }
 
-// settle gives back what the lease holds above size.
-func (l *lease) settle(size int64) {
+// shrink gives back what the lease holds above size.
+func (l *lease) shrink(size int64) {
 	if l.held > size {
 		l.m.left.Release(l.held - size)
 		l.held = size
@@ -79,7 +79,7 @@ func (l *lease) settle(size int64) {
 }
 
 // release gives the memory back. A lease can be released more than once.
-func (l *lease) release() { l.settle(0) }
+func (l *lease) release() { l.shrink(0) }
 
 // relieve ends sessions for the memory that others wait for: those whose unfinished messages have occupied the most of it for the
 // longest. Such a client is slow, or means to keep the memory from the others; which of the two cannot be told.

@@ -66,7 +66,7 @@ func (p *poller) loop() {
 			p.polls = slices.DeleteFunc(p.polls, func(o *poll) bool { return &o.ask == r.said.Question })
 			p.finishPoll(r)
 		case <-p.c.wake:
-			p.hurry()
+			p.pollSoon()
 		case <-timer.C:
 			if p.c.deserted() {
 				return
@@ -83,8 +83,8 @@ func (c *canister) deserted() bool {
 	return c.retired || len(c.sessions) == 0 && time.Since(c.emptied) > lingerFor
 }
 
-// hurry moves the next poll forward, after something was submitted. A burst of outcomes makes one poll.
-func (p *poller) hurry() {
+// pollSoon moves the next poll forward, after something was submitted. A burst of outcomes makes one poll.
+func (p *poller) pollSoon() {
 	c := p.c
 	c.mu.Lock()
 	c.active = time.Now()

@@ -13,7 +13,7 @@ var refusals = map[upstream.Meaning]struct {
 	quoting bool        // with the network's words
 	status  bool        // behind the HTTP status
 }{
-	upstream.Troubled:    {reason: Outage},
+	upstream.Failing:     {reason: Outage},
 	upstream.Busy:        {reason: Outage, text: "the Internet Computer asks for fewer requests, try again later"},
 	upstream.Suspended:   {reason: Outage, text: "the canister's subnet is being upgraded or has no healthy node, try again later"},
 	upstream.Forbidden:   {reason: Outage, text: "the Internet Computer forbids requests to this canister for now, try again later"},

@@ -21,7 +21,7 @@ func (s *session) handleFrame(frame []byte, held lease) *closing {
 		return c
 	}
 	e.held = held
-	e.held.settle(int64(len(e.body)))
+	e.held.shrink(int64(len(e.body)))
 	s.framesIn.Add(1)
 	s.bytesIn.Add(int64(len(frame)))
 	s.g.cfg.Metrics.Received(s.canister.id, len(frame))

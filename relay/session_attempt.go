@@ -24,7 +24,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	defer cancel()
 	st := upstream.Stages{Sent: sent}
 	if e.open {
-		st.Going = s.openMaySend
+		st.MaySend = s.openMaySend
 	}
 	sub := &submission{canister: s.canister.id, method: e.method(), key: s.key, body: e.body, id: e.id}
 	for {

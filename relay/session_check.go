@@ -42,7 +42,7 @@ func (s *session) check(now time.Time, every time.Duration) {
 		}
 	}
 	if st == stateOpen && lastAck.IsZero() && s.framesIn.Load() > 1 && now.Sub(opening.registeredAt) >= ackOverdue {
-		home.missAcks()
+		home.noteMissingAcks()
 	}
 	if s.wanted.Load() == 0 && s.messageAge(now.Add(every)) > messagePatience {
 		// By the clock and not by what is read: gorilla reads pongs and empty frames in the middle of a message by itself.
@@ -57,12 +57,12 @@ const openPatience = 30 * time.Second
 
 // overdue returns why a session is closed that has been opening for too long at now, nil if it has not.
 func (o *opening) overdue(home *canister, now time.Time) *closing {
-	since, failure := home.troubled()
+	recovered, failure := home.failing()
 	waited := now.Sub(o.began)
 	known := o.registration == registered
 	switch {
 	case known && failure == nil:
-		if now.Sub(later(o.registeredAt, since)) < openPatience {
+		if now.Sub(later(o.registeredAt, recovered)) < openPatience {
 			return nil
 		}
 		if o.openMessageMissed {

@@ -188,7 +188,7 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 	s.mu.Unlock()
 	s.end(newClosing(reason, ""))
 	if home != nil && ce.Text == sdkAckTimeout && !lastAck.IsZero() && time.Since(lastAck) >= ackOverdue {
-		home.missAcks()
+		home.noteMissingAcks()
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 // A client that the canister has removed still gets what the canister sent it before. A CloseMessage is the end of that; there is
 // none after an upgrade, and with CDK 0.3.1 and older.
 const (
-	// farewellPatience is how long the CloseMessage is waited for at least: the nodes that are polled may be behind.
-	farewellPatience = 2 * time.Second
-	// farewellLimit is how long the end of the queue is waited for, as polls may be slow or fail.
-	farewellLimit = 15 * time.Second
+	// closeMessagePatience is how long the CloseMessage is waited for at least: the nodes that are polled may be behind.
+	closeMessagePatience = 2 * time.Second
+	// closeMessageLimit is how long the end of the queue is waited for, as polls may be slow or fail.
+	closeMessageLimit = 15 * time.Second
 )
 
 // expect takes the sequence number of the next message of s and when it was made, and reports whether the message is to
@@ -80,21 +80,21 @@ func (s *session) openedBy(stamp uint64) bool {
 	return s.state >= stateOpen && s.born <= stamp
 }
 
-// dismissed reports whether the canister's CloseMessage for s has come. The client ends the session then.
-func (s *session) dismissed() bool {
+// closedByCanister reports whether the canister's CloseMessage for s has come. The client ends the session then.
+func (s *session) closedByCanister() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.canisterClosed.IsZero()
 }
 
-// awaitFarewell waits until the canister's CloseMessage for s has come, the session has ended, or nothing more is to be expected:
+// awaitCloseMessage waits until the canister's CloseMessage for s has come, the session has ended, or nothing more is to be expected:
 // a poll that began now or later has brought the end of the queue, and patience is over.
-func (s *session) awaitFarewell() {
+func (s *session) awaitCloseMessage() {
 	began := time.Now()
 	s.canister.nudge()
-	for !s.dismissed() && !s.ended() {
+	for !s.closedByCanister() && !s.ended() {
 		waited := time.Since(began)
-		if waited >= farewellLimit || waited >= farewellPatience && s.canister.caughtUpSince(began) {
+		if waited >= closeMessageLimit || waited >= closeMessagePatience && s.canister.caughtUpSince(began) {
 			return
 		}
 		if pause.Sleep(s.g.ctx, 20*time.Millisecond) != nil {

@@ -119,9 +119,9 @@ func (s *session) submitOne(e *envelope, sent func()) {
 		if c.reason == Forgotten {
 			s.canister.doubt() // others may be forgotten, too
 		}
-		s.awaitFarewell()
+		s.awaitCloseMessage()
 	}
-	if !s.dismissed() {
+	if !s.closedByCanister() {
 		s.end(c)
 	}
 	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted

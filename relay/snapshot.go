@@ -95,7 +95,7 @@ func (c *canister) snapshot() CanisterSnapshot {
 	return CanisterSnapshot{
 		Canister: c.id, Sessions: len(c.sessions), Nonce: c.queue.Position(),
 		LastPoll: c.lastPoll, Certified: c.queue.Certified(), LastTraffic: c.active,
-		Failures: failures, FailingSince: since, LastError: c.lastError, AckOverdue: c.ackHint,
+		Failures: failures, FailingSince: since, LastError: c.lastError, AckOverdue: c.acksMissing,
 	}
 }
 

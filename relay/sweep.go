@@ -52,11 +52,11 @@ func (g *Gateway) sweepInterval() time.Duration {
 	return min(time.Second, max(shortest/10, 5*time.Millisecond))
 }
 
-// missAcks notes that a session has had no ack for too long, and blames the canister once, unless it sends acks to others.
-func (c *canister) missAcks() {
+// noteMissingAcks notes that a session has had no ack for too long, and blames the canister once, unless it sends acks to others.
+func (c *canister) noteMissingAcks() {
 	c.mu.Lock()
-	blame := !c.ackHint && c.acks.stamp == 0
-	c.ackHint = c.ackHint || blame
+	blame := !c.acksMissing && c.acks.stamp == 0
+	c.acksMissing = c.acksMissing || blame
 	c.mu.Unlock()
 	if blame {
 		c.logger().Warn("canister has sent no ack for longer than 5 minutes, so its clients will close: " +

@@ -47,9 +47,9 @@ const (
 type pageState int
 
 const (
-	tooLarge pageState = iota // a page that cannot be had
-	there                     // a page
-	empty                     // nothing: the queue ends before
+	tooLarge  pageState = iota // a page that cannot be had
+	available                  // a page
+	empty                      // nothing: the queue ends before
 )
 
 func newPast(from uint64) *past { return &past{from: from, step: 1} }
@@ -85,8 +85,8 @@ const (
 	skipNow
 )
 
-// told takes what there is at next.
-func (p *past) told(st pageState, v quorum.Vote, now time.Time) verdict {
+// observe takes what an answer shows to be at next.
+func (p *past) observe(st pageState, v quorum.Vote, now time.Time) verdict {
 	at := p.next()
 	if p.looks++; p.looks > maxLooks {
 		return giveUp
@@ -105,7 +105,7 @@ func (p *past) told(st pageState, v quorum.Vote, now time.Time) verdict {
 		p.back, p.again = true, true
 	}
 	switch st {
-	case there:
+	case available:
 		p.high = at
 	case empty:
 		if p.high != 0 {
@@ -125,11 +125,11 @@ func (p *past) told(st pageState, v quorum.Vote, now time.Time) verdict {
 // confirmed takes what there is at low, at the position once low is believed, and at high then.
 func (p *past) confirmed(at uint64, st pageState, v quorum.Vote, now time.Time) verdict {
 	switch {
-	case p.stage == atHigh && st == there:
+	case p.stage == atHigh && st == available:
 		return skipNow
-	case st == empty, st == there && at == 0:
+	case st == empty, st == available && at == 0:
 		return giveUp // a node lags; or it can be had after all
-	case st == there: // somebody said otherwise: look before it
+	case st == available: // somebody said otherwise: look before it
 		p.high, p.low, p.claim = at, 0, quorum.Claim{}
 		return goOn
 	case !p.claim.Add(v, now):
@@ -149,11 +149,11 @@ func (q *Queue) pastAnswer(now time.Time, a *Answer) Decision {
 	if q.past == nil || a.Question.id != q.asked {
 		return Decision{} // of a search before
 	}
-	st := there
+	st := available
 	if a.Page == nil {
 		st = empty
 	}
-	return q.pastTold(now, a, st)
+	return q.observePast(now, a, st)
 }
 
 // pastFailed takes a failure of the search. One that says nothing of the page ends it, and is a failure like others.
@@ -165,13 +165,13 @@ func (q *Queue) pastFailed(now time.Time, a *Answer) (d Decision, done bool) {
 		q.endPast(now)
 		return Decision{}, false
 	}
-	return q.pastTold(now, a, tooLarge), true
+	return q.observePast(now, a, tooLarge), true
 }
 
-func (q *Queue) pastTold(now time.Time, a *Answer, st pageState) Decision {
+func (q *Queue) observePast(now time.Time, a *Answer, st pageState) Decision {
 	p := q.past
 	q.avoid = a.Vote.Host // another may say otherwise
-	switch p.told(st, a.Vote, now) {
+	switch p.observe(st, a.Vote, now) {
 	case giveUp:
 		q.endPast(now)
 		return Decision{Do: AskOther}

@@ -73,12 +73,12 @@ func TestPast(t *testing.T) {
 				case at >= tc.n:
 					st = empty
 				case at >= tc.from && at < tc.to:
-					st = there
+					st = available
 				}
 				if liar && host == "a" {
 					st = tooLarge
 				}
-				if v = p.told(st, quorum.Vote{Host: host}, now); v == skipNow {
+				if v = p.observe(st, quorum.Vote{Host: host}, now); v == skipNow {
 					got = p.high
 				}
 				host = map[quorum.Host]quorum.Host{"a": "b", "b": "a"}[host]
@@ -102,9 +102,9 @@ func TestPastHeals(t *testing.T) {
 		for v := goOn; v == goOn; looks++ {
 			st := tooLarge
 			if looks >= healAt {
-				st = there
+				st = available
 			}
-			if v = p.told(st, quorum.Vote{Host: quorum.Host(rune('a' + looks%2))}, now); v == skipNow {
+			if v = p.observe(st, quorum.Vote{Host: quorum.Host(rune('a' + looks%2))}, now); v == skipNow {
 				t.Errorf("works again at look %d, and %d messages are skipped", healAt, p.high)
 			}
 		}

@@ -72,7 +72,7 @@ func (b *budget) wait(ctx context.Context, canister verify.Principal, cl Class) 
 		return time.Since(began), nil
 	case <-ctx.Done():
 		b.mu.Lock()
-		w.gone = true
+		w.canceled = true
 		b.mu.Unlock()
 		return time.Since(began), ctx.Err()
 	}
@@ -161,9 +161,9 @@ func (b *budget) next() *waiter {
 
 // waiter is one request that waits for a token.
 type waiter struct {
-	ready chan struct{}
-	since time.Time
-	gone  bool // its context ended; guarded by budget.mu
+	ready    chan struct{}
+	since    time.Time
+	canceled bool // its context ended; guarded by budget.mu
 }
 
 // fairQueue is first in, first out for each canister, and takes turns among canisters.
@@ -190,7 +190,7 @@ func (q *fairQueue) push(canister verify.Principal, w *waiter) {
 	f.waiters = append(f.waiters, w)
 }
 
-// front returns since when the next one waits, if there is one. It may be gone.
+// front returns since when the next one waits, if there is one. It may be canceled.
 func (q *fairQueue) front() (since time.Time, waits bool) {
 	if len(q.turn) == 0 {
 		return time.Time{}, false
@@ -203,7 +203,7 @@ func (q *fairQueue) pop() *waiter {
 	for len(q.turn) > 0 {
 		f := q.turn[0]
 		q.turn = q.turn[1:]
-		f.waiters = slices.DeleteFunc(f.waiters, func(w *waiter) bool { return w.gone })
+		f.waiters = slices.DeleteFunc(f.waiters, func(w *waiter) bool { return w.canceled })
 		if len(f.waiters) == 0 {
 			delete(q.flows, f.canister)
 			continue

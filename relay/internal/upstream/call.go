@@ -14,8 +14,8 @@ const callHold = 10 * time.Second
 
 // Stages are told how far a request has come.
 type Stages struct {
-	Going func() bool // before it goes out to a host; false stops it there. nil = always true
-	Sent  func()      // when it has been written to a connection; nil = not told
+	MaySend func() bool // before it goes out to a host; false stops it there. nil = always true
+	Sent    func()      // when it has been written to a connection; nil = not told
 }
 
 // Call submits an envelope (with its CBOR tag) to canister, to avoid only where no other host gives an answer; it may be nil. A nil answer means

@@ -39,7 +39,7 @@ type Answer struct {
 	network  *Network
 	canister verify.Principal
 	began    time.Time // of the request
-	settled  bool      // see Good and Bad
+	judged   bool      // see Good and Bad
 	version  int       // of the endpoint
 	buf      *bytes.Buffer
 }
@@ -83,7 +83,7 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 				return nil, err
 			}
 		}
-		if !r.going() {
+		if !r.maySend() {
 			return nil, context.Canceled
 		}
 		h, patience := last, r.timeout
@@ -134,8 +134,8 @@ func (n *Network) do(ctx context.Context, r *request) (*Answer, error) {
 	return nil, failure
 }
 
-// going reports whether r is still to go out.
-func (r *request) going() bool { return r.stages.Going == nil || r.stages.Going() }
+// maySend reports whether r may still go out.
+func (r *request) maySend() bool { return r.stages.MaySend == nil || r.stages.MaySend() }
 
 // ask sends r to h. If h does not serve one version of the endpoint, it is asked for the others, each with a token of its own.
 func (n *Network) ask(ctx context.Context, h *Host, r *request, on terms) (*Answer, *Error) {
@@ -149,7 +149,7 @@ func (n *Network) ask(ctx context.Context, h *Host, r *request, on terms) (*Answ
 		if ue == nil || !ue.Transient() {
 			h.serves(r.endpoint, version, i > 0, time.Now())
 		}
-		if ue == nil || ue.Means != NoEndpoint || last || n.Admit(ctx, r.canister, r.class) != nil || !r.going() {
+		if ue == nil || ue.Means != NoEndpoint || last || n.Admit(ctx, r.canister, r.class) != nil || !r.maySend() {
 			return a, ue
 		}
 	}
@@ -189,7 +189,7 @@ func (n *Network) try(ctx context.Context, h *Host, version int, r *request, on 
 		h.answered(r.endpoint, 0) // the host works, it is the request that it does not like
 		outcome = ue.Outcome
 	case ue.Means == NoEndpoint && (more || r.versions != nil || r.endpoint == EndpointCall):
-		h.abandoned() // it may serve what is left, or what is asked for next, see call
+		h.abandoned() // it may serve what is left, or what is asked for next, see Network.Call
 		outcome = ue.Outcome
 	default:
 		h.failed(ue.Error(), began, ue.RetryAfter)

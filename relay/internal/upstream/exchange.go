@@ -27,7 +27,7 @@ func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request
 		ctx = withSent(ctx, r.stages.Sent)
 	}
 	fail := func(outcome Outcome, status int, err error) *Error {
-		return &Error{Outcome: outcome, Host: h, Refusal: Refusal{Status: status, Means: Troubled}, Err: err}
+		return &Error{Outcome: outcome, Host: h, Refusal: Refusal{Status: status, Means: Failing}, Err: err}
 	}
 	method := http.MethodPost
 	if r.endpoint == EndpointStatus {

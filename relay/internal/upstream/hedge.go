@@ -155,7 +155,7 @@ func (c *race) late() {
 		c.timer.Reset(takes - waited)
 		return
 	}
-	if !c.r.going() || !c.n.hedges.take() || !c.n.budget(c.r.class).spare() {
+	if !c.r.maySend() || !c.n.hedges.take() || !c.n.budget(c.r.class).spare() {
 		return
 	}
 	c.second, c.done = h, make(chan struct{})
@@ -163,7 +163,7 @@ func (c *race) late() {
 	ctx, c.cancel = context.WithCancel(c.ctx)
 	c.n.spawn("hedge", func() { c.finish(c.n.ask(ctx, h, &c.r, terms{patience: c.patience})) },
 		func() {
-			c.finish(nil, &Error{Outcome: OutcomeNetwork, Host: h, Refusal: Refusal{Means: Troubled}, Err: errPanic})
+			c.finish(nil, &Error{Outcome: OutcomeNetwork, Host: h, Refusal: Refusal{Means: Failing}, Err: errPanic})
 		})
 }
 

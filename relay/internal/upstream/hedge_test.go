@@ -175,7 +175,7 @@ func TestNoHedge(t *testing.T) {
 		},
 		"it is not to go out any more": func(u *Network, r *request) {
 			sent := false
-			r.stages.Going = func() bool { sent, r.stages.Going = true, func() bool { return false }; return sent }
+			r.stages.MaySend = func() bool { sent, r.stages.MaySend = true, func() bool { return false }; return sent }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

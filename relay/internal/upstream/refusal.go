@@ -23,7 +23,7 @@ type Meaning uint8
 // The meanings. Those up to NoEndpoint pass: the same request may do better later or elsewhere. NoCanister, Denylisted and
 // Mismatched are about the canister. The others are about this one request.
 const (
-	Troubled    Meaning = iota + 1 // the host, or something behind it, fails
+	Failing     Meaning = iota + 1 // the host, or something behind it, fails
 	Busy                           // the host has more requests than it takes, and has not passed this one on
 	Suspended                      // the canister's subnet is being upgraded, or has no healthy node
 	Forbidden                      // requests to this canister are forbidden for now
@@ -58,68 +58,68 @@ func (m Meaning) OfCanister() bool { return m == NoCanister || m == Denylisted |
 // causes are the names that the network has for its refusals. Those that are not here mean what their status does.
 var causes = map[string]Meaning{
 	// API boundary nodes, as clients see them (dfinity/ic, ic_boundary errors.rs).
-	"body_timed_out":           Troubled,
+	"body_timed_out":           Failing,
 	"canister_not_found":       NoCanister,
 	"canister_route_not_found": NoCanister,
 	"forbidden":                Forbidden,
-	"internal_server_error":    Troubled,
+	"internal_server_error":    Failing,
 	"load_shed":                Busy,
 	"malformed_request":        RefusedAsk,
 	"no_healthy_nodes":         Suspended,
 	"payload_too_large":        Oversized,
 	"rate_limited":             Busy,
-	"replica_error":            Troubled,
-	"service_unavailable":      Troubled,
+	"replica_error":            Failing,
+	"service_unavailable":      Failing,
 	"subnet_not_found":         NoCanister,
 	"unable_to_parse_cbor":     Unreadable,
 	"unable_to_parse_http_arg": RefusedAsk,
 
 	// Their names of before 2024, and those that only the header has.
-	"general_error":           Troubled,
-	"no_routing_table":        Troubled,
+	"general_error":           Failing,
+	"no_routing_table":        Failing,
 	"rate_limited_bouncer":    Busy,
 	"rate_limited_generic":    Busy,
 	"rate_limited_normal":     Busy,
-	"replica_error_connect":   Troubled,
-	"replica_error_dns":       Troubled,
-	"replica_error_other":     Troubled,
-	"replica_timeout":         Troubled,
-	"replica_tls_error":       Troubled,
-	"replica_tls_error_cert":  Troubled,
-	"replica_tls_error_other": Troubled,
-	"unable_to_read_body":     Troubled,
+	"replica_error_connect":   Failing,
+	"replica_error_dns":       Failing,
+	"replica_error_other":     Failing,
+	"replica_timeout":         Failing,
+	"replica_tls_error":       Failing,
+	"replica_tls_error_cert":  Failing,
+	"replica_tls_error_other": Failing,
+	"unable_to_read_body":     Failing,
 
 	// The HTTP gateway (dfinity/ic-gateway, error_cause.rs).
-	"backend_body":                    Troubled,
-	"backend_body_timeout":            Troubled,
-	"backend_boundary_node":           Troubled,
-	"backend_connect":                 Troubled,
-	"backend_dns":                     Troubled,
-	"backend_error_connect":           Troubled,
-	"backend_error_dns":               Troubled,
-	"backend_error_other":             Troubled,
-	"backend_http_gateway":            Troubled,
-	"backend_other":                   Troubled,
-	"backend_response_verification":   Troubled,
-	"backend_timeout":                 Troubled,
-	"backend_tls_cert":                Troubled,
-	"backend_tls_error":               Troubled,
-	"backend_tls_error_cert":          Troubled,
-	"backend_tls_other":               Troubled,
-	"client_body":                     Troubled,
-	"client_body_timeout":             Troubled,
+	"backend_body":                    Failing,
+	"backend_body_timeout":            Failing,
+	"backend_boundary_node":           Failing,
+	"backend_connect":                 Failing,
+	"backend_dns":                     Failing,
+	"backend_error_connect":           Failing,
+	"backend_error_dns":               Failing,
+	"backend_error_other":             Failing,
+	"backend_http_gateway":            Failing,
+	"backend_other":                   Failing,
+	"backend_response_verification":   Failing,
+	"backend_timeout":                 Failing,
+	"backend_tls_cert":                Failing,
+	"backend_tls_error":               Failing,
+	"backend_tls_error_cert":          Failing,
+	"backend_tls_other":               Failing,
+	"client_body":                     Failing,
+	"client_body_timeout":             Failing,
 	"client_body_too_large":           Oversized,
 	"client_domain_canister_mismatch": Mismatched,
 	"client_incorrect_principal":      NoCanister,
 	"client_malformed_request":        RefusedAsk,
-	"client_no_authority":             Troubled, // the host was asked under a name that it does not know
+	"client_no_authority":             Failing, // the host was asked under a name that it does not know
 	"client_subnet_not_found":         NoCanister,
-	"client_unknown_domain":           Troubled,
+	"client_unknown_domain":           Failing,
 	"denylisted":                      Denylisted,
 	"domain_canister_mismatch":        Mismatched,
 	"subnet_updating":                 Suspended,
-	"unknown_domain":                  Troubled,
-	"upstream_error":                  Troubled,
+	"unknown_domain":                  Failing,
+	"upstream_error":                  Failing,
 }
 
 // KnownCause reports whether the network has a refusal of this name.
@@ -214,7 +214,7 @@ func byStatus(status int, cause, text string) Meaning {
 	if status >= 400 && status < 500 && cause == "" {
 		return Intercepted
 	}
-	return Troubled
+	return Failing
 }
 
 // byWords tells apart what a replica refuses with status 400: it has words for that and no names.

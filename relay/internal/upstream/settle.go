@@ -19,18 +19,18 @@ func (e *BadAnswer) Unwrap() error { return e.Err }
 // Good notes that the answer was verified and holds. The first verdict on an answer counts; it may come after Release. Nobody
 // else may settle the answer at the same time.
 func (a *Answer) Good() {
-	if a.settled {
+	if a.judged {
 		return
 	}
-	a.settled = true
+	a.judged = true
 	a.Host.good()
 	a.network.root.held()
 }
 
 // Bad notes that the answer does not hold, and why, and returns that as an error.
 func (a *Answer) Bad(err error) *BadAnswer {
-	if !a.settled {
-		a.settled = true
+	if !a.judged {
+		a.judged = true
 		a.Host.bad(a.canister, err.Error(), a.began)
 		cause := verify.CauseOf(err)
 		a.network.recorder.VerificationFailed(a.canister, cause)
