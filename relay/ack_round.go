@@ -16,6 +16,9 @@ const (
 	roundPatience = time.Minute
 	// ackSlack is how late a round may be, as clients see it, too.
 	ackSlack = 30 * time.Second
+	// ackOverdue is how long a session that has sent something may be without an ack before its canister is suspected of
+	// sending none: the CDK's default interval is 5 minutes, and clients give up 30 seconds later.
+	ackOverdue = 5*time.Minute + 15*time.Second
 )
 
 // ackRounds is what is known of a canister's acks. It belongs to the canister, whose lock guards it.
@@ -73,6 +76,18 @@ func (c *canister) passedOver(last lastProof) (over, proven bool) {
 	interval := r.interval()
 	_, _, recovered := c.queue.Failing()
 	return interval > 0 && r.polled.Sub(later(last.at, recovered)) >= interval+ackSlack, false
+}
+
+// noteMissingAcks notes that a session has had no ack for too long, and blames the canister once, unless it sends acks to others.
+func (c *canister) noteMissingAcks() {
+	c.mu.Lock()
+	blame := !c.acksMissing && c.acks.stamp == 0
+	c.acksMissing = c.acksMissing || blame
+	c.mu.Unlock()
+	if blame {
+		c.logger().Warn("canister has sent no ack for longer than 5 minutes, so its clients will close: " +
+			"is the CDK's init() called, also after an upgrade?")
+	}
 }
 
 // serviceKind returns the kind of a service message, and nothing for other messages.

@@ -327,13 +327,10 @@ func (c *canister) receive(page *verify.Page, i int) {
 	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
 	s.send(outFrame{
 		data: frame,
-		made: stampTime(m.Timestamp),
+		made: queue.StampTime(m.Timestamp),
 		stop: page.Time.Add(maxFrameAge),
 	})
 }
-
-// stampTime is a canister's timestamp as a time.
-func stampTime(stamp uint64) time.Time { return time.Unix(0, int64(min(stamp, 1<<63-1))) }
 
 // maxFrameAge is how old the certificate of a frame may be when it is sent. Clients refuse one that is older than 5
 // minutes when it arrives.

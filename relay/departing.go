@@ -36,13 +36,3 @@ func (g *Gateway) departed(s *session) {
 		s.departure = nil
 	}
 }
-
-// giveUp drops what the client sent, and the wait for the outcome of its ws_open.
-func (s *session) giveUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.dropSentLocked()
-	if s.opening.abandon != nil {
-		s.opening.abandon()
-	}
-}

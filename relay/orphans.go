@@ -35,7 +35,7 @@ const (
 // gateway, for a client that was never here, proves that there is one. While that proof is fresh no orphan is noted or
 // closed.
 func (c *canister) noteOrphan(m *verify.PageMessage, kind verify.ServiceKind, certified time.Time) {
-	made := stampTime(m.Timestamp)
+	made := queue.StampTime(m.Timestamp)
 	if m.Poison != nil || made.Before(certified.Add(-orphanAge)) {
 		return
 	}

@@ -116,7 +116,7 @@ func (c *canister) readEmpty(ctx context.Context, r *pollResult) error {
 	switch {
 	case err == nil:
 		sig := r.answer.Reply.Signatures[0]
-		r.said.Signature = &queue.Signature{Node: sig.Node, Time: stampTime(sig.Timestamp), Nodes: c.g.up.NodeCount(c.id)}
+		r.said.Signature = &queue.Signature{Node: sig.Node, Time: queue.StampTime(sig.Timestamp), Nodes: c.g.up.NodeCount(c.id)}
 		return nil
 	case c.g.cfg.VerifyEmpty, doubted && bad:
 		return err

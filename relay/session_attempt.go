@@ -8,12 +8,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/icws-gateway/caddy-icws/relay/internal/pause"
+	"github.com/icws-gateway/caddy-icws/relay/internal/queue"
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 )
-
-// routingPatience is how long hosts must say that a canister does not exist that has sessions, and none of whose pages were
-// verified lately.
-const routingPatience = 10 * time.Second
 
 // submitUntilOutcome posts e until its outcome is known or it has expired.
 func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
@@ -66,9 +63,9 @@ func noTurn(method string) *closing {
 	return newClosing(OverCapacity, method+": the gateway has more requests than it may make, try again later")
 }
 
-// absentFor is how long hosts must say that the canister does not exist until that is believed, unless it is said to a client
-// that opens: boundary nodes that are late with the routing table say so of a canister that has moved. Of one whose pages were
-// verified lately that is an outage, and no longer than one.
+// absentFor is how long hosts must say that the canister does not exist until that is believed: boundary nodes that are late with
+// the routing table say so of a canister that has moved. Of one whose pages were verified lately it is an outage, and believed
+// after outage_timeout. Otherwise a ws_open is refused at once: its client has no session to lose.
 func (s *session) absentFor(open bool) time.Duration {
 	switch {
 	case s.canister.verifiedLately(time.Now()):
@@ -76,5 +73,5 @@ func (s *session) absentFor(open bool) time.Duration {
 	case open:
 		return 0
 	}
-	return routingPatience
+	return queue.AbsencePatience
 }

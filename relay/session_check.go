@@ -11,6 +11,8 @@ const (
 	openLimit = 50 * time.Second
 	// refusalPatience is how long it may be when the IC says why it cannot open, without proof, and it may pass.
 	refusalPatience = 10 * time.Second
+	// openPatience is how long a client that the canister accepted may wait for its first message.
+	openPatience = 30 * time.Second
 )
 
 // check applies the deadlines of s at now; the next check comes after every.
@@ -51,9 +53,6 @@ func (s *session) check(now time.Time, every time.Duration) {
 	}
 	s.checkAlive(now, every)
 }
-
-// openPatience is how long a client that the canister accepted may wait for its first message.
-const openPatience = 30 * time.Second
 
 // overdue returns why a session is closed that has been opening for too long at now, nil if it has not.
 func (o *opening) overdue(home *canister, now time.Time) *closing {

@@ -164,6 +164,16 @@ func (s *session) dropSentLocked() {
 	}
 }
 
+// giveUp drops what the client sent, and the wait for the outcome of its ws_open.
+func (s *session) giveUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.dropSentLocked()
+	if s.opening.abandon != nil {
+		s.opening.abandon()
+	}
+}
+
 // cleanup runs once the connection can not be read any more.
 func (s *session) cleanup() {
 	s.end(newClosing(ClientGone, "")) // if nobody knows better

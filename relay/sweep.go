@@ -2,10 +2,6 @@ package relay
 
 import "time"
 
-// ackOverdue is how long a session that has sent something may be without an ack before its canister is suspected of
-// sending none: the CDK's default interval is 5 minutes, and clients give up 30 seconds later.
-const ackOverdue = 5*time.Minute + 15*time.Second
-
 // startSweeper makes sure that the sweeper runs. The caller holds mu.
 func (g *Gateway) startSweeper() {
 	if !g.sweeping {
@@ -50,16 +46,4 @@ func (g *Gateway) sweep() {
 func (g *Gateway) sweepInterval() time.Duration {
 	shortest := min(g.cfg.OpenTimeout, g.cfg.PingInterval, g.cfg.PongTimeout, canisterCloseGrace)
 	return min(time.Second, max(shortest/10, 5*time.Millisecond))
-}
-
-// noteMissingAcks notes that a session has had no ack for too long, and blames the canister once, unless it sends acks to others.
-func (c *canister) noteMissingAcks() {
-	c.mu.Lock()
-	blame := !c.acksMissing && c.acks.stamp == 0
-	c.acksMissing = c.acksMissing || blame
-	c.mu.Unlock()
-	if blame {
-		c.logger().Warn("canister has sent no ack for longer than 5 minutes, so its clients will close: " +
-			"is the CDK's init() called, also after an upgrade?")
-	}
 }

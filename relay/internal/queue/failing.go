@@ -7,9 +7,9 @@ import (
 )
 
 const (
-	// absencePatience is how long it must be said of a canister that did answer before that it can never be polled: boundary
-	// nodes that are late with the routing table say for a moment that it does not exist.
-	absencePatience = 10 * time.Second
+	// AbsencePatience is how long it must be said of a canister that did answer before that it does not exist, or can never be
+	// polled: boundary nodes that are late with the routing table say so for a moment.
+	AbsencePatience = 10 * time.Second
 	// verifiedLately is how long a verified page proves that the canister exists and speaks the protocol. A canister with
 	// sessions gives one at least every confirmEvery, and every ack interval of its CDK (5 minutes).
 	verifiedLately = 10 * time.Minute
@@ -138,7 +138,7 @@ func (q *Queue) failed(now time.Time, a *Answer) Decision {
 // have been said for a while.
 func (q *Queue) neverBelieved(now time.Time, a *Answer) bool {
 	f := &q.failing
-	return f.never.Add(a.Vote, now) && (!q.worked || now.Sub(f.never.Since()) >= absencePatience)
+	return f.never.Add(a.Vote, now) && (!q.worked || now.Sub(f.never.Since()) >= AbsencePatience)
 }
 
 // VerifiedLately reports whether a page was verified not long before now. What a host then says of the canister without proof

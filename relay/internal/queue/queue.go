@@ -272,7 +272,7 @@ func (q *Queue) answer(now time.Time, a *Answer) Decision {
 // page deals with messages at the position.
 func (q *Queue) page(now time.Time, a *Answer) Decision {
 	if floor, restarted := q.at.restarted(a.Page); restarted {
-		return q.restart(Reset{Why: Younger, Floor: floor, before: stampTime(floor)})
+		return q.restart(Reset{Why: Younger, Floor: floor, before: StampTime(floor)})
 	}
 	at, skip := q.at.place(a.Page)
 	switch {
@@ -311,5 +311,5 @@ func (q *Queue) noteStale(now time.Time) Decision {
 	return Decision{Stale: true}
 }
 
-// stampTime is a canister's timestamp as a time.
-func stampTime(stamp uint64) time.Time { return time.Unix(0, int64(min(stamp, 1<<63-1))) }
+// StampTime is a canister's timestamp, in nanoseconds, as a time.
+func StampTime(stamp uint64) time.Time { return time.Unix(0, int64(min(stamp, 1<<63-1))) }

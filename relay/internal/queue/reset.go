@@ -185,7 +185,7 @@ func (q *Queue) beginningAnswer(now time.Time, a *Answer) Decision {
 		return Decision{}
 	}
 	if floor, restarted := q.at.restarted(a.Page); restarted {
-		return q.restart(Reset{Why: Younger, Floor: floor, before: stampTime(floor)})
+		return q.restart(Reset{Why: Younger, Floor: floor, before: StampTime(floor)})
 	}
 	if q.at.stale(a.Page) {
 		return Decision{Stale: true}
@@ -224,7 +224,7 @@ func (q *Queue) absent(now time.Time, a *Answer) Decision {
 		return q.restart(r)
 	}
 	newest, when := q.at.newest().stamp, a.when()
-	if !when.After(q.newest) || when.Sub(stampTime(newest)) < lagLimit {
+	if !when.After(q.newest) || when.Sub(StampTime(newest)) < lagLimit {
 		return Decision{} // unsigned, or perhaps of a node that lags: proves nothing
 	}
 	b := &q.absence

@@ -33,7 +33,7 @@ type Delegation struct {
 	mu   sync.Mutex
 	cert []byte    // a certificate with such a delegation; nil = none
 	due  time.Time // when it is read again
-	gone bool      // the network has none to give any more
+	none bool      // the network has none to give any more
 }
 
 // NewDelegation returns the delegation for the pages of canister. It reads nothing before it is needed.
@@ -53,16 +53,16 @@ func (d *Delegation) Fit(page *verify.Page, cert []byte) error {
 		d.keep(cert)
 		return nil
 	}
-	donor, gone, due := d.known()
+	donor, none, due := d.known()
 	swapped, err := d.swap(cert, donor)
 	switch {
-	case err != nil && !gone:
+	case err != nil && !none:
 		d.drop(donor)
 		if _, err := d.read(cert).wait(d.n.ctx); err != nil {
 			return err
 		}
-		donor, gone, _ = d.known()
-		if swapped, err = d.swap(cert, donor); err != nil && !gone {
+		donor, none, _ = d.known()
+		if swapped, err = d.swap(cert, donor); err != nil && !none {
 			return err // what was read is for another subnet
 		}
 	case due: // a delegation is good for weeks
@@ -81,10 +81,10 @@ func (d *Delegation) Fit(page *verify.Page, cert []byte) error {
 
 // known returns a certificate to take the delegation from, nil if there is none; whether the network has none to give any more;
 // and whether it is time to read it again.
-func (d *Delegation) known() (donor []byte, gone, due bool) {
+func (d *Delegation) known() (donor []byte, none, due bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.cert, d.gone, !time.Now().Before(d.due)
+	return d.cert, d.none, !time.Now().Before(d.due)
 }
 
 // drop forgets a certificate whose delegation does not fit any more.
@@ -107,7 +107,7 @@ func (d *Delegation) keep(cert []byte) {
 
 // take makes cert the one to take the delegation from. The caller holds mu.
 func (d *Delegation) take(cert []byte) {
-	d.cert, d.due, d.gone = cert, time.Now().Add(delegationAge), false
+	d.cert, d.due, d.none = cert, time.Now().Add(delegationAge), false
 }
 
 var errNoDelegation = errors.New("no certificate to take a delegation from")
@@ -144,8 +144,8 @@ func (d *Delegation) read(cert []byte) *sharedRun[struct{}] {
 			d.log().Debug("reading the delegation failed", zap.Error(err))
 			return struct{}{}, err
 		}
-		if d.cert == nil && !d.gone {
-			d.gone = true
+		if d.cert == nil && !d.none {
+			d.none = true
 			d.log().Warn("clients are closed that do not say that they read the newer layout of certificates: the network gives no other",
 				zap.String("layout", "/canister_ranges/<id>"), zap.NamedError("another_host", r.failure))
 		}

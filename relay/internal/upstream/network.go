@@ -54,7 +54,7 @@ type Network struct {
 	nodes     *nodeKeys
 	discovery discovery
 
-	flattened sync.Once // see Delegation.Flatten
+	flattened sync.Once // see Delegation.Fit
 }
 
 // New returns the way to a network. ctx ends what it does in the background. An error names the setting that is wrong.
