@@ -4,21 +4,45 @@
 // the signed envelopes of each client to its canister, one after the other, polls each canister for certified
 // messages, and delivers to every client its own.
 //
-// The way of one message, with the file to open:
+// # One message up
 //
-//	client frame -> session_read.go -> session_admit.go -> session_submit.go -> session_attempt.go -> submission.go -> internal/upstream -> the IC
-//	the IC -> internal/upstream -> poll.go -> internal/queue -> decision.go -> canister.go -> session_receive.go -> session_write.go -> client
+//	session_read.go     readLoop, readMessage: a frame arrives, piece by piece
+//	memory.go           lease.grow: a large one waits for memory
+//	session_admit.go    handleFrame: is it an envelope, is its sender proven? The first one must be a ws_open (admit), which
+//	                    registers the session at its canister; the others are ws_message (checkMessage)
+//	inbox.go            takes, push: it waits behind the client's earlier ones
+//	session_submit.go   relay takes it out, submitOne sees it through
+//	session_attempt.go  submitUntilOutcome: attempts, until the outcome is known or the envelope has expired
+//	submission.go       attempt, post: one attempt; the certificate of the outcome is verified
+//	internal/upstream   Network.Call: the network, see its documentation
+//	outcome.go          repliedAttempt, rejectedAttempt, failedAttempt: what the answer means for the session
+//	refusal.go          closingForRefusal: what clients are told where the network refuses
 //
-// What a page of a canister's queue means is decided in internal/queue: order, gaps, queues that began anew, what cannot be
-// had, when to give up. poller.go says when to poll, poll.go makes one poll and verifies what comes, and decision.go carries out
-// what the queue decides. What one boundary node says without proof is weighed in internal/quorum.
+// An outcome that is not good ends the session, for one of the reasons in closereason.go.
 //
-// Beside that way: orphans.go closes what a crash left behind, peers.go knows the other gateways of the process. session_life.go
-// is how a session opens and ends, lifecycle.go how it stands at its canister meanwhile, closer.go tells canisters of clients
-// that have gone, sweep.go and session_check.go keep the deadlines.
+// # One message down
 //
-// Where and when requests go to the network, and what the network's refusals mean, is decided in internal/upstream.
+//	poller.go           loop, tick: when to poll; startPoll begins a poll
+//	poll.go             runPoll, fetch, read: one poll, whose answer is verified
+//	internal/upstream   Network.Query: the network; Delegation.Fit: a certificate that the client can read
+//	decision.go         finishPoll: carries out what the queue decides
+//	internal/queue      Queue.Step: decides what the page means
+//	canister.go         receive: whose message is it?
+//	session_receive.go  expect: is it the next one of its client?
+//	framepool.go        get: memory for the frame that is made of it
+//	outbox.go           push: it waits for the client
+//	session_write.go    send, write, writeFrame: it goes to the client
 //
-// What may be wrong with a client, a canister or a network, and what its clients are told, is in closereason.go,
-// refusal.go and outcome.go.
+// # Where other things are decided
+//
+//   - The life of a session: session.go has its state and begins it, session_life.go opens and ends it, and lifecycle.go is the
+//     table of how it stands at its canister. Its deadlines are in session_check.go, which sweep.go calls.
+//   - What its canister still has to hear after that: departing.go lets what was sent go out, and closer.go sends ws_close.
+//   - Clients that a crash left behind at a canister: orphans.go. peers.go knows the clients of other gateways of the process.
+//   - Whether a session may begin, and the end of all: gateway.go, drain.go. openlog.go refuses a ws_open that was used before, and
+//     layout.go reads what a client says of itself.
+//   - What boundary nodes say without proof, and when it is believed: internal/quorum. How long to wait before another attempt:
+//     internal/pause.
+//   - Settings: config.go. What people see: snapshot.go, metrics.go, tracer.go, and sampler.go for the log. upgrader.go has
+//     settings for WebSocket upgrades.
 package relay
