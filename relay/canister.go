@@ -101,7 +101,7 @@ func (c *canister) route(s *session, before queue.Bookmark) {
 	c.mu.Lock()
 	if c.sessions[s.key] == s {
 		c.routes[s.key] = s
-		c.queue.Rewind(before) // what others have had already is told by its sequence number
+		c.queue.Rewind(before) // expect recognizes what others have had already by its sequence number
 	}
 	c.mu.Unlock()
 	c.nudge()

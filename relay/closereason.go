@@ -152,7 +152,7 @@ func (r CloseReason) keepsSent() bool {
 	return false
 }
 
-// level is the log level of a session's end. How clients end is news, not a worry; our own faults are errors.
+// level is the log level of a session's end. How a client ends is information; a fault of ours is an error.
 func (r CloseReason) level() zapcore.Level {
 	switch r {
 	case InternalError:

@@ -105,7 +105,7 @@ type Config struct {
 
 	// Peers are the other gateways of this process, whose clients are not orphans; nil means that there are none.
 	Peers *Peers `json:"-"`
-	// Transport carries the requests to the network; nil means an own one, tuned for few hosts and many requests. A
+	// Transport carries the requests to the network; nil means one of its own, tuned for few hosts and many requests. A
 	// RelayWindow above 1 has its effect only with one that reports written requests to [net/http/httptrace].
 	Transport http.RoundTripper `json:"-"`
 	// Logger receives the log, of which some lines may be left out; nil means none. See [Gateway.SetLogger].

@@ -153,7 +153,8 @@ func (g *Gateway) spawn(what string, f func(), recovered func()) {
 }
 
 // Reserve takes a place for one session, before its HTTP upgrade, so that a refusal can still be an HTTP answer. ip is
-// the client's address, the zero Addr if it has none, as on a Unix socket. The error is ErrDraining or a *LimitError. Every ticket must end in Release or Serve.
+// the client's address, the zero Addr if it has none, as on a Unix socket. The error is ErrDraining or a *LimitError. Every
+// ticket must end in Release or Serve.
 func (g *Gateway) Reserve(p *Policy, ip netip.Addr) (*Ticket, error) {
 	ip = ip.Unmap()
 	counted := limitAddr(ip)

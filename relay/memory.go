@@ -82,7 +82,7 @@ func (l *lease) shrink(size int64) {
 func (l *lease) release() { l.shrink(0) }
 
 // relieve ends sessions for the memory that others wait for: those whose unfinished messages have occupied the most of it for the
-// longest. Such a client is slow, or means to keep the memory from the others; which of the two cannot be told.
+// longest. Such a client is slow, or means to keep the memory from the others: that looks the same from here.
 func (g *Gateway) relieve(all []*session, now time.Time) {
 	if !slices.ContainsFunc(all, func(s *session) bool { return s.wanted.Load() > 0 }) {
 		return

@@ -16,8 +16,8 @@ const (
 	// orphanAge is how recent a message must be for its client to count as still listed: by default a canister sends
 	// each client an ack every 5 minutes.
 	orphanAge = 6 * time.Minute
-	// sharedFresh is how long a proof holds that another live instance has this identity. It may be long: what a crash left behind meanwhile
-	// ends by the canister's own keep-alive check.
+	// sharedFresh is how long a proof holds that another live instance has this identity. It may be long: the canister's own
+	// keep-alive check ends what a crash leaves behind meanwhile.
 	sharedFresh = time.Hour
 	// orphanPause spaces the ws_close calls for orphans.
 	orphanPause = 200 * time.Millisecond

@@ -72,7 +72,7 @@ func (p *Peers) know(d departure) bool {
 			return true
 		}
 	}
-	// After the sessions, because a session that ends is a departure before it is gone.
+	// After the sessions: one that ends is noted here before others can see that it is not there any more.
 	return p.hasLeft(d)
 }
 

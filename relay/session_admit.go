@@ -12,8 +12,8 @@ const (
 	methodMessage = "ws_message"
 )
 
-// handleFrame takes a binary frame of the client, with the memory it holds, of which the envelope keeps its part. What is wrong with it, if anything, is
-// returned.
+// handleFrame takes a binary frame of the client, and held, the memory that it occupies: the envelope keeps what it needs of that,
+// and the rest is given back. It returns what is wrong with the frame, nil if nothing is.
 func (s *session) handleFrame(frame []byte, held lease) *closing {
 	e, c := s.checkFrame(frame)
 	if c != nil {

@@ -103,8 +103,9 @@ func (s *session) noteRemoved() {
 	s.mu.Unlock()
 }
 
-// end ends the session for c, unless it has ended before. The client gets a close frame and nothing else, unless the canister has
-// removed the session: then it gets what waits for it before that. What it sent before still goes to its canister, if the canister may have the session after c. It never blocks.
+// end ends the session for c, unless it has ended before. The client gets a close frame. Before that it gets what waits for it, if
+// the canister has removed the session, and else nothing more. What it sent still goes to its canister if c is about the
+// connection alone and the canister may have the session. It never blocks.
 func (s *session) end(c *closing) {
 	s.mu.Lock()
 	if c.removed {

@@ -16,11 +16,11 @@ const pastPause = 20 * time.Second
 // large for the IC, and nothing makes it smaller from outside. The messages before that page are lost, and their clients are
 // told at their next message; everybody else goes on.
 //
-// A page needs fewer messages than any before it, as all pages are equally long up to the end of the queue; and there may be
-// some that can be had only just before that end. So the search goes forward by doubling steps, and then by halving, on
-// single words. A page that can be had is proven. That those before it cannot is only said: so in the end it is asked again
-// of the last one before that page, and of the one at the position, until it is believed or a page comes after all. And the
-// page behind must still come then: a canister that rejects everything for a moment has lost nothing.
+// All pages have the same number of messages up to the end of the queue, so there may be one that can be had only just before that
+// end. The search goes forward by doubling steps, and then by halving, and takes the word of one host for each step. A page that
+// comes is proven. That those before it cannot be had is not: so in the end the last one before that page is asked for again, and
+// the one at the position, until that is believed or a page comes after all. Then the page behind must come once more: a canister
+// that rejects everything for a moment has lost nothing.
 type past struct {
 	from  uint64 // the position
 	low   uint64 // cannot be had; this and what follows count from the position

@@ -58,7 +58,7 @@ func (p *position) place(page *verify.Page) (at place, skip int) {
 }
 
 // stale reports whether page is of a queue that has ended: its messages are older than what was seen of the present one, or
-// than the end of the one before. A node that lags gives such pages. None can look so that is not.
+// than the end of the one before. A node that lags gives such pages. A page of the present queue never looks like that.
 func (p *position) stale(page *verify.Page) bool {
 	j := len(p.marks) - 1 // the newest mark that does not come after the message
 	for i := len(page.Messages) - 1; i >= 0; i-- {
@@ -79,9 +79,9 @@ func (p *position) stale(page *verify.Page) bool {
 // restarted reports whether page shows that the queue began anew: one of its messages comes before one that was seen and is
 // younger. No lag and no omission can make it look so. floor is for the new queue.
 //
-// It is the time of the newest mark that is contradicted, which is of the old queue. What the page begins with would do
-// where the node has left nothing out, and otherwise hide what the honest ones show. It bounds the floor from above only:
-// the last message of the old queue and the first of the new one may be of the same block.
+// The floor is the time of the newest mark that is contradicted, which is of the old queue. It is not the time of the first message of
+// page: a node can leave messages out, and then what honest nodes show would count as old. But the floor is before that message,
+// as the last message of the old queue and the first of the new one may be of the same block.
 func (p *position) restarted(page *verify.Page) (floor uint64, restarted bool) {
 	if !p.seen() || page.Messages[0].Nonce > p.newest().nonce {
 		return 0, false

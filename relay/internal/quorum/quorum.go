@@ -2,7 +2,7 @@
 //
 // What is certified needs no vote. The rest does: that messages are missing, that a canister does not exist, that a request
 // is refused. One boundary node may be wrong about it, or lie, however often it says so. So two must say it. Where only one
-// gives any answer at all, because the others are dead or a firewall admits one name only, its word must do in the end.
+// gives any answer at all, because the others are dead or a firewall admits one name only, its word is believed in the end.
 package quorum
 
 import "time"

@@ -18,9 +18,9 @@ type Stages struct {
 	Sent    func()      // when it has been written to a connection; nil = not told
 }
 
-// Call submits an envelope (with its CBOR tag) to canister, to avoid only where no other host gives an answer; it may be nil. A nil answer means
-// that the hosts have only version 2 of the endpoint and one accepted the call there: nobody but its sender can learn the
-// outcome. The error is an *Error, or that of ctx.
+// Call submits an envelope (with its CBOR tag) to canister. It goes to the host avoid only where no other gives an answer; avoid
+// may be nil. A nil answer means that the hosts have only version 2 of the endpoint and one accepted the call there: nobody but
+// its sender can learn the outcome. The error is an *Error, or that of ctx.
 func (n *Network) Call(ctx context.Context, canister verify.Principal, envelope []byte, avoid *Host, st Stages) (*Answer, error) {
 	r := &request{
 		endpoint: EndpointCall,

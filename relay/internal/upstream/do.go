@@ -10,7 +10,7 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// maxTries bounds the hosts that one request is tried on: where so many fail, it is not the hosts.
+// maxTries bounds the hosts that one request is tried on: where so many fail, the hosts are not the cause.
 const maxTries = 8
 
 // request is one request to the network; it may be tried on several hosts.

@@ -39,7 +39,7 @@ const (
 //
 // What a canister answers can be bad by the canister's own doing. So a bad answer counts for the requests of that canister
 // only, until one for another canister is bad as well, with no good one between them. A canister whose every answer is
-// garbage is then nobody's business but its own; and a host whose every answer is garbage is soon left alone by all.
+// garbage then takes no host from the other canisters, and a host whose every answer is garbage is soon left alone by all.
 type Host struct {
 	name string // host and port, for logs and metrics
 	base string // scheme, host and path prefix, without a slash at the end

@@ -26,7 +26,7 @@ type Options struct {
 	Rate, CallRate float64
 	// Timeout bounds one request; a call may take longer by the time that a replica waits for its outcome.
 	Timeout time.Duration
-	// Transport carries the requests; nil means an own one.
+	// Transport carries the requests; nil means one of its own.
 	Transport http.RoundTripper
 	// Recorder receives the counts.
 	Recorder Recorder

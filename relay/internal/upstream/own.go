@@ -75,7 +75,7 @@ func (n *Network) Query(ctx context.Context, q Question) (QueryAnswer, error) {
 }
 
 // stateAnswer is a certificate of one path of the certified state, which holds. Whether what it certifies is any good is for the
-// caller to settle, see [Answer.Good]. What refers to it keeps the memory of the answer.
+// caller to say, see [Answer.Good]. What refers to it keeps the memory of the answer.
 type stateAnswer struct {
 	*Answer
 	raw  []byte

@@ -14,8 +14,8 @@ type Hosts []*Host
 // pick chooses the host for the next attempt of a request of canister that has already tried those in tried; nil when all have
 // been tried. Healthy hosts that are not much slower than the fastest share the load at random. A host of which nothing
 // is known, because it failed and its time has come or because it was not measured lately, gets one request to find out.
-// Others are chosen only if nothing else is left. For a call so are those of which nothing is known: what clients send is no
-// trial.
+// Others are chosen only if nothing else is left. For a call so are those of which nothing is known: no host is tried
+// out with what clients send.
 func (hs Hosts) pick(canister verify.Principal, tried []*Host, call bool) *Host {
 	now := time.Now()
 	var ready, fallback []*Host

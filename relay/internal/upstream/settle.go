@@ -16,8 +16,8 @@ type BadAnswer struct {
 func (e *BadAnswer) Error() string { return e.Host.name + ": " + e.Err.Error() }
 func (e *BadAnswer) Unwrap() error { return e.Err }
 
-// Good notes that the answer was verified and holds. The first verdict on an answer counts; it may come after Release. Nobody
-// else may settle the answer at the same time.
+// Good notes that the answer was verified and holds. The first verdict on an answer counts; it may come after Release. Good and
+// Bad must not be called at the same time for one answer.
 func (a *Answer) Good() {
 	if a.judged {
 		return
@@ -41,8 +41,8 @@ func (a *Answer) Bad(err error) *BadAnswer {
 	return &BadAnswer{Host: a.Host, Err: err}
 }
 
-// Doubted reports whether the host gave a bad answer and no good one since. Then only proof helps it, and an answer that needs
-// none should be proven all the same.
+// Doubted reports whether the host gave a bad answer and no good one since. Only an answer that holds ends that, so its
+// next one should be verified even where that is not needed otherwise.
 func (a *Answer) Doubted() bool {
 	a.Host.mu.Lock()
 	defer a.Host.mu.Unlock()
