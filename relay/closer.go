@@ -281,7 +281,7 @@ const (
 )
 
 // judge says what becomes of call after the attempt that brought r, and how long the pause before the next one is. Whether the
-// canister says Ok or Err, it does not have the client. What it rejects for good, or traps on, no repetition cures.
+// canister says Ok or Err, it does not have the client. Where it rejects the call for good or traps, a repetition would do no better.
 func (c *closer) judge(l *closeLane, call *closeCall, r *attempt) (time.Duration, closeVerdict) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

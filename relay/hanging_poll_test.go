@@ -26,7 +26,7 @@ func TestHangingPollsHoldUpNobody(t *testing.T) {
 			}
 			return f
 		})
-		time.Sleep(time.Second) // now they hang, as many as may fly
+		time.Sleep(time.Second) // now they hang, as many as may be under way
 		began := time.Now()
 		r.echo(c, "while they hang")
 		if took := time.Since(began); took > 3*time.Second {

@@ -26,11 +26,11 @@ func TestOrphansAreClosed(t *testing.T) {
 		t.Run(fmt.Sprintf("keep=%v", keep), func(t *testing.T) {
 			inBubble(t, rigOptions{config: func(c *relay.Config) { c.KeepOrphans = keep }}, func(t *testing.T, r *rig) {
 				// The crash: a client of this gateway principal that this run knows nothing of.
-				ghost, err := client.NewComposer(client.Options{Canister: r.canister})
+				orphan, err := client.NewComposer(client.Options{Canister: r.canister})
 				if err != nil {
 					t.Fatal(err)
 				}
-				frame, err := ghost.Open(r.gateway.Principal(), time.Time{})
+				frame, err := orphan.Open(r.gateway.Principal(), time.Time{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -39,7 +39,7 @@ func TestOrphansAreClosed(t *testing.T) {
 				c := r.open()
 				r.echo(c, "hi")
 				if n := len(r.cdk.Clients()); n != 2 {
-					t.Fatalf("canister has %d clients, want the ghost and ours", n)
+					t.Fatalf("canister has %d clients, want the orphan and ours", n)
 				}
 				time.Sleep(time.Minute)
 				want := 1

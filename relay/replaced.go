@@ -14,14 +14,14 @@ func (c *canister) opened(s *session, stamp uint64) {
 	c.g.turns.finish(s.turn, true)
 	c.mu.Lock()
 	c.queue.Forget(s.key)
-	gone, by := c.latest[s.key.Principal], s
-	if gone != nil && !gone.openedBy(stamp) { // s has been read again, after a later one
-		gone, by = s, gone
+	over, by := c.latest[s.key.Principal], s
+	if over != nil && !over.openedBy(stamp) { // s has been read again, after a later one
+		over, by = s, over
 	}
 	c.latest[s.key.Principal] = by
 	c.mu.Unlock()
-	if gone != nil && gone != by {
-		gone.endReplaced(by.place > gone.place)
+	if over != nil && over != by {
+		over.endReplaced(by.place > over.place)
 	}
 	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
 }
@@ -30,13 +30,13 @@ func (c *canister) opened(s *session, stamp uint64) {
 // identity.
 func (c *canister) openedByOther(m *verify.PageMessage) {
 	c.mu.Lock()
-	gone := c.latest[m.Client.Principal]
+	over := c.latest[m.Client.Principal]
 	c.mu.Unlock()
-	if gone == nil || m.Timestamp == 0 || !gone.openedBy(m.Timestamp-1) {
+	if over == nil || m.Timestamp == 0 || !over.openedBy(m.Timestamp-1) {
 		return
 	}
-	// One that has left has no use for the place of one that is still there, which does well to open again.
-	gone.endReplaced(!c.g.peers.hasLeft(c.departure(m.Client)))
+	// If the other client has left, the one that is still here should open again.
+	over.endReplaced(!c.g.peers.hasLeft(c.departure(m.Client)))
 }
 
 // endReplaced ends a session because the canister has opened another one of its principal; byNewer says that a newer one is
