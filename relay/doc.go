@@ -38,8 +38,8 @@
 //   - The life of a session: session.go has its state and begins it, session_life.go opens and ends it, and lifecycle.go is the
 //     table of how it stands at its canister. Its deadlines are in session_check.go, which sweep.go calls.
 //   - What its canister still has to hear after that: departing.go lets what was sent go out, and closer.go sends ws_close.
-//   - A canister keeps one session of a principal: turns.go sends its ws_open and ws_close calls one after the other, replaced.go ends
-//     the session that another has replaced, and ack_round.go finds those that the canister removed without a message.
+//   - A canister keeps one session of a principal: turns.go sends its ws_open and ws_close calls one after the other, replaced.go finds
+//     the session that another has replaced, and ack_round.go those that the canister removed without a message.
 //   - Clients that a crash left behind at a canister: orphans.go. peers.go knows the clients of other gateways of the process.
 //   - Whether a session may begin, and the end of all: gateway.go, drain.go. openlog.go refuses a ws_open that was used before, and
 //     layout.go reads what a client says of itself.

@@ -27,9 +27,9 @@ const (
 	scanPages = 400
 )
 
-// noteOrphan notes a message, of kind if it is a service message, for a client that is not here. A CloseMessage says that no ws_close is needed for it any more. After
-// any other the canister still lists the client for this gateway, so a crash left it behind, and the canister would keep it until
-// its keep-alive check. Unless orphans are kept, it is closed there.
+// noteOrphan notes a message, of kind if it is a service message, for a client that is not here. A CloseMessage says that no
+// ws_close is needed for it any more. After any other the canister still lists the client for this gateway: a crash left it behind,
+// and the canister would keep it until its keep-alive check. Unless orphans are kept, it is closed there.
 //
 // The client may also be one of another live instance with the same identity. An OpenMessage that is younger than this
 // gateway, for a client that was never here, proves that there is one. While that proof is fresh no orphan is noted or

@@ -38,24 +38,3 @@ func (c *canister) openedByOther(m *verify.PageMessage) {
 	// If the other client has left, the one that is still here should open again.
 	over.endReplaced(!c.g.peers.hasLeft(c.departure(m.Client)))
 }
-
-// endReplaced ends a session because the canister has opened another one of its principal; byNewer says that a newer one is
-// served now. Where the canister executed the opens in another order than they came, the newer session lost its place to the older
-// one, and gets it back when it opens again.
-func (s *session) endReplaced(byNewer bool) {
-	reason := Forgotten
-	if byNewer {
-		reason = Superseded
-	}
-	s.endRemoved(newClosing(reason, ""))
-}
-
-// endForgotten ends a session that has got no ack when it was due. Unless that is proven by the acks of others, the canister is told.
-func (s *session) endForgotten(proven bool) {
-	c := newClosing(Forgotten, "")
-	if proven {
-		s.endRemoved(c)
-	} else {
-		s.end(c)
-	}
-}

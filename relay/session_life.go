@@ -144,7 +144,28 @@ func (s *session) clearOutbox() { s.g.outboxes.held.Add(-s.out.clear()) }
 // endRemoved is end for a session that the canister has removed by itself.
 func (s *session) endRemoved(c *closing) { s.end(c.andRemoved()) }
 
-// abort is end without the courtesy: the connection is closed at once.
+// endReplaced ends a session because the canister has opened another one of its principal; byNewer says that a newer one is
+// served now. Where the canister executed the opens in another order than they came, the newer session lost its place to the older
+// one, and gets it back when it opens again.
+func (s *session) endReplaced(byNewer bool) {
+	reason := Forgotten
+	if byNewer {
+		reason = Superseded
+	}
+	s.endRemoved(newClosing(reason, ""))
+}
+
+// endForgotten ends a session that has got no ack when it was due. Unless that is proven by the acks of others, the canister is told.
+func (s *session) endForgotten(proven bool) {
+	c := newClosing(Forgotten, "")
+	if proven {
+		s.endRemoved(c)
+	} else {
+		s.end(c)
+	}
+}
+
+// abort is end, and closes the connection at once: the client gets no close frame.
 func (s *session) abort(c *closing) {
 	s.end(c)
 	s.ws.Close()
