@@ -220,8 +220,8 @@ func (c *canister) missedFirst(s *session) {
 	}
 }
 
-// doubt notes that the canister does not know a session that we hold.
-func (c *canister) doubt() {
+// suspect notes that the canister does not know a session that we hold.
+func (c *canister) suspect() {
 	c.mu.Lock()
 	c.queue.Suspect(time.Now())
 	c.mu.Unlock()

@@ -117,7 +117,7 @@ func (s *session) submitOne(e *envelope, sent func()) {
 		}
 		s.noteRemoved()
 		if c.reason == Forgotten {
-			s.canister.doubt() // others may be forgotten, too
+			s.canister.suspect() // others may be forgotten, too
 		}
 		s.awaitCloseMessage()
 	}
