@@ -192,7 +192,10 @@ func (q *Queue) beginningAnswer(now time.Time, a *Answer) Decision {
 	}
 	for i := range a.Page.Messages {
 		m := &a.Page.Messages[i]
-		if _, waits := q.awaited[m.Client]; waits && m.Nonce < q.at.next && m.Poison == nil {
+		if m.Poison != nil || m.Sequence != 1 || m.Nonce >= q.at.next {
+			continue
+		}
+		if _, waits := q.awaited[m.Client]; waits {
 			q.rewind(m.Nonce)
 			return Decision{Do: Rewind, Next: m.Nonce}
 		}

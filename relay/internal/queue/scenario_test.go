@@ -33,9 +33,10 @@ var update = flag.Bool("update", false, "write the decisions of the scenarios an
 // and the answers:
 //
 //	empty [signed n1 at 60]               nothing, signed by node n1 at 60 s
-//	0..4 @10 [for x] [at 12] [poison 2] [more]
-//	                                      messages 0 to 4, made at 10 s and then each second, for client x, certified at 12 s
-//	                                      (as of now if not said), number 2 with another routing key
+//	0..4 @10 [for x [from 2]] [at 12] [poison 2] [more]
+//	                                      messages 0 to 4, made at 10 s and then each second, for client x and numbered from 2
+//	                                      on (from 1 if not said), certified at 12 s (now if not said), message 2 with another
+//	                                      routing key
 //	repeated                              nothing that was not passed before
 //	unreachable | refused | stopped | trapped | never | notfound | unverified
 //
@@ -241,9 +242,13 @@ func (s *story) read(a *Answer, words []string) []string {
 			a.Page.Messages = append(a.Page.Messages, verify.PageMessage{Nonce: uint64(n), Timestamp: stamp})
 		}
 	case word == "for":
-		c := client(take())
+		c, number := client(take()), uint64(1)
+		if len(words) > 0 && words[0] == "from" {
+			take()
+			number = uint64(s.number(take()))
+		}
 		for i := range a.Page.Messages {
-			a.Page.Messages[i].Client = c
+			a.Page.Messages[i].Client, a.Page.Messages[i].Sequence = c, number+uint64(i)
 		}
 	case word == "at":
 		a.Page.Time = clock(s.number(take()))
