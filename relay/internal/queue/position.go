@@ -76,6 +76,22 @@ func (p *position) stale(page *verify.Page) bool {
 	return false
 }
 
+// disordered reports whether a message of page is older than one before it, which in no queue of an honest canister is so.
+func disordered(page *verify.Page) bool {
+	last := uint64(0)
+	for i := range page.Messages {
+		m := &page.Messages[i]
+		if m.Poison != nil {
+			continue
+		}
+		if m.Timestamp < last {
+			return true
+		}
+		last = m.Timestamp
+	}
+	return false
+}
+
 // restarted reports whether page shows that the queue began anew: one of its messages comes before one that was seen and is
 // younger. No lag and no omission can make it look so. floor is for the new queue.
 //

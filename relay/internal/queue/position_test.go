@@ -3,7 +3,9 @@ package queue
 import (
 	"reflect"
 	"testing"
+	"time"
 
+	"github.com/icws-gateway/caddy-icws/relay/internal/quorum"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -103,6 +105,30 @@ func TestStale(t *testing.T) {
 	}
 	if (&position{}).stale(pageOf(0, 0, 0)) {
 		t.Error("a queue without times is held for one that has ended")
+	}
+}
+
+// A canister whose times do not grow with its nonces cannot be followed: its sessions end, and it does not look like one whose
+// queue begins anew all the time.
+func TestTimesThatFall(t *testing.T) {
+	q, now := New(2*time.Minute), time.Unix(1000, 0)
+	head := q.Next()
+	q.Step(now, &Answer{Question: &head, Vote: quorum.Vote{Host: "a"}})
+	for began := now; ; now = now.Add(100 * time.Millisecond) {
+		q.Suspect(now)
+		ask, due := q.Check(now, now, true)
+		if !due {
+			ask = q.Next()
+		}
+		switch d := q.Step(now, &Answer{Question: &ask, Vote: quorum.Vote{Host: "a"}, Page: pageOf(0, 100, 50, 60)}); {
+		case d.Do == Restart, d.Do == Deliver:
+			t.Fatalf("after %s: %+v", now.Sub(began), d)
+		case d.Do == GiveUp:
+			return
+		}
+		if now.Sub(began) > 3*time.Minute {
+			t.Fatal("its sessions go on")
+		}
 	}
 }
 

@@ -271,6 +271,9 @@ func (q *Queue) answer(now time.Time, a *Answer) Decision {
 
 // page deals with messages at the position.
 func (q *Queue) page(now time.Time, a *Answer) Decision {
+	if disordered(a.Page) {
+		return q.noteStale(now) // read again, it would look like a new queue for ever
+	}
 	if floor, restarted := q.at.restarted(a.Page); restarted {
 		return q.restart(Reset{Why: Younger, Floor: floor, before: StampTime(floor)})
 	}

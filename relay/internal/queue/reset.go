@@ -184,6 +184,9 @@ func (q *Queue) beginningAnswer(now time.Time, a *Answer) Decision {
 	if a.Page == nil {
 		return Decision{}
 	}
+	if disordered(a.Page) {
+		return Decision{Stale: true}
+	}
 	if floor, restarted := q.at.restarted(a.Page); restarted {
 		return q.restart(Reset{Why: Younger, Floor: floor, before: StampTime(floor)})
 	}
