@@ -1,5 +1,6 @@
 // The page: a form, a log and a status line around one Connection.
 
+import { Secp256k1KeyIdentity } from "@dfinity/identity-secp256k1";
 import { generateRandomIdentity } from "ic-websocket-js";
 import { Connection } from "./connection.js";
 
@@ -57,9 +58,21 @@ function showPeople(count) {
   $("people").textContent = count === 1 ? "Only you are here" : `${count} people are here`;
 }
 
+/**
+ * The identity of this tab, which a reload keeps and another tab does not have. It protects no more than a name here; one
+ * that protects something belongs where no script can read its key, as AuthClient keeps it.
+ */
+function tabIdentity() {
+  const kept = sessionStorage.getItem("identity");
+  if (kept) return Secp256k1KeyIdentity.fromJSON(kept);
+  const fresh = generateRandomIdentity();
+  sessionStorage.setItem("identity", JSON.stringify(fresh));
+  return fresh;
+}
+
 const { canister } = await (await fetch("config.json")).json();
 const gateway = `wss://${location.host}/ws`;
-const identity = generateRandomIdentity();
+const identity = tabIdentity();
 const me = identity.getPrincipal().toText();
 $("gateway").textContent = gateway;
 $("canister").textContent = canister;
