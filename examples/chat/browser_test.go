@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -45,19 +46,25 @@ func testBrowser(t *testing.T, wasm string) {
 		}
 	})
 
+	inChromium(t, "browser.test.mjs", 7, at.rootCert, "ICWS_CHAT="+at.url, "ICWS_SHOTS="+os.Getenv("ICWS_SHOTS"))
+}
+
+// inChromium runs a file with that many tests of pages in a real Chromium, which trusts rootCert.
+func inChromium(t *testing.T, file string, tests int, rootCert string, env ...string) {
+	t.Helper()
 	home := t.TempDir()
-	trust(t, home, at.rootCert)
-	nodeCtx, cancelNode := context.WithTimeout(t.Context(), 8*time.Minute)
-	defer cancelNode()
-	cmd := exec.CommandContext(nodeCtx, "node", "--test", "--test-reporter=tap", "browser.test.mjs")
+	trust(t, home, rootCert)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "node", "--test", "--test-reporter=tap", file)
 	cmd.Dir = "web"
-	cmd.Env = append(os.Environ(), "HOME="+home, "ICWS_CHAT="+at.url, "ICWS_SHOTS="+os.Getenv("ICWS_SHOTS"))
+	cmd.Env = append(append(os.Environ(), "HOME="+home), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("node: %v\n%s", err, out)
 	}
-	if !strings.Contains(string(out), "# pass 5") || !strings.Contains(string(out), "# skipped 0") {
-		t.Errorf("not all five tests ran and passed\n%s", out)
+	if !strings.Contains(string(out), fmt.Sprintf("# pass %d\n", tests)) || !strings.Contains(string(out), "# skipped 0\n") {
+		t.Errorf("not all %d tests ran and passed\n%s", tests, out)
 	}
 }
 

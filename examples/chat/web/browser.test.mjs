@@ -1,56 +1,22 @@
-// Two people in a real browser. browser_test.go starts the chat and trusts its certificate authority in HOME.
+// People in a real browser. browser_test.go starts the chat and trusts its certificate authority in HOME.
 
 import assert from "node:assert/strict";
-import { mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { chromium } from "playwright-core";
+import { newTab, profile, say, whenOpen } from "./chromium.mjs";
 
 const url = process.env.ICWS_CHAT;
 assert.ok(url, "ICWS_CHAT is not set: run this through `go test -tags e2e ./examples/chat`");
 
-let profile, browser;
-before(async () => {
-  profile = await mkdtemp(join(tmpdir(), "icws-chromium-"));
-  browser = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    headless: true,
-    viewport: { width: 900, height: 640 },
-    // No sandbox inside containers; no talking to anybody but the page under test.
-    args: [
-      "--no-sandbox",
-      "--disable-gpu",
-      "--disable-quic",
-      "--no-first-run",
-      "--disable-background-networking",
-      "--disable-component-update",
-      "--disable-sync",
-    ],
-  });
-  browser.setDefaultTimeout(60_000);
-});
-after(async () => {
-  await browser?.close();
-  await rm(profile, { recursive: true, force: true });
-});
-
 /** Opens the page and waits for the session. */
 async function join_(name) {
-  const page = await browser.newPage();
-  page.problems = [];
-  page.on("pageerror", (error) => page.problems.push(String(error)));
-  page.on("console", (line) => line.type() === "error" && page.problems.push(line.text()));
+  const page = await newTab();
   await page.goto(url);
-  await page.locator('#status[data-state="open"]').waitFor();
+  await whenOpen(page);
   await page.getByLabel("Name").fill(name);
   return page;
-}
-
-async function say(page, text) {
-  await page.getByLabel("Message").fill(text);
-  await page.getByLabel("Message").press("Enter");
 }
 
 async function shot(page, name) {
@@ -113,7 +79,7 @@ test("the keyboard is enough, and every control has a name", async () => {
 });
 
 test("a lost connection comes back by itself", async () => {
-  const page = await browser.newPage();
+  const page = await newTab();
   // The page's own socket, kept where the test can break it as a network would.
   await page.addInitScript(() => {
     const Native = WebSocket;
@@ -125,10 +91,10 @@ test("a lost connection comes back by itself", async () => {
     };
   });
   await page.goto(url);
-  await page.locator('#status[data-state="open"]').waitFor();
+  await whenOpen(page);
   await page.evaluate(() => window.lastSocket.close(3000, "the network is gone"));
   await page.locator("#log li.note", { hasText: "Connection lost" }).waitFor();
-  await page.locator('#status[data-state="open"]').waitFor();
+  await whenOpen(page);
   await page.getByLabel("Name").fill("Ada");
   await say(page, "back again");
   await page.locator("#log li.mine", { hasText: "back again" }).waitFor();
@@ -163,14 +129,68 @@ test("a phone that wakes up comes back by itself", async () => {
   await sleep(45_000); // longer than ping_interval and pong_timeout
   for (const pid of all) signal(pid, "SIGCONT");
   await page.locator("#log li.note", { hasText: "Connection lost (ping was not answered" }).waitFor();
-  await page.locator('#status[data-state="open"]').waitFor();
+  await whenOpen(page);
   await say(page, "good morning");
   await page.locator("#log li.mine", { hasText: "good morning" }).waitFor();
   await page.close();
 });
 
+test("one identity in two tabs: the older one is told so, the newer one stays", async () => {
+  const older = await join_("Ada");
+  const newer = await newTab({ identityOf: older });
+  await newer.goto(url);
+  await whenOpen(newer);
+  await older.locator("#log li.note", { hasText: "Disconnected: replaced by a newer connection of the same identity" }).waitFor();
+  assert.equal(await older.locator("#status").getAttribute("data-state"), "closed");
+
+  await newer.getByLabel("Name").fill("Ada");
+  for (const text of ["still", "here"]) {
+    await say(newer, text);
+    await newer.locator("#log li.mine", { hasText: text }).waitFor();
+  }
+  await newer.getByText("Only you are here").waitFor();
+  // The older tab has not come back, and the newer one has never been away.
+  assert.deepEqual(await older.locator("#log li.note").count(), 1);
+  assert.deepEqual(await newer.locator("#log li.note").allTextContents(), []);
+  await older.close();
+  await newer.close();
+});
+
+test("a page that is reloaded while its session opens ends up with one session", async () => {
+  const page = await newTab();
+  // The page reloads itself after it has sent ws_open, each time a little later: before the canister has executed that, while
+  // the outcome is on its way, and when the session has just opened.
+  const reloads = 8;
+  await page.addInitScript((reloads) => {
+    const { send } = WebSocket.prototype;
+    WebSocket.prototype.send = function (frame) {
+      WebSocket.prototype.send = send;
+      send.call(this, frame);
+      const done = Number(sessionStorage.getItem("reloads"));
+      if (done === reloads) return;
+      sessionStorage.setItem("reloads", done + 1);
+      setTimeout(() => location.reload(), 40 * done);
+    };
+  }, reloads);
+  let sockets = 0;
+  const last = new Promise((resolve) => page.on("websocket", () => ++sockets === reloads + 1 && resolve()));
+  await page.goto(url);
+  await last;
+  await whenOpen(page);
+
+  await page.getByLabel("Name").fill("Ada");
+  for (const text of ["which", "of them", "am I"]) {
+    await say(page, text);
+    await page.locator("#log li.mine", { hasText: text }).waitFor();
+  }
+  await page.getByText("Only you are here").waitFor(); // the canister says how many it lists
+  assert.equal(sockets, reloads + 1, "each load has opened one socket");
+  assert.deepEqual(await page.locator("#log li.note").allTextContents(), []);
+  await page.close();
+});
+
 test("a page may offer subprotocols", async () => {
-  const page = await browser.newPage();
+  const page = await newTab();
   await page.goto(url);
   const chosen = await page.evaluate(
     () =>
