@@ -94,8 +94,8 @@ func run(ctx context.Context, o options, ready func(url, rootCert string)) (err 
 		return err
 	}
 
-	rootCert, err := site.Run(ctx, site.Options{Dir: o.data, Port: o.port, LogLevel: "WARN", Caddyfile: fmt.Sprintf(caddyfile,
-		o.port, id, boundary, network.RootKey(), boundary, id, dist)})
+	rootCert, err := site.Run(ctx, site.Options{Dir: o.data, Port: o.port, LogLevel: "WARN", Caddyfile: caddyfile(
+		o.port, id.String(), boundary, network.RootKey(), dist)})
 	if err != nil {
 		return err
 	}
@@ -104,10 +104,11 @@ func run(ctx context.Context, o options, ready func(url, rootCert string)) (err 
 	return site.Stop()
 }
 
-// caddyfile is the site: icws, the network's API for the page's own agent (on
-// mainnet the page would talk to icp-api.io), and the files. The policy allows
-// the page what it needs and nothing else.
-const caddyfile = `
+// caddyfile returns the site: icws, the network's API for the page's own agent
+// (on mainnet the page would talk to icp-api.io), and the files. The policy
+// allows the page what it needs and nothing else.
+func caddyfile(port int, canister, boundary string, rootKey []byte, dist string) string {
+	return fmt.Sprintf(`
 https://localhost:%d {
 	bind 127.0.0.1
 	handle /ws {
@@ -122,7 +123,7 @@ https://localhost:%d {
 	}
 	handle /config.json {
 		header Content-Type application/json
-		respond ` + "`" + `{"canister":"%s"}` + "`" + `
+		respond `+"`"+`{"canister":"%s"}`+"`"+`
 	}
 	handle {
 		header Content-Security-Policy "default-src 'self'; connect-src 'self' wss:; frame-ancestors 'none'; base-uri 'none'"
@@ -132,7 +133,8 @@ https://localhost:%d {
 		file_server
 	}
 }
-`
+`, port, canister, boundary, rootKey, boundary, canister, dist)
+}
 
 // load is the canister to install.
 func (o *options) load() (localnet.Canister, error) {
