@@ -29,8 +29,9 @@ func testBrowser(t *testing.T, wasm string) {
 	type address struct{ url, rootCert string }
 	ready, ended := make(chan address, 1), make(chan error, 1)
 	go func() {
-		ended <- run(ctx, options{web: "web", canister: wasm, latency: 200 * time.Millisecond, data: t.TempDir()},
-			func(url, rootCert string) { ready <- address{url, rootCert} })
+		// The blocks are so long that the calls of several reloads are in one, where their order is not the one in which they came.
+		o := options{web: "web", canister: wasm, latency: 2 * time.Second, block: 2 * time.Second, data: t.TempDir()}
+		ended <- run(ctx, o, func(url, rootCert string) { ready <- address{url, rootCert} })
 	}()
 	var at address
 	select {

@@ -56,6 +56,7 @@ type options struct {
 	web      string
 	canister string
 	latency  time.Duration
+	block    time.Duration // between blocks of the network; zero: a tenth of latency
 	data     string
 }
 
@@ -76,7 +77,7 @@ func run(ctx context.Context, o options, ready func(url, rootCert string)) (err 
 		defer func() { err = errors.Join(err, os.RemoveAll(o.data)) }()
 	}
 
-	network, err := localnet.New(localnet.Options{Latency: o.latency})
+	network, err := localnet.New(localnet.Options{Latency: o.latency, Block: o.block})
 	if err != nil {
 		return err
 	}

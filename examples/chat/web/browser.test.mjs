@@ -158,8 +158,8 @@ test("one identity in two tabs: the older one is told so, the newer one stays", 
 
 test("a page that is reloaded while its session opens ends up with one session", async () => {
   const page = await newTab();
-  // The page reloads itself after it has sent ws_open, each time a little later: before the canister has executed that, while
-  // the outcome is on its way, and when the session has just opened.
+  // The page reloads itself after it has sent ws_open, each time a little later. Blocks take longer than a load, so several of
+  // the calls are executed in one.
   const reloads = 8;
   await page.addInitScript((reloads) => {
     const { send } = WebSocket.prototype;
@@ -169,7 +169,7 @@ test("a page that is reloaded while its session opens ends up with one session",
       const done = Number(sessionStorage.getItem("reloads"));
       if (done === reloads) return;
       sessionStorage.setItem("reloads", done + 1);
-      setTimeout(() => location.reload(), 40 * done);
+      setTimeout(() => location.reload(), 15 * done);
     };
   }, reloads);
   let sockets = 0;
