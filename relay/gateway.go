@@ -232,11 +232,12 @@ func (g *Gateway) canister(id verify.Principal) (*canister, *closing) {
 	if c := g.canisters[id]; c != nil {
 		return c, nil
 	}
-	if len(g.canisters) >= g.cfg.MaxCanisters && !g.displace() {
-		return nil, newClosing(OverCapacity, "gateway polls as many canisters as it may, try again later")
+	limit, why := g.cfg.MaxCanisters, "gateway polls as many canisters as it may, try again later"
+	if n := g.up.Capacity(); n < limit {
+		limit, why = n, "gateway polls as many canisters as its upstream_rate allows, try again later"
 	}
-	if len(g.canisters) >= g.up.Capacity() {
-		return nil, newClosing(OverCapacity, "gateway polls as many canisters as its upstream_rate allows, try again later")
+	if len(g.canisters) >= limit && !g.displace() {
+		return nil, newClosing(OverCapacity, why)
 	}
 	if len(g.canisters) == 0 {
 		g.peers.join(g)

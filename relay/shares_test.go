@@ -65,3 +65,25 @@ func TestCanistersBeyondTheRate(t *testing.T) {
 		}
 	})
 }
+
+// Canisters without sessions make room where upstream_rate is the limit, too.
+func TestLingeringCanistersMakeRoomInTheRate(t *testing.T) {
+	inBubble(t, rigOptions{
+		config: func(c *relay.Config) { c.UpstreamRate = 1 }, // enough for 5 canisters
+		policy: func(p *relay.Policy) { p.AnyCanister = true },
+	}, func(t *testing.T, r *rig) {
+		for range 5 {
+			o := r.options()
+			o.Canister = r.network.Install(localnet.NewCDK(localnet.CDKOptions{}))
+			r.openingRaw(o).Close()
+		}
+		time.Sleep(time.Second)
+		if n := len(r.gateway.Snapshot().Canisters); n != 5 {
+			t.Fatalf("%d canisters are polled, want 5", n)
+		}
+		r.echo(r.open(), "hi")
+		if n := len(r.gateway.Snapshot().Canisters); n > 5 {
+			t.Errorf("%d canisters are polled, want 5 at most", n)
+		}
+	})
+}
