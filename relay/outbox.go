@@ -80,7 +80,8 @@ type outboxes struct {
 	reducing sync.Mutex
 }
 
-// reduceOutboxes ends the sessions with the largest outboxes until there is some room again for the others. It never blocks.
+// reduceOutboxes makes some room again: what sessions that have ended still had to write is dropped, and then those with the largest
+// outboxes are ended. It never blocks.
 func (g *Gateway) reduceOutboxes() {
 	if !g.outboxes.reducing.TryLock() {
 		return
@@ -96,7 +97,10 @@ func (g *Gateway) reduceOutboxes() {
 	debts := make([]debt, 0, len(all))
 	for _, s := range all {
 		s.mu.Lock()
-		if s.out.memory > 0 && s.closing == nil {
+		switch {
+		case s.closing != nil:
+			s.clearOutbox()
+		case s.out.memory > 0:
 			debts = append(debts, debt{s, s.out.memory})
 		}
 		s.mu.Unlock()

@@ -60,3 +60,47 @@ func TestOutboxesHaveABoundTogether(t *testing.T) {
 		}
 	})
 }
+
+// What ended sessions still have to write is not made room for at the cost of those that are open.
+func TestOutboxesOfEndedSessionsGoFirst(t *testing.T) {
+	const limit, people, piece = 4 << 20, 8, 100 << 10
+	inBubble(t, rigOptions{config: func(c *relay.Config) {
+		c.WriteTimeout, c.PingInterval, c.PongTimeout = 10*time.Minute, time.Hour, 30*time.Minute
+	}}, func(t *testing.T, r *rig) {
+		r.gateway.SetOutboxMemory(limit)
+		modest := r.openRaw()
+		r.push(modest, []byte("one small message"), []byte("and another"))
+		chunk := bytes.Repeat([]byte("x"), piece)
+		var greedy []client.Options
+		for range people {
+			o := r.person()
+			greedy = append(greedy, o)
+			raw := r.openingRaw(o)
+			if _, _, err := raw.Read(t.Context()); err != nil { // OpenMessage
+				t.Fatal(err)
+			}
+			r.push(raw, chunk, chunk, chunk, chunk)
+		}
+		time.Sleep(time.Second)
+		for _, o := range greedy {
+			r.openingRaw(o) // replaces the one that reads nothing
+		}
+		time.Sleep(time.Second)
+		if n := r.gateway.OutboxMemory(); n < people*4*piece/2 {
+			t.Fatalf("%d bytes wait, the sessions that were replaced should still write", n)
+		}
+		large := r.openRaw()
+		r.push(large, chunk, chunk, chunk, chunk, chunk, chunk, chunk, chunk, chunk)
+		time.Sleep(time.Second)
+		if n := r.gateway.OutboxMemory(); n > limit {
+			t.Errorf("%d bytes wait, want up to %d", n, limit)
+		}
+		for _, c := range []*client.Raw{modest, large} {
+			for range 2 {
+				if _, _, err := c.Read(t.Context()); err != nil {
+					t.Errorf("a client that is connected lost its messages: %v", err)
+				}
+			}
+		}
+	})
+}
