@@ -35,8 +35,10 @@ const (
 type inbox struct {
 	waiting  []*envelope
 	bytes    int
-	underway int  // taken out, and not done
-	relaying bool // a relayer exists
+	underway int       // taken out, and not done
+	memory   int64     // what they hold of the memory for messages, with those in the reader's hand
+	outcome  time.Time // when the last one was done, or came while there was no other
+	relaying bool      // a relayer exists
 	phase    inboxPhase
 	space    chan struct{} // closed when there may be room again; set while the reader waits
 }
@@ -48,7 +50,24 @@ func (i *inbox) full() bool {
 // takes reports whether there is room for e. A client has one small message for free; whatever waits behind another one is
 // counted in m.
 func (i *inbox) takes(e *envelope, m *memory) bool {
-	return i.idle() || !i.full() && e.held.count(m, int64(len(e.body)))
+	before := e.held.held
+	ok := i.idle() || !i.full() && e.held.count(m, int64(len(e.body)))
+	i.memory += e.held.held - before
+	return ok
+}
+
+// arrived notes that e is here, before there is room for it.
+func (i *inbox) arrived(e *envelope) {
+	if i.idle() {
+		i.outcome = time.Now()
+	}
+	i.memory += e.held.held
+}
+
+// done notes that nothing is left to do for e, and gives its memory back.
+func (i *inbox) done(e *envelope) {
+	i.memory -= e.held.held
+	e.held.release()
 }
 
 func (i *inbox) push(e *envelope) {
@@ -85,7 +104,7 @@ func (i *inbox) finish() {
 // drop takes nothing more, lets the reader go and drops what waits.
 func (i *inbox) drop() {
 	for _, e := range i.waiting {
-		e.held.release()
+		i.done(e)
 	}
 	i.waiting, i.bytes = nil, 0
 	i.phase = inboxDropped

@@ -4,10 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/semaphore"
+
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 const (
@@ -22,6 +25,10 @@ const (
 	messagePatience = 2 * time.Minute
 	// scarcePatience is how long it may take while others wait for memory.
 	scarcePatience = 5 * time.Second
+	// outcomePatience is how long a client's messages may be without an outcome while others wait for memory, and those of its
+	// canister, or of its address, hold more than messageShare of it.
+	outcomePatience = 10 * time.Second
+	messageShare    = messageMemory / 4
 )
 
 var errNoMemory = errors.New("too many large messages under way")
@@ -93,7 +100,7 @@ func (g *Gateway) relieve(all []*session, now time.Time) {
 		cost  float64 // bytes times seconds
 	}
 	var holds []hold
-	wanted := int64(0)
+	wanted := -g.relieveShares(all, now)
 	for _, s := range all {
 		bytes, lasted := s.arriving.Load(), s.messageAge(now)
 		switch {
@@ -107,10 +114,79 @@ func (g *Gateway) relieve(all []*session, now time.Time) {
 	}
 	slices.SortFunc(holds, func(a, b hold) int { return cmp.Compare(b.cost, a.cost) })
 	for _, h := range holds {
-		if wanted <= 0 {
-			return
+		if wanted <= h.s.wanted.Load() { // nobody else waits any more
+			continue
 		}
 		h.s.end(newClosing(OverCapacity, "message arrived too slowly while others waited for memory, try again later"))
 		wanted -= h.bytes + h.s.wanted.Load()
 	}
+}
+
+// relieveShares gives up messages for the memory that others wait for: those for a canister, or from an address, that hold more
+// than a share of it while no outcome comes. Those of clients that have gone are given up, too. It returns how much that frees.
+func (g *Gateway) relieveShares(all []*session, now time.Time) (freed int64) {
+	g.mu.Lock()
+	for e := g.departing.Front(); e != nil; e = e.Next() {
+		all = append(all, e.Value.(*session))
+	}
+	g.mu.Unlock()
+	wanted := int64(0)
+	for _, s := range all {
+		wanted += s.wanted.Load()
+	}
+	freed = relieveShare(all, wanted, now, func(s *session) (verify.Principal, bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.canister.principal(), s.canister != nil
+	})
+	return freed + relieveShare(all, wanted-freed, now, func(s *session) (netip.Addr, bool) { return limitAddr(s.ip), s.ip.IsValid() })
+}
+
+// relieveShare is relieveShares for what sessions hold by one kind of owner, canisters or addresses. wanted is what all wait for.
+func relieveShare[K comparable](all []*session, wanted int64, now time.Time, owner func(*session) (K, bool)) (freed int64) {
+	type share struct {
+		held    int64 // by messages that have arrived
+		wanted  int64
+		stalled []*session
+	}
+	shares := make(map[K]*share)
+	for _, s := range all {
+		k, owned := owner(s)
+		if !owned {
+			continue
+		}
+		sh := shares[k]
+		if sh == nil {
+			sh = new(share)
+			shares[k] = sh
+		}
+		held, since := s.messagesHeld()
+		sh.held += held
+		sh.wanted += s.wanted.Load()
+		if held > 0 && now.Sub(since) >= outcomePatience {
+			sh.stalled = append(sh.stalled, s)
+		}
+	}
+	for _, sh := range shares {
+		missing := wanted - sh.wanted - freed
+		for _, s := range sh.stalled {
+			if missing <= 0 || sh.held <= messageShare {
+				break
+			}
+			held, _ := s.messagesHeld()
+			s.end(newClosing(OverCapacity, "messages had no outcome for too long while others waited for memory, try again later"))
+			s.dropSent()
+			sh.held -= held
+			missing -= held
+			freed += held
+		}
+	}
+	return freed
+}
+
+// messagesHeld returns the memory of the messages of s that have arrived, and since when none of them has had an outcome.
+func (s *session) messagesHeld() (bytes int64, since time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.in.memory, s.in.outcome
 }

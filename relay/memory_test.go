@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -214,5 +215,21 @@ func TestWaitingMessagesAreCounted(t *testing.T) {
 			}
 		}
 		sending.Wait()
+	})
+}
+
+// Who waits for memory alone is not told that others waited for what it holds.
+func TestOneMessageThatFindsNoMemory(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		c := r.open()
+		defer r.gateway.TakeMessageMemoryBut(100 << 10)()
+		began := time.Now()
+		if err := c.Send(t.Context(), make([]byte, 100<<10)); err != nil {
+			t.Fatal(err)
+		}
+		ce, took := closeOf(t, c), time.Since(began)
+		if ce.Code != websocket.CloseTryAgainLater || !strings.Contains(ce.Text, "too many large messages") || took < 15*time.Second {
+			t.Errorf("closed with %d %q after %s, want 1013 for want of memory after 20s", ce.Code, ce.Text, took)
+		}
 	})
 }

@@ -14,6 +14,7 @@ import (
 // so does the client; that time is not held against its pongs.
 func (s *session) enqueue(e *envelope) {
 	s.mu.Lock()
+	s.in.arrived(e)
 	for s.in.phase == inboxOpen && !s.in.takes(e, s.g.memory) {
 		space := make(chan struct{})
 		s.in.space = space
@@ -24,7 +25,7 @@ func (s *session) enqueue(e *envelope) {
 	}
 	defer s.mu.Unlock()
 	if s.in.phase != inboxOpen {
-		e.held.release()
+		s.in.done(e)
 		return
 	}
 	s.in.push(e)
@@ -85,8 +86,7 @@ func (s *session) pace() {
 // next may go out; it may be called more than once.
 func (s *session) submitOne(e *envelope, sent func()) {
 	defer sent()
-	defer s.envelopeDone()
-	defer e.held.release()
+	defer s.envelopeDone(e)
 	ctx, done := s.submission(e)
 	defer done()
 	name := "icws.call"
@@ -171,10 +171,12 @@ func (s *session) checkLate(ctx context.Context, e *envelope) *closing {
 	return badSender(methodOpen, err).orUnsure(true)
 }
 
-// envelopeDone notes that one envelope is not under way any more.
-func (s *session) envelopeDone() {
+// envelopeDone notes that e is not under way any more.
+func (s *session) envelopeDone(e *envelope) {
 	s.mu.Lock()
 	s.in.underway--
+	s.in.done(e)
+	s.in.outcome = time.Now()
 	s.in.release()
 	if s.cancel != nil && s.in.idle() && s.wanted.Load() == 0 {
 		s.cancel() // an idle session keeps no context
