@@ -63,11 +63,12 @@ type lastProof struct {
 	at    time.Time // when it came
 }
 
-// passedOver reports whether the canister does not know a session any more, as its acks show; proven says that others got an
-// ack in a round that the session would have been in. Else no round came in time, although rounds came before.
-func (c *canister) passedOver(last lastProof) (over, proven bool) {
+// passedOver reports whether the canister does not know s any more, as its acks show; proven says that others got an ack in a round
+// that s would have been in. Else no round came in time, although rounds came before.
+func (c *canister) passedOver(s *session) (over, proven bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	last := s.proof() // not before: while a round is handed out, the ack of s may come between
 	r := &c.acks
 	if r.stamp > last.stamp {
 		over = r.passed || r.polled.Sub(r.at) >= roundPatience

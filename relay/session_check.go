@@ -19,7 +19,7 @@ const (
 func (s *session) check(now time.Time, every time.Duration) {
 	s.mu.Lock()
 	st, home := s.state, s.canister
-	opening, closedAt, lastAck, lastProof := s.opening, s.canisterClosed, s.lastAck, s.lastProof
+	opening, closedAt, lastAck := s.opening, s.canisterClosed, s.lastAck
 	s.mu.Unlock()
 	cfg := &s.g.cfg
 	switch {
@@ -38,7 +38,7 @@ func (s *session) check(now time.Time, every time.Duration) {
 		return
 	}
 	if st == stateOpen {
-		if over, proven := home.passedOver(lastProof); over {
+		if over, proven := home.passedOver(s); over {
 			s.endForgotten(proven)
 			return
 		}

@@ -66,6 +66,13 @@ func (s *session) noteService(kind verify.ServiceKind, stamp uint64) {
 	}
 }
 
+// proof returns the newest message that shows that the canister had s.
+func (s *session) proof() lastProof {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lastProof
+}
+
 // hasHeard reports whether a message of the canister has come for s, which proves that the canister has the session.
 func (s *session) hasHeard() bool {
 	s.mu.Lock()
