@@ -182,7 +182,7 @@ func (c *closer) next(l *closeLane) *closeCall {
 		if c.g.turns.closeBegins(l.canister, call.key) {
 			return call
 		}
-		c.done(l, call) // a newer ws_open goes out first
+		c.remove(l, call) // a newer ws_open goes out first
 	}
 	c.countOut(l)
 	return nil
@@ -203,6 +203,17 @@ func (c *closer) done(l *closeLane, call *closeCall) {
 	if next, due := c.g.turns.closeEnds(l.canister, call.key); due {
 		c.push(l.canister, next)
 	}
+	c.countDone()
+}
+
+// remove takes call out of l whose turn is over; it is queued again when its turn comes. The caller holds mu.
+func (c *closer) remove(l *closeLane, call *closeCall) {
+	delete(l.calls, call.key)
+	c.countDone()
+}
+
+// countDone counts a call less. The caller holds mu.
+func (c *closer) countDone() {
 	c.left--
 	if c.left == 0 && c.idle != nil {
 		close(c.idle)
@@ -233,9 +244,22 @@ func (c *closer) carryOut(l *closeLane, call *closeCall) (more bool) {
 		case closeLeft:
 			return false
 		}
-		c.pause(ctx, wait)
+		if c.pause(ctx, wait); !c.resume(l, call) {
+			return true
+		}
 	}
 	return true
+}
+
+// resume takes call up again after a pause, and reports whether that may be: not if a newer ws_open goes out first.
+func (c *closer) resume(l *closeLane, call *closeCall) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.g.turns.closeBegins(l.canister, call.key) {
+		return true
+	}
+	c.remove(l, call)
+	return false
 }
 
 // over reports whether call, which has no outcome, is done all the same: it is needless, or has been refused too often for a drain,
@@ -296,6 +320,10 @@ func (c *closer) judge(l *closeLane, call *closeCall, r *attempt) (time.Duration
 	case r.final && !r.passing:
 		c.done(l, call)
 		return 0, closeDone
+	case failed && (call.sub == nil || !call.sub.taken):
+		c.g.turns.closeRests(l.canister, call.key)
+	}
+	switch {
 	case c.draining():
 		if r.passing {
 			call.refusals++

@@ -19,7 +19,7 @@ import (
 const turnPatience = 10 * time.Second
 
 // turns are the lines in which calls wait for earlier ones. Callers hold no lock of a session, a canister or the closer;
-// closeBegins and closeEnds may be called with the closer's.
+// closeBegins, closeRests and closeEnds may be called with the closer's.
 type turns struct {
 	send func(verify.Principal, verify.ClientKey) bool // queues a ws_close
 
@@ -81,8 +81,8 @@ func (t *turns) join(mine *turn) {
 		older = append(older, l.next.s)
 	}
 	l.next = mine
-	if c := l.closing; c != nil && !c.begun {
-		l.due, l.closing = append(l.due, c.key), nil
+	if l.closing != nil && !l.closing.begun {
+		l.withdraw()
 	}
 	key, due := t.advance(k, l)
 	t.mu.Unlock()
@@ -115,7 +115,7 @@ func (t *turns) overtake(mine *turn) {
 	if o := l.opening; o != nil {
 		l.due = append(o.replaces, l.due...)
 	}
-	l.closing = nil
+	l.withdraw()
 	mine.overlaps = true
 	l.grant()
 }
@@ -175,7 +175,8 @@ func (t *turns) leave(canister verify.Principal, key verify.ClientKey) {
 	t.queue(k.canister, key, due)
 }
 
-// closeBegins notes that the closer takes up a ws_close, and reports whether it may still go out.
+// closeBegins notes that the closer takes up a ws_close, and reports whether it may still go out. If not, it is queued again when
+// its turn comes.
 func (t *turns) closeBegins(canister verify.Principal, key verify.ClientKey) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -185,6 +186,23 @@ func (t *turns) closeBegins(canister verify.Principal, key verify.ClientKey) boo
 	}
 	l.closing.begun = true
 	return true
+}
+
+// closeRests notes that a ws_close which the closer has taken up failed and is not under way. A ws_open that waits goes out first;
+// closeBegins says so when the closer takes the ws_close up again.
+func (t *turns) closeRests(canister verify.Principal, key verify.ClientKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	k := lineKey{canister, key.Principal}
+	l := t.lines[k]
+	if l == nil || l.closing == nil || l.closing.key != key {
+		return
+	}
+	l.closing.begun = false
+	if l.next != nil {
+		l.withdraw()
+		l.grant()
+	}
 }
 
 // closeEnds notes that the closer is done with a ws_close, whatever came of it, and returns the client of the next one that has to
@@ -233,6 +251,13 @@ func (t *turns) advance(k lineKey, l *line) (key verify.ClientKey, due bool) {
 		delete(t.lines, k)
 	}
 	return verify.ClientKey{}, false
+}
+
+// withdraw makes the ws_close that the closer has due again.
+func (l *line) withdraw() {
+	if l.closing != nil {
+		l.due, l.closing = append(l.due, l.closing.key), nil
+	}
 }
 
 // grant gives the ws_open that waits its turn. What is due is its to replace.
