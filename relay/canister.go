@@ -18,6 +18,9 @@ type canister struct {
 	g  *Gateway
 	id verify.Principal
 
+	ctx  context.Context // of its polls; ends with the poller
+	stop func()          // ends ctx
+
 	wake   chan struct{} // asks the poller to poll now; holds one
 	primed chan struct{} // closed once the head of the queue is known
 
@@ -46,9 +49,12 @@ type canister struct {
 
 func newCanister(g *Gateway, id verify.Principal) *canister {
 	now := time.Now()
+	ctx, stop := context.WithCancel(g.ctx)
 	return &canister{
 		g:          g,
 		id:         id,
+		ctx:        ctx,
+		stop:       stop,
 		wake:       make(chan struct{}, 1),
 		primed:     make(chan struct{}),
 		sessions:   make(map[verify.ClientKey]*session),

@@ -18,7 +18,7 @@ import (
 func (p *poller) finishPoll(r *pollResult) {
 	defer r.release()
 	c := p.c
-	if c.g.ctx.Err() != nil {
+	if c.ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
@@ -144,7 +144,7 @@ func (c *canister) begin(d *queue.Decision) {
 	}
 	oldest, next, start := d.Oldest, d.Next, d.Start
 	if !c.g.cfg.KeepOrphans {
-		c.g.spawn("orphan scan", func() { c.scanOrphans(c.g.ctx, oldest, next, start) }, nil)
+		c.g.spawn("orphan scan", func() { c.scanOrphans(c.ctx, oldest, next, start) }, nil)
 	}
 	c.logger().Debug("skipped messages of an earlier run", zap.Uint64("messages", next))
 }

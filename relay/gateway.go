@@ -267,7 +267,7 @@ func (g *Gateway) displace() bool {
 			return false
 		case longest.retire(): // no session has come meanwhile
 			delete(g.canisters, longest.id)
-			longest.nudge()
+			longest.stop()
 			return true
 		}
 	}

@@ -40,8 +40,9 @@ func newPoller(c *canister) *poller {
 	return &poller{c: c, results: make(chan *pollResult, maxPolls)}
 }
 
-// run polls until the gateway ends, or until the canister has had no sessions for a while.
+// run polls until the gateway ends, another canister needs the place, or the canister has had no sessions for a while.
 func (c *canister) run() {
+	defer c.stop()
 	p := newPoller(c)
 	for {
 		p.loop()
@@ -60,7 +61,7 @@ func (p *poller) loop() {
 	for {
 		timer.Reset(max(0, time.Until(p.due)))
 		select {
-		case <-p.c.g.ctx.Done():
+		case <-p.c.ctx.Done():
 			return
 		case r := <-p.results:
 			p.polls = slices.DeleteFunc(p.polls, func(o *poll) bool { return &o.ask == r.said.Question })
@@ -80,7 +81,7 @@ func (p *poller) loop() {
 func (c *canister) deserted() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.retired || len(c.sessions) == 0 && time.Since(c.emptied) > lingerFor
+	return len(c.sessions) == 0 && time.Since(c.emptied) > lingerFor
 }
 
 // pollSoon moves the next poll forward, after something was submitted. A burst of outcomes makes one poll.
@@ -142,7 +143,7 @@ func (p *poller) startPoll(ask queue.Question, cl upstream.Class) {
 	o := &poll{ask: ask, class: cl}
 	p.polls = append(p.polls, o)
 	c := p.c
-	c.g.spawn("poll", func() { p.results <- c.runPoll(c.g.ctx, o) }, func() {
+	c.g.spawn("poll", func() { p.results <- c.runPoll(c.ctx, o) }, func() {
 		p.results <- &pollResult{err: errPanic,
 			said: queue.Answer{Question: &o.ask, Failure: queue.Failure{Kind: queue.Unreachable}}}
 	})

@@ -87,3 +87,29 @@ func TestLingeringCanistersMakeRoomInTheRate(t *testing.T) {
 		}
 	})
 }
+
+// Canisters that are given up for others wait for upstream_rate no longer: who names many and leaves holds nobody up.
+func TestDisplacedCanistersAskForNothing(t *testing.T) {
+	inBubble(t, rigOptions{
+		config: func(c *relay.Config) { c.UpstreamRate = 2 }, // enough for 10 canisters
+		policy: func(p *relay.Policy) { p.AnyCanister = true },
+	}, func(t *testing.T, r *rig) {
+		honest := r.open()
+		for range 200 {
+			o := r.options()
+			o.Canister = r.network.Install(localnet.NewCDK(localnet.CDKOptions{}))
+			r.openingRaw(o).Close()
+			time.Sleep(20 * time.Millisecond)
+		}
+		began := time.Now()
+		r.echo(honest, "hi")
+		if took := time.Since(began); took > 15*time.Second {
+			t.Errorf("an echo took %s", took)
+		}
+		began = time.Now()
+		r.open()
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("a session took %s to open", took)
+		}
+	})
+}
