@@ -133,7 +133,7 @@ func TestJSONParity(t *testing.T) {
 	for name := range handler {
 		t.Errorf("JSON field %s has no subdirective", name)
 	}
-	if len(subdirectives) != 24 {
+	if len(subdirectives) != 26 {
 		t.Errorf("%d subdirectives: add the new one to the full golden file", len(subdirectives))
 	}
 }

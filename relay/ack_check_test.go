@@ -34,3 +34,19 @@ func TestAckThatComesDuringACheck(t *testing.T) {
 		}
 	}
 }
+
+// A round has been read when the next one begins, also where nothing else comes between.
+func TestRoundsThatFollowEachOther(t *testing.T) {
+	c := &canister{queue: queue.New(time.Minute)}
+	s := &session{canister: c, lastProof: lastProof{50, time.Now()}}
+	now := time.Now()
+	for _, round := range []struct {
+		stamp uint64
+		over  bool
+	}{{100, false}, {200, true}} {
+		c.acks.note(round.stamp, true, now)
+		if over, proven := c.passedOver(s); over != round.over || proven != round.over {
+			t.Errorf("after the round of %d: passed over %t, proven %t, want %t", round.stamp, over, proven, round.over)
+		}
+	}
+}

@@ -25,7 +25,7 @@ const (
 type ackRounds struct {
 	stamp   uint64    // when the newest round was made, by the canister's clock in nanoseconds; 0 = none was seen
 	at      time.Time // when the last ack of it came
-	passed  bool      // a later message came
+	read    uint64    // the stamp of the newest round that a later message came after
 	polled  time.Time // when the last good answer had been handed out
 	gaps    int       // between rounds that were seen
 	longest uint64    // of them, in nanoseconds
@@ -34,16 +34,18 @@ type ackRounds struct {
 // note notes a message made at stamp that came at now; ack says that it is an ack, to anybody. Messages come in the order in which
 // the canister made them.
 func (r *ackRounds) note(stamp uint64, ack bool, now time.Time) {
+	if stamp > r.stamp {
+		r.read = r.stamp
+	}
 	switch {
-	case stamp > r.stamp && ack:
+	case !ack || stamp < r.stamp:
+	case stamp == r.stamp:
+		r.at = now
+	default:
 		if r.stamp != 0 {
 			r.gaps, r.longest = r.gaps+1, max(r.longest, stamp-r.stamp)
 		}
-		r.stamp, r.at, r.passed = stamp, now, false
-	case stamp > r.stamp:
-		r.passed = true
-	case stamp == r.stamp && ack:
-		r.at = now
+		r.stamp, r.at = stamp, now
 	}
 }
 
@@ -71,7 +73,7 @@ func (c *canister) passedOver(s *session) (over, proven bool) {
 	last := s.proof() // not before: while a round is handed out, the ack of s may come between
 	r := &c.acks
 	if r.stamp > last.stamp {
-		over = r.passed || r.polled.Sub(r.at) >= roundPatience
+		over = r.read > last.stamp || r.polled.Sub(r.at) >= roundPatience
 		return over, over
 	}
 	interval := r.interval()
