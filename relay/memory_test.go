@@ -224,9 +224,7 @@ func TestOneMessageThatFindsNoMemory(t *testing.T) {
 		c := r.open()
 		defer r.gateway.TakeMessageMemoryBut(100 << 10)()
 		began := time.Now()
-		if err := c.Send(t.Context(), make([]byte, 100<<10)); err != nil {
-			t.Fatal(err)
-		}
+		c.Send(t.Context(), make([]byte, 100<<10)) // it may be read to its end, or not
 		ce, took := closeOf(t, c), time.Since(began)
 		if ce.Code != websocket.CloseTryAgainLater || !strings.Contains(ce.Text, "too many large messages") || took < 15*time.Second {
 			t.Errorf("closed with %d %q after %s, want 1013 for want of memory after 20s", ce.Code, ce.Text, took)
