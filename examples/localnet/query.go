@@ -66,10 +66,11 @@ func (s *subnet) queryEnv(r *round, l layout, req *request) *Env {
 	return env
 }
 
-// signedReply encodes the answer to a query with the signature of one node.
+// signedReply encodes the answer to a query with the signature of one node, which is chosen by the random bytes of the request's
+// id, as boundary nodes choose at random: in a fixed turn, questions that come at a fixed pace could always meet the same one.
 // The time that it signs is that of the state it answers from.
 func (s *subnet) signedReply(id [32]byte, arg []byte, reject *Reject, at time.Time) []byte {
-	node := s.nodes[int(s.net.served.Load())%len(s.nodes)]
+	node := s.nodes[int(id[0])%len(s.nodes)]
 	stamp := uint64(at.UnixNano())
 	pairs := []certification.KeyValuePair{
 		{Key: "request_id", Value: id[:]},
