@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,6 +54,7 @@ func TestRegistrationsOfAnyHistory(t *testing.T) {
 	}
 	seen := map[history]bool{}
 	todo := []history{{}}
+	paths := map[history][]registrationEvent{} // how each was reached first
 	for len(todo) > 0 {
 		h := todo[0]
 		todo = todo[1:]
@@ -65,17 +67,21 @@ func TestRegistrationsOfAnyHistory(t *testing.T) {
 			if next.at == closeSent && h.at != closeSent {
 				next.closes++
 			}
+			path := append(slices.Clone(paths[h]), e)
+			if _, reached := paths[next]; !reached {
+				paths[next] = path
+			}
 			switch {
 			case next.closes > 1:
-				t.Fatalf("a second ws_close at %d after %d", h.at, e)
+				t.Fatalf("a second ws_close at %d after the events %d", h.at, path)
 			case next.at == closeSent && !next.sent:
-				t.Fatalf("ws_close for a session that was never sent, at %d after %d", h.at, e)
+				t.Fatalf("ws_close for a session that was never sent, at %d after the events %d", h.at, path)
 			case e == sessionLeft && next.at.mayBeKnown():
-				t.Fatalf("a session left at %d, and the canister is not told", h.at)
+				t.Fatalf("a session left at %d, and the canister is not told, after the events %d", h.at, path)
 			case h.at == removed && next.at != removed:
-				t.Fatalf("event %d brings back a session that was removed", e)
+				t.Fatalf("the last of the events %d brings back a session that was removed", path)
 			case h.at == registered && next.at == notSent, h.at == closeSent && next.at != closeSent:
-				t.Fatalf("event %d leads from %d back to %d", e, h.at, next.at)
+				t.Fatalf("the last of the events %d leads from %d back to %d", path, h.at, next.at)
 			}
 			todo = append(todo, next)
 		}

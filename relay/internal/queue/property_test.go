@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +26,7 @@ func TestRandomHistories(t *testing.T) {
 		name := fmt.Sprintf("seed=%d,run=%d", seed, run)
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, rand.New(rand.NewPCG(seed, run)), int(run))
+			defer w.report(seed, steps)
 			w.run(steps)
 			total.add(w.counts)
 		})
@@ -57,12 +60,13 @@ func (c *counts) add(o counts) {
 
 // run is a history, and calm after it.
 func (w *world) run(steps int) {
-	for range steps {
+	for w.steps = 1; w.steps <= steps; w.steps++ {
 		w.step()
 		if w.t.Failed() {
 			return
 		}
 	}
+	w.note("calm")
 	w.calm()
 	for range 3000 {
 		w.tick()
@@ -71,6 +75,36 @@ func (w *world) run(steps int) {
 		}
 	}
 	w.settled()
+}
+
+// note keeps an event for the report of a failure. It is put into words only there.
+func (w *world) note(format string, args ...any) {
+	const kept = 30
+	if len(w.events) == kept {
+		w.events = append(w.events[:0], w.events[1:]...)
+	}
+	w.events = append(w.events, event{w.steps, w.now, format, args})
+}
+
+// event is something that happened in a history.
+type event struct {
+	step   int
+	at     time.Time
+	format string
+	args   []any
+}
+
+// report says of a history that failed how to repeat it, and what happened last.
+func (w *world) report(seed uint64, steps int) {
+	if !w.t.Failed() {
+		return
+	}
+	var b strings.Builder
+	for _, e := range w.events {
+		fmt.Fprintf(&b, "step %d, %s: %s\n", e.step, e.at.Sub(w.began), fmt.Sprintf(e.format, e.args...))
+	}
+	w.t.Logf("repeat it with ICWS_QUEUE_SEED=%d ICWS_QUEUE_STEPS=%d and -run '%s'; it failed at step %d. The last events:\n%s",
+		seed, steps, w.t.Name(), w.steps, b.String())
 }
 
 // calm ends the trouble. A host that lies goes on.
@@ -89,11 +123,13 @@ func (w *world) step() {
 			from := w.q.Bookmark()
 			m := w.join(false)
 			m.late, m.from = w.now.Add(time.Duration(w.rnd.IntN(5000))*time.Millisecond), from
+			w.note("client %d opens, its session comes late", m.key.Nonce)
 		default:
-			w.join(true)
+			w.note("client %d opens", w.join(true).key.Nonce)
 		}
 	case n < 32 && len(w.members) > 0:
 		i := w.rnd.IntN(len(w.members))
+		w.note("client %d leaves", w.members[i].key.Nonce)
 		w.q.Forget(w.members[i].key)
 		w.members = append(w.members[:i], w.members[i+1:]...)
 	case n < 120:
@@ -102,8 +138,10 @@ func (w *world) step() {
 			for range 1 + w.rnd.IntN(4) {
 				w.send(m)
 			}
+			w.note("client %d has been sent %d messages", m.key.Nonce, m.sent)
 		}
 	case n < 122:
+		w.note("everybody is sent 20 messages")
 		for _, m := range w.members {
 			for range 20 {
 				w.send(m)
@@ -111,21 +149,27 @@ func (w *world) step() {
 		}
 	case n < 126:
 		w.lag = time.Duration(w.rnd.IntN(45)) * time.Second
+		w.note("nodes lag by up to %s", w.lag)
 	case n < 132:
 		w.lag = 0
+		w.note("no node lags")
 	case n < 138 && w.hosts > 1:
 		for i := range w.dead {
 			w.dead[i] = w.rnd.IntN(2) == 0
 		}
 		w.dead[w.hosts-1] = false // one that is honest lives
+		w.note("dead hosts: %v", slices.Clone(w.dead))
 	case n < 144:
 		clear(w.dead)
+		w.note("no host is dead")
 	case n < 146 && w.rnd.IntN(3) == 0:
 		w.now = w.now.Add(300 * time.Millisecond) // a block of its own
 		w.epochs = append(w.epochs, &epoch{began: w.block()})
+		w.note("upgrade")
 		w.now = w.now.Add(400 * time.Millisecond)
 	case n < 148 && w.now.Sub(w.trapped) > time.Minute: // one that does so on and off cannot be told from one that fails
 		w.trapped = w.now.Add(time.Duration(w.rnd.IntN(20)) * time.Second)
+		w.note("polls are rejected for %s", w.trapped.Sub(w.now))
 	case n < 150 && w.rnd.IntN(4) == 0:
 		w.now = w.now.Add(time.Duration(w.rnd.IntN(60)) * time.Second)
 	}
@@ -180,6 +224,14 @@ func (w *world) ask(ask Question) {
 func (w *world) take(a *Answer) {
 	before := w.q.Position()
 	d := w.q.Step(w.now, a)
+	if d.Do != Nothing {
+		messages := 0
+		if a.Page != nil {
+			messages = len(a.Page.Messages)
+		}
+		w.note("%d messages from %d of host %s, asked with purpose %d: decision %d, position %d", messages, a.Nonce, a.Vote.Host,
+			a.Question.Purpose, d.Do, w.q.Position())
+	}
 	times, _, _ := w.q.Failing()
 	w.due = w.now.Add(100 * time.Millisecond)
 	switch d.Do {

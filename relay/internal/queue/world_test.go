@@ -52,6 +52,10 @@ type world struct {
 	now time.Time
 	counts
 
+	began  time.Time
+	steps  int     // so far
+	events []event // the last ones
+
 	epochs  []*epoch
 	members []*member
 	nextKey uint64
@@ -72,7 +76,7 @@ type world struct {
 func newWorld(t *testing.T, rnd *rand.Rand, run int) *world {
 	w := &world{t: t, rnd: rnd, q: New(2 * time.Minute), now: time.Unix(1_800_000_000, 0), hosts: 1 + run%4, liar: -1,
 		installs: run%2 == 0, executed: run%3 == 0, latency: time.Duration(1+rnd.IntN(1500)) * time.Millisecond}
-	w.dead = make([]bool, w.hosts)
+	w.began, w.dead = w.now, make([]bool, w.hosts)
 	if w.hosts > 1 && run%5 != 0 {
 		w.liar = 0
 	}
