@@ -73,6 +73,7 @@ func (r *rig) wantOpen(sessions ...*client.Client) {
 // A session whose principal opened another one at another instance is told with the next acks, whether it has sent anything or not,
 // and whether it has been acked before or not.
 func TestRemovedByAnotherInstance(t *testing.T) {
+	t.Parallel()
 	for _, sends := range []bool{false, true} {
 		for _, age := range []time.Duration{time.Second, ackInterval + time.Minute} {
 			t.Run(fmt.Sprintf("sends=%v,age=%s", sends, age), func(t *testing.T) {
@@ -100,6 +101,7 @@ func TestRemovedByAnotherInstance(t *testing.T) {
 // An instance that has no other session there sees no acks at all. Once it has seen three rounds it knows when the next one is due.
 // Before that it waits until the canister drops its queue, which takes up to two intervals and the time for a look.
 func TestOnlySessionRemovedByAnotherInstance(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct{ age, told time.Duration }{
 		"rounds seen": {3*ackInterval + time.Minute, ackInterval + 35*time.Second},
 		"never acked": {time.Second, 2*ackInterval + 3*time.Minute},
@@ -123,6 +125,7 @@ func TestOnlySessionRemovedByAnotherInstance(t *testing.T) {
 
 // Nobody is passed over whom the canister has.
 func TestNobodyIsPassedOverByMistake(t *testing.T) {
+	t.Parallel()
 	t.Run("a round of many pages", func(t *testing.T) {
 		inBubble(t, rigOptions{cdk: localnet.CDKOptions{MaxMessages: 2}}, func(t *testing.T, r *rig) {
 			var all []*client.Client

@@ -54,13 +54,9 @@ var certifiedLies = map[string]bool{
 	"call of a reply that is no candid":        true,
 }
 
-// Every attack is made twice over: by a canister whose every answer lies, and by one of two boundary nodes of an honest
-// canister. Meanwhile two clients chat on the honest canister, the same two through all attacks. They lose nothing, what
-// was wrong is counted by its cause, and in the end memory is what it was. The bubble makes sure that nothing is left
-// running.
-func TestAttacks(t *testing.T) {
-	metrics := &causeMetrics{}
-	inBubble(t, rigOptions{
+// underAttack is what all attacks are made on, apart from its metrics.
+func underAttack(metrics *causeMetrics) rigOptions {
+	return rigOptions{
 		network: localnet.Options{Nodes: 4},
 		config: func(c *relay.Config) {
 			c.Metrics = metrics
@@ -70,28 +66,58 @@ func TestAttacks(t *testing.T) {
 			c.Hosts = []*url.URL{{Scheme: "http", Host: "lying.test"}, {Scheme: "http", Host: "honest.test"}}
 		},
 		policy: func(p *relay.Policy) { p.AnyCanister = true },
-	}, func(t *testing.T, r *rig) {
-		honest := []*client.Client{r.open(), r.open()}
+	}
+}
+
+// Every attack is made twice over: by a canister whose every answer lies, and by one of two boundary nodes of an honest
+// canister. Meanwhile two clients chat on the honest canister, the same two through all attacks of a part. They lose nothing, what
+// was wrong is counted by its cause, and in the end nothing is kept of it. The bubble makes sure that nothing is left running.
+func TestAttacks(t *testing.T) {
+	t.Parallel()
+	const parts = 6
+	for part := range parts {
+		t.Run(fmt.Sprint(part), func(t *testing.T) {
+			metrics := &causeMetrics{}
+			inBubble(t, underAttack(metrics), func(t *testing.T, r *rig) {
+				r.attackAll(metrics, part, parts*sized(1, 1, 8))
+			})
+		})
+	}
+}
+
+// However many attacks there were, memory is in the end what it was. It is that of the whole process, so this test runs alone.
+func TestAttacksLeaveNoMemory(t *testing.T) {
+	metrics := &causeMetrics{}
+	inBubbleAlone(t, underAttack(metrics), func(t *testing.T, r *rig) {
+		r.open()
 		before := heapInUse()
-		for i, a := range localnet.Attacks() {
-			if testing.Short() && i%8 != 0 {
-				continue // a sample of all kinds: the race detector makes pairings ten times slower
-			}
-			metrics.reset()
-			r.attack(a, honest, metrics)
-			if t.Failed() {
-				t.Fatalf("the attack was: %s", a.Name)
-			}
-		}
-		time.Sleep(10 * time.Minute) // pollers of hostile canisters end
-		if n := len(r.gateway.Snapshot().Canisters); n != 1 {
-			t.Errorf("%d canisters are still polled, want the honest one", n)
-		}
+		r.attackAll(metrics, 0, sized(1, 12, 24))
 		r.logs.TakeAll()
 		if after := heapInUse(); after > before+64<<20 {
 			t.Errorf("heap went from %d MiB to %d MiB", before>>20, after>>20)
 		}
 	})
+}
+
+// attackAll makes the attack with the number from and every step-th after it.
+func (r *rig) attackAll(metrics *causeMetrics, from, step int) {
+	r.t.Helper()
+	honest := []*client.Client{r.open(), r.open()}
+	attacks := localnet.Attacks()
+	for i := from; i < len(attacks); i += step {
+		metrics.reset()
+		r.attack(attacks[i], honest, metrics)
+		if r.t.Failed() {
+			r.t.Fatalf("the attack was: %s", attacks[i].Name)
+		}
+	}
+	time.Sleep(10 * time.Minute) // pollers of hostile canisters end
+	if n := len(r.gateway.Snapshot().Canisters); n != 1 {
+		r.t.Errorf("%d canisters are still polled, want the honest one", n)
+	}
+	if bytes, lines, departing := r.gateway.OutboxMemory(), r.gateway.Lines(), r.gateway.Departing(); bytes != 0 || lines != 0 || departing != 0 {
+		r.t.Errorf("%d bytes in outboxes, %d lines and %d departing sessions are left", bytes, lines, departing)
+	}
 }
 
 // heapInUse is the memory that is still referred to.

@@ -14,6 +14,7 @@ import (
 // One of two hosts answers fast and badly, or refuses what the other answers. It is left alone for longer and longer, and does
 // not fill the log.
 func TestBadAnswersComeWell(t *testing.T) {
+	t.Parallel()
 	for name, bad := range map[string]localnet.Fault{
 		"refused":             {Status: 400, Body: []byte("no")},
 		"no such canister":    {Status: 400, Cause: "canister_not_found"},

@@ -105,28 +105,33 @@ func TestBoundaryNodesAreDiscovered(t *testing.T) {
 
 // Without being told to, the gateway asks nobody but the configured hosts; and nobody asks where nobody is connected.
 func TestBoundaryNodesAreNotLookedForUnasked(t *testing.T) {
-	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
-		r.network.SetBoundaryNodes("bn1.icp.example")
-		hosts := asked(r, noFault)
-		r.open()
-		time.Sleep(20 * time.Minute)
-		if got := hosts(); len(got) != 1 {
-			t.Errorf("asked %v", got)
-		}
+	t.Parallel()
+	t.Run("not told to", func(t *testing.T) {
+		inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+			r.network.SetBoundaryNodes("bn1.icp.example")
+			hosts := asked(r, noFault)
+			r.open()
+			time.Sleep(20 * time.Minute)
+			if got := hosts(); len(got) != 1 {
+				t.Errorf("asked %v", got)
+			}
+		})
 	})
-	inBubble(t, discovering(), func(t *testing.T, r *rig) {
-		r.network.SetBoundaryNodes("bn1.icp.example")
-		r.open().Close()
-		time.Sleep(10 * time.Minute)
-		hosts := asked(r, noFault)
-		time.Sleep(5 * time.Hour)
-		if got := hosts(); len(got) != 0 {
-			t.Errorf("without sessions asked %v", got)
-		}
-		r.network.SetBoundaryNodes("bn2.icp.example")
-		r.open()
-		time.Sleep(time.Minute)
-		r.wantHosts("bn2.icp.example")
+	t.Run("nobody connected", func(t *testing.T) {
+		inBubble(t, discovering(), func(t *testing.T, r *rig) {
+			r.network.SetBoundaryNodes("bn1.icp.example")
+			r.open().Close()
+			time.Sleep(10 * time.Minute)
+			hosts := asked(r, noFault)
+			time.Sleep(5 * time.Hour)
+			if got := hosts(); len(got) != 0 {
+				t.Errorf("without sessions asked %v", got)
+			}
+			r.network.SetBoundaryNodes("bn2.icp.example")
+			r.open()
+			time.Sleep(time.Minute)
+			r.wantHosts("bn2.icp.example")
+		})
 	})
 }
 
@@ -204,6 +209,7 @@ func TestUselessBoundaryNodes(t *testing.T) {
 
 // Names that are no names of the public Internet, and more names than anybody needs.
 func TestHostileBoundaryNodes(t *testing.T) {
+	t.Parallel()
 	for name, domains := range map[string][]string{
 		"forms": {"127.0.0.1", "localhost", "bn.localhost", "0x7f.1", "[::1]", "bn1.example:8443", "user@bn1.example", "bn1.example/x", "",
 			"b\u00fccher.example", "\u212aelvin.example", "bn1.example.", "*.example", strings.Repeat("a", 64) + ".example", "metadata.internal"},
@@ -265,6 +271,19 @@ func (f *forger) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // Nobody but the network adds hosts.
 func TestForgedBoundaryNodes(t *testing.T) {
+	var other []byte
+	elsewhere := discovering(func(c *relay.Config) {
+		c.Transport = &forger{network: c.Transport, answer: func(b []byte) []byte { other = b; return b }}
+	})
+	elsewhere.network.Seed = 2
+	inBubble(t, elsewhere, func(t *testing.T, r *rig) {
+		r.network.SetBoundaryNodes("bn1.evil.example")
+		r.open()
+		time.Sleep(time.Minute)
+	})
+	if other == nil {
+		t.Fatal("the other network was not asked")
+	}
 	for name, answer := range map[string]func(other []byte) func([]byte) []byte{
 		"another name": func([]byte) func([]byte) []byte {
 			return func(b []byte) []byte {
@@ -278,19 +297,6 @@ func TestForgedBoundaryNodes(t *testing.T) {
 		"nothing": func([]byte) func([]byte) []byte { return func([]byte) []byte { return nil } },
 	} {
 		t.Run(name, func(t *testing.T) {
-			var other []byte
-			elsewhere := discovering(func(c *relay.Config) {
-				c.Transport = &forger{network: c.Transport, answer: func(b []byte) []byte { other = b; return b }}
-			})
-			elsewhere.network.Seed = 2
-			inBubble(t, elsewhere, func(t *testing.T, r *rig) {
-				r.network.SetBoundaryNodes("bn1.evil.example")
-				r.open()
-				time.Sleep(time.Minute)
-			})
-			if other == nil {
-				t.Fatal("the other network was not asked")
-			}
 			inBubble(t, discovering(func(c *relay.Config) {
 				c.Transport = &forger{network: c.Transport, answer: answer(other)}
 			}), func(t *testing.T, r *rig) {

@@ -15,6 +15,7 @@ import (
 // canister may be a routing table that is late: then the one that opens is told after a while, and the open ones after
 // outage_timeout.
 func TestBoundaryTrouble(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name  string
 		fault localnet.Fault

@@ -13,7 +13,7 @@ import (
 // latencies of mainnet, all of that is done before the canister looks for the answers 60 s later, so that it keeps
 // everybody. One message a page stands for 50.
 func TestAckTickOfTwoHundredPages(t *testing.T) {
-	clients := scaled(200, 60)
+	clients := sized(200, 200, 60)
 	inBubble(t, rigOptions{
 		network: localnet.Options{Latency: 1500 * time.Millisecond},
 		cdk:     localnet.CDKOptions{MaxMessages: 1},

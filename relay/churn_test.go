@@ -91,6 +91,7 @@ func (b *tab) use(c *client.Client) error {
 // After 30 minutes in which one person opens, closes and reloads many tabs on three instances, on a network that loses some answers,
 // every session that is open is one that the canister knows, and every one that the canister knows is open.
 func TestChurnOfOnePerson(t *testing.T) {
+	t.Parallel()
 	for seed, motoko := range []bool{false, true} {
 		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
 			inBubble(t, rigOptions{
@@ -101,6 +102,9 @@ func TestChurnOfOnePerson(t *testing.T) {
 		})
 	}
 }
+
+// pollByDefault is for tests of how soon something comes, or of how many requests that takes.
+func pollByDefault(c *relay.Config) { c.PollInterval, c.PollIdleInterval = 0, 0 }
 
 // pollSlowly spares the work of polls that a test is not about.
 func pollSlowly(c *relay.Config) {
@@ -126,7 +130,7 @@ func churn(t *testing.T, r *rig, seed uint64) {
 		tabs = append(tabs, b)
 		living.Go(b.live)
 	}
-	time.Sleep(time.Duration(scaled(30, 10)) * time.Minute)
+	time.Sleep(time.Duration(sized(30, 15, 5)) * time.Minute)
 	close(stop)
 	living.Wait()
 	r.network.SetFaults(nil)

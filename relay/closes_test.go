@@ -66,6 +66,7 @@ func TestCloseIsNotDoneByAnotherOutcome(t *testing.T) {
 
 // HTTP 200 with something else than an outcome, or the word of a host that has the call thrown away, is not an outcome.
 func TestCloseIsNotDoneBy200(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]localnet.Fault{
 		"a page of a portal": {Status: 200, ContentType: "text/html", Body: []byte("<html>welcome</html>")},
 		"nothing":            {Status: 200, Body: []byte{}},
@@ -101,6 +102,7 @@ func TestCloseIsNotDoneBy200(t *testing.T) {
 // A canister that is stopped for minutes is told once it runs again, and is not asked all the time meanwhile. That holds for
 // refusals of a host and for certified ones, and longer than a request is valid.
 func TestCloseIsPatient(t *testing.T) {
+	t.Parallel()
 	for name, refuse := range map[string]func(r *rig) (end func()){
 		"stopped": func(r *rig) func() {
 			r.network.Stop(r.canister)
@@ -151,6 +153,7 @@ func TestCloseIsPatient(t *testing.T) {
 
 // A canister whose ws_close are slow, refused or lost holds up no other's.
 func TestClosesAreFairBetweenCanisters(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]localnet.Fault{
 		"slow":    {Delay: time.Minute},
 		"refused": {Status: 503, Cause: "no_healthy_nodes"},
@@ -199,6 +202,7 @@ func TestClosesAreFairBetweenCanisters(t *testing.T) {
 
 // A drain ends the pauses between attempts, and is not held up by a canister that goes on refusing.
 func TestDrainDoesNotWaitForARefusal(t *testing.T) {
+	t.Parallel()
 	for _, heals := range []bool{false, true} {
 		t.Run(fmt.Sprintf("heals=%v", heals), func(t *testing.T) {
 			inBubble(t, rigOptions{

@@ -13,6 +13,7 @@ import (
 // What is being read of the network's state when a gateway ends does not hold the end up, and nothing of it is left: the
 // bubble would not end.
 func TestGatewayEndsWhileStateIsRead(t *testing.T) {
+	t.Parallel()
 	for name, o := range map[string]rigOptions{
 		"boundary nodes": discovering(),
 		"install time":   {network: localnet.Options{Nodes: 4}},

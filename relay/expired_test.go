@@ -15,6 +15,7 @@ import (
 // An envelope that expired in the gateway, on a network that is well, is not told as an outage of the Internet Computer. What it
 // waited for is named: the gateway's own limit of requests, or the client's own earlier messages.
 func TestEnvelopeThatExpiredInTheGateway(t *testing.T) {
+	t.Parallel()
 	limited := func(c *relay.Config) { c.UpstreamCallRate = 0.1 } // one in ten seconds
 	limitedTwo := func(c *relay.Config) { twoHosts(c); limited(c) }
 	for _, tt := range []struct {

@@ -1,6 +1,10 @@
 package relay
 
-import "context"
+import (
+	"context"
+
+	"github.com/icws-gateway/caddy-icws/verify"
+)
 
 // TakeMessageMemory takes all the memory there is for large messages, until the returned function is called.
 func (g *Gateway) TakeMessageMemory() (giveBack func()) { return g.TakeMessageMemoryBut(0) }
@@ -13,6 +17,9 @@ func (g *Gateway) TakeMessageMemoryBut(left int64) (giveBack func()) {
 	}
 	return func() { g.memory.left.Release(messageMemory - left) }
 }
+
+// Authority is what the gateway verifies with, nil while the root key is not known.
+func (g *Gateway) Authority() *verify.Authority { return g.up.KnownAuthority() }
 
 // SetOutboxMemory sets the bound of all outboxes together.
 func (g *Gateway) SetOutboxMemory(bytes int64) { g.outboxes.limit = bytes }

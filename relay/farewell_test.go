@@ -57,6 +57,7 @@ func TestLastMessagesBeforeTheCanisterCloses(t *testing.T) {
 // After a wrong sequence number the CDK removes the client and says so in a CloseMessage. That arrives, after everything that the
 // canister had sent before, although the refusal is known before the next poll is back. No ws_close follows.
 func TestFarewellAfterAWrongSequenceNumber(t *testing.T) {
+	t.Parallel()
 	for _, motoko := range []bool{false, true} {
 		for _, delay := range []time.Duration{0, 100 * time.Millisecond, 1500 * time.Millisecond, 8 * time.Second} {
 			t.Run(fmt.Sprintf("motoko=%v, queries take %s", motoko, delay), func(t *testing.T) {
@@ -97,28 +98,31 @@ func TestFarewellAfterAWrongSequenceNumber(t *testing.T) {
 
 // The same at any moment between two polls, with a reply that is queued just before.
 func TestFarewellAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	for i := range 15 {
-		inBubble(t, rigOptions{network: localnet.Options{Latency: 50 * time.Millisecond}}, func(t *testing.T, r *rig) {
-			raw := r.openRaw()
-			r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
-				if q.Endpoint == "query" {
-					f.ReplyDelay = 100 * time.Millisecond
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			inBubble(t, rigOptions{network: localnet.Options{Latency: 50 * time.Millisecond}}, func(t *testing.T, r *rig) {
+				raw := r.openRaw()
+				r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+					if q.Endpoint == "query" {
+						f.ReplyDelay = 100 * time.Millisecond
+					}
+					return f
+				})
+				time.Sleep(time.Second + time.Duration(i)*7*time.Millisecond)
+				for _, sequence := range []uint64{1, 3} {
+					frame, err := raw.Composer().Message(sequence, false, []byte("hi"), time.Time{})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
+						t.Fatal(err)
+					}
 				}
-				return f
+				if frames, ce := readToEnd(t, raw); frames != 2 || ce.Code != 1000 {
+					t.Errorf("%d frames and %d %q, want the echo, the CloseMessage and 1000", frames, ce.Code, ce.Text)
+				}
 			})
-			time.Sleep(time.Second + time.Duration(i)*7*time.Millisecond)
-			for _, sequence := range []uint64{1, 3} {
-				frame, err := raw.Composer().Message(sequence, false, []byte("hi"), time.Time{})
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := raw.Write(t.Context(), websocket.BinaryMessage, frame); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if frames, ce := readToEnd(t, raw); frames != 2 || ce.Code != 1000 {
-				t.Errorf("%d frames and %d %q, want the echo, the CloseMessage and 1000", frames, ce.Code, ce.Text)
-			}
 		})
 	}
 }
@@ -141,6 +145,7 @@ func readToEnd(t *testing.T, raw *client.Raw) (frames int, ce *websocket.CloseEr
 // Where no CloseMessage comes, as after an upgrade, a session is told within seconds, and when polls fail as well it is not kept
 // for good.
 func TestFarewellIsBounded(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		fault localnet.Fault
 		limit time.Duration

@@ -14,6 +14,7 @@ import (
 // One of two hosts begins to hang. What a client sends and what the canister sends by itself is held up for little longer than the
 // network takes anyway, which is a second.
 func TestOneHostHangs(t *testing.T) {
+	t.Parallel()
 	for name, hangs := range map[string]func(q *localnet.Request, f *localnet.Fault){
 		"takes nothing":   func(_ *localnet.Request, f *localnet.Fault) { f.Delay = time.Hour },
 		"answers nothing": func(_ *localnet.Request, f *localnet.Fault) { f.ReplyDelay = time.Hour },
@@ -77,6 +78,7 @@ func TestOneHostHangs(t *testing.T) {
 // One of two hosts hangs on what is read beside the messages: the delegation, node keys, the install time. Nobody waits long for
 // what the other can give.
 func TestOneHostHangsOnCertifiedState(t *testing.T) {
+	t.Parallel()
 	for name, network := range map[string]localnet.Options{
 		"older layout": {},
 		"newer layout": {ShardedOnly: true},
@@ -86,7 +88,7 @@ func TestOneHostHangsOnCertifiedState(t *testing.T) {
 			inBubble(t, rigOptions{network: network, config: func(c *relay.Config) {
 				twoNodes(c)
 				c.VerifyEmpty = true // which reads node keys
-				c.PollIdleInterval = 10 * time.Second
+				c.PollInterval, c.PollIdleInterval = 500*time.Millisecond, 10*time.Second
 			}}, func(t *testing.T, r *rig) {
 				r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
 					f.ReplyDelay = 20 * time.Millisecond

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
@@ -15,8 +14,7 @@ import (
 // Polls that hang, as those do that reach a slow node, must not hold up what other polls can bring: there are only so many
 // that overlap, and all of them may hang at once.
 func TestHangingPollsHoldUpNobody(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigOptions{pipes: true})
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
 		c := r.open()
 		r.echo(c, "calm")
 		var polls atomic.Int64
@@ -56,11 +54,10 @@ func (c *countedPolls) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // When everything hangs, the number of polls under way stays bounded.
 func TestHangingPollsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		polls := &countedPolls{}
-		r := newRig(t, rigOptions{pipes: true, config: func(c *relay.Config) {
-			polls.RoundTripper, c.Transport = c.Transport, polls
-		}})
+	polls := &countedPolls{}
+	inBubble(t, rigOptions{config: func(c *relay.Config) {
+		polls.RoundTripper, c.Transport = c.Transport, polls
+	}}, func(t *testing.T, r *rig) {
 		c := r.open()
 		r.echo(c, "calm")
 		r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {

@@ -40,6 +40,7 @@ func upgradeText(at time.Time) string {
 // What makes the gateway look, and how soon sessions that say nothing are told, with the certified install time and by
 // inference alone. The times are the bubble's.
 func TestUpgradeIsTold(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		upgrade func(t *testing.T, r *rig)
@@ -311,33 +312,36 @@ func TestQueueThatOutlivesAnUpgrade(t *testing.T) {
 
 // An upgrade drops what the canister keeps for its first session before anybody has read its first message.
 func TestUpgradeBeforeTheFirstMessage(t *testing.T) {
+	t.Parallel()
 	for _, hosts := range []bool{false, true} {
-		o := rigOptions{network: localnet.Options{Nodes: 4}}
-		if hosts {
-			o.config = twoNodes
-		}
-		inBubble(t, o, func(t *testing.T, r *rig) {
-			var blind atomic.Bool
-			var polls atomic.Int64
-			blind.Store(true)
-			r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
-				// The first poll finds that the queue is empty.
-				f.Drop = q.Endpoint == "query" && polls.Add(1) > 1 && blind.Load()
-				return f
+		t.Run(fmt.Sprintf("two hosts %t", hosts), func(t *testing.T) {
+			o := rigOptions{network: localnet.Options{Nodes: 4}}
+			if hosts {
+				o.config = twoNodes
+			}
+			inBubble(t, o, func(t *testing.T, r *rig) {
+				var blind atomic.Bool
+				var polls atomic.Int64
+				blind.Store(true)
+				r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+					// The first poll finds that the queue is empty.
+					f.Drop = q.Endpoint == "query" && polls.Add(1) > 1 && blind.Load()
+					return f
+				})
+				early := r.openingRaw(r.options())
+				r.waitFor("it is accepted", func() bool { return len(r.cdk.Clients()) > 0 })
+				time.Sleep(time.Second)
+				must(t, r.network.Upgrade(r.canister))
+				at := r.network.Now()
+				blind.Store(false)
+				began := time.Now()
+				if ce := readClose(t, early); ce.Code != 1012 || ce.Text != upgradeText(at) {
+					t.Errorf("told %d %q", ce.Code, ce.Text)
+				}
+				if took := time.Since(began); took > 10*time.Second {
+					t.Errorf("told after %s", took)
+				}
 			})
-			early := r.openingRaw(r.options())
-			r.waitFor("it is accepted", func() bool { return len(r.cdk.Clients()) > 0 })
-			time.Sleep(time.Second)
-			must(t, r.network.Upgrade(r.canister))
-			at := r.network.Now()
-			blind.Store(false)
-			began := time.Now()
-			if ce := readClose(t, early); ce.Code != 1012 || ce.Text != upgradeText(at) {
-				t.Errorf("told %d %q", ce.Code, ce.Text)
-			}
-			if took := time.Since(began); took > 10*time.Second {
-				t.Errorf("told after %s", took)
-			}
 		})
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,17 +44,30 @@ func (r *rig) push(c *client.Raw, payloads ...[]byte) {
 
 // A client that does not read is closed when its outbox is full; nobody else notices.
 func TestStalledReaderHurtsOnlyItself(t *testing.T) {
-	r := newRig(t, rigOptions{config: func(c *relay.Config) { c.OutboxBytes = 256 << 10 }})
+	config := func(c *relay.Config) { c.OutboxBytes = 256 << 10 }
+	t.Run("pipe", func(t *testing.T) {
+		inBubble(t, rigOptions{config: config}, stall)
+	})
+	t.Run("socket", func(t *testing.T) { // whose buffers fill up first, and must not be larger than the test needs
+		r := newRig(t, rigOptions{config: config})
+		r.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			if err == nil {
+				err = c.(*net.TCPConn).SetReadBuffer(4 << 10)
+			}
+			return c, err
+		}
+		stall(t, r)
+	})
+}
+
+func stall(t *testing.T, r *rig) {
 	stalled, honest := r.openRaw(), r.open()
 	big := bytes.Repeat([]byte("x"), 64<<10)
-	for i := range 200 {
-		if r.gateway.Snapshot().Sessions == 1 {
-			break
-		}
+	for i := 0; r.gateway.Snapshot().Sessions > 1; i++ {
 		r.cdk.Do(func(ctx *localnet.AppContext) { ctx.Send(stalled.Composer().Key().Principal, big) }) // errors once it is gone
 		r.echo(honest, fmt.Sprint(i))
 	}
-	r.waitFor("the stalled client is closed", func() bool { return r.gateway.Snapshot().Sessions == 1 })
 	if !r.logged("slow_consumer") && !r.logged("write_timeout") {
 		t.Error("the log does not say that the client was slow")
 	}
@@ -136,7 +151,7 @@ func TestOversizedPage(t *testing.T) {
 // An ack tick queues a message for every client at one instant; the pages are fetched back to back.
 func TestAckBurst(t *testing.T) {
 	const clients, roundTrip = 500, 50 * time.Millisecond
-	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+	inBubble(t, rigOptions{config: pollByDefault}, func(t *testing.T, r *rig) {
 		var got atomic.Int64
 		for range clients {
 			c := r.openRaw()
@@ -170,46 +185,53 @@ func TestAckBurst(t *testing.T) {
 
 // With several boundary nodes, one that fails costs nobody anything, and it is used again when it is back.
 func TestFailover(t *testing.T) {
-	r := newRig(t, rigOptions{hosts: 3, config: func(c *relay.Config) { c.UpstreamTimeout = 2 * time.Second }})
-	hosts := r.gateway.Snapshot().Hosts
-	bad := "http://" + hosts[0].Host
-	var asked, broken atomic.Int64
-	var healed atomic.Bool
-	r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
-		if q.Boundary != bad {
-			return localnet.Fault{}
+	config := func(c *relay.Config) {
+		c.Hosts = nil
+		for _, host := range []string{"a.test", "b.test", "c.test"} {
+			c.Hosts = append(c.Hosts, &url.URL{Scheme: "http", Host: host})
 		}
-		asked.Add(1)
-		if healed.Load() {
-			return localnet.Fault{}
+	}
+	inBubble(t, rigOptions{config: config}, func(t *testing.T, r *rig) {
+		hosts := r.gateway.Snapshot().Hosts
+		bad := "http://" + hosts[0].Host
+		var asked, broken atomic.Int64
+		var healed atomic.Bool
+		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
+			if q.Boundary != bad {
+				return localnet.Fault{}
+			}
+			asked.Add(1)
+			if healed.Load() {
+				return localnet.Fault{}
+			}
+			broken.Add(1)
+			return localnet.Fault{Status: 502}
+		})
+		c := r.open()
+		for i := range 50 {
+			r.echo(c, fmt.Sprint(i))
 		}
-		broken.Add(1)
-		return localnet.Fault{Status: 502}
+		if broken.Load() == 0 {
+			t.Fatal("the broken host was never asked: this test shows nothing")
+		}
+		if n := broken.Load(); n > 20 {
+			t.Errorf("the broken host was asked %d times", n)
+		}
+		healed.Store(true)
+		before := asked.Load()
+		r.waitFor("the host is used again", func() bool { return asked.Load() > before+5 })
+		for _, h := range r.gateway.Snapshot().Hosts {
+			if !h.Healthy {
+				t.Errorf("host %s is still held for unhealthy: %s", h.Host, h.LastError)
+			}
+		}
+		r.echo(c, "after")
 	})
-	c := r.open()
-	for i := range 50 {
-		r.echo(c, fmt.Sprint(i))
-	}
-	if broken.Load() == 0 {
-		t.Fatal("the broken host was never asked: this test shows nothing")
-	}
-	if n := broken.Load(); n > 20 {
-		t.Errorf("the broken host was asked %d times", n)
-	}
-	healed.Store(true)
-	before := asked.Load()
-	r.waitFor("the host is used again", func() bool { return asked.Load() > before+5 })
-	for _, h := range r.gateway.Snapshot().Hosts {
-		if !h.Healthy {
-			t.Errorf("host %s is still held for unhealthy: %s", h.Host, h.LastError)
-		}
-	}
-	r.echo(c, "after")
 }
 
 // A silent canister costs few requests, and a message that comes out of silence does not wait long.
 func TestIdlePollingIsCheap(t *testing.T) {
-	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+	inBubble(t, rigOptions{config: pollByDefault}, func(t *testing.T, r *rig) {
 		c := r.open()
 		r.echo(c, "hi")
 		time.Sleep(2 * time.Minute)

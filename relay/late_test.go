@@ -31,6 +31,7 @@ func (r *rig) internetIdentity(ii *localnet.II, user string) client.Options {
 // Until the root key has been fetched, a canister signature cannot be checked. Its session is let in when the canister has
 // accepted it: by a certified outcome, or by a check that has become possible where the network certifies no outcomes.
 func TestFirstSessionBeforeTheRootKeyIsKnown(t *testing.T) {
+	t.Parallel()
 	for _, v2 := range []bool{false, true} {
 		t.Run(fmt.Sprintf("v2only=%v", v2), func(t *testing.T) {
 			inBubble(t, rigOptions{

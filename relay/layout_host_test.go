@@ -50,6 +50,7 @@ func garbage(q *http.Request) (*http.Response, error) {
 // The network has given up version 2, and one of two hosts gives something else than that for an answer. Who reads the
 // newer layout talks on, who does not is told.
 func TestOneBadHostWithoutTheOlderLayout(t *testing.T) {
+	t.Parallel()
 	hangs := func(q *http.Request) (*http.Response, error) {
 		<-q.Context().Done()
 		return nil, q.Context().Err()
@@ -96,6 +97,7 @@ func TestOneBadHostWithoutTheOlderLayout(t *testing.T) {
 
 // Where the older layout can be had, one of two hosts that says otherwise closes nobody.
 func TestOneBadHostWithTheOlderLayout(t *testing.T) {
+	t.Parallel()
 	missing := func(q *http.Request) (*http.Response, error) {
 		q.Body.Close()
 		return &http.Response{StatusCode: 404, Header: http.Header{}, Body: http.NoBody, Request: q}, nil
@@ -122,6 +124,7 @@ func TestOneBadHostWithTheOlderLayout(t *testing.T) {
 
 // Who looks for the older layout again holds no messages up.
 func TestLookingForTheOlderLayoutHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name    string
 		network localnet.Options

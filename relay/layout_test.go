@@ -59,6 +59,7 @@ func wantOutdated(t *testing.T, err error) {
 
 // A network that has given up version 2: who reads the newer layout talks on, who does not is told.
 func TestNetworkWithoutTheOlderLayout(t *testing.T) {
+	t.Parallel()
 	for _, status := range []int{404, 405, 410} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			inBubble(t, rigOptions{
@@ -83,6 +84,7 @@ func TestNetworkWithoutTheOlderLayout(t *testing.T) {
 
 // The newer layout in version 2, too, is believed when two hosts give it, where there are two.
 func TestBothVersionsInTheNewerLayout(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name          string
 		hosts, newer  []string

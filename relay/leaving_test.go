@@ -44,6 +44,7 @@ func (n *notebook) read() []string {
 // What a client sent before it closed, or before its connection broke, still reaches the canister, in order, and the
 // canister is told of the end after that.
 func TestMessagesSentBeforeTheEndArrive(t *testing.T) {
+	t.Parallel()
 	for _, latency := range []time.Duration{0, 2 * time.Second} {
 		for _, broken := range []bool{false, true} {
 			t.Run(fmt.Sprintf("latency=%s,broken=%v", latency, broken), func(t *testing.T) {
@@ -191,6 +192,7 @@ func TestDrainOfManyOnASlowNetwork(t *testing.T) {
 // ws_close goes out once for a session that the canister has, and not at all for one that it has dropped by itself or
 // never had.
 func TestCloseIsToldOnce(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		end  func(t *testing.T, r *rig, c *client.Client)
@@ -252,19 +254,22 @@ func (tattler) OnMessage(_ *localnet.AppContext, p verify.Principal, payload []b
 
 // Client nonces appear in no text, wherever a text is cut.
 func TestNonceIsNotTold(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{10, 70, 80, 85, 90, 95} {
-		inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: tattler{}}}, func(t *testing.T, r *rig) {
-			nonce := uint64(7777777777777777777)
-			o := r.options()
-			o.Nonce = &nonce
-			c, err := client.Dial(t.Context(), r.url, o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.Send(t.Context(), bytes.Repeat([]byte("x"), n))
-			if ce := closeOf(t, c); ce.Code != 1011 || strings.Contains(ce.Text, "777") {
-				t.Errorf("closed with %d %q", ce.Code, ce.Text)
-			}
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: tattler{}}}, func(t *testing.T, r *rig) {
+				nonce := uint64(7777777777777777777)
+				o := r.options()
+				o.Nonce = &nonce
+				c, err := client.Dial(t.Context(), r.url, o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.Send(t.Context(), bytes.Repeat([]byte("x"), n))
+				if ce := closeOf(t, c); ce.Code != 1011 || strings.Contains(ce.Text, "777") {
+					t.Errorf("closed with %d %q", ce.Code, ce.Text)
+				}
+			})
 		})
 	}
 }

@@ -29,6 +29,7 @@ func deadAndLive(more func(*localnet.Request, *localnet.Fault)) localnet.Faults 
 // Of two boundary nodes one is dead for good, as behind a firewall that admits one name only. There is nobody to confirm what
 // the other says without proof, and it must do.
 func TestOneLiveHost(t *testing.T) {
+	t.Parallel()
 	t.Run("messages were deleted", func(t *testing.T) {
 		inBubble(t, rigOptions{
 			cdk:    localnet.CDKOptions{NoAcks: true, AckInterval: 70 * time.Second},

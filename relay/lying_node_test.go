@@ -56,6 +56,7 @@ func twoNodes(c *relay.Config) {
 // A slow network has several polls under way at once, and all of them may have gone to the boundary node that lies. That
 // it says so several times does not make it true: nobody is closed and nothing is lost.
 func TestOneLyingNodeIsOneWord(t *testing.T) {
+	t.Parallel()
 	for name, lie := range map[string]func(r *rig){
 		"messages left out": func(*rig) {},
 		"client keys swapped": func(r *rig) {
@@ -110,6 +111,7 @@ func TestOneLyingNodeIsOneWord(t *testing.T) {
 // A boundary node that never gives an outcome is not asked for it twice in a row, however fast it is: it may lag, or prove
 // with an old certificate that the request is unknown.
 func TestOutcomeIsAskedElsewhere(t *testing.T) {
+	t.Parallel()
 	for _, name := range []string{"call unknown to the network", "call received for ever", "call accepted for ever"} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, rigOptions{config: twoNodes}, func(t *testing.T, r *rig) {

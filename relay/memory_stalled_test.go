@@ -14,6 +14,7 @@ import (
 // Messages for a canister that gives no outcomes do not keep the memory from those for others, whether their clients are still
 // there or have gone.
 func TestMessagesWithoutOutcomeMakeRoom(t *testing.T) {
+	t.Parallel()
 	for name, leave := range map[string]bool{"connected": false, "gone": true} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, rigOptions{policy: func(p *relay.Policy) { p.MaxSessionsPerIP, p.AnyCanister = 0, true }}, func(t *testing.T, r *rig) {

@@ -78,6 +78,7 @@ func unfinished(t *testing.T, raw *client.Raw, size int, frames ...[]byte) (*web
 
 // A message that does not end is not waited for, whatever its client sends meanwhile to look alive.
 func TestUnfinishedMessages(t *testing.T) {
+	t.Parallel()
 	for name, frames := range map[string][][]byte{
 		"nothing but pongs":          {pong},
 		"empty pieces and pongs":     {emptyPiece, pong},

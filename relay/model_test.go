@@ -24,7 +24,7 @@ type modelRun struct {
 
 // modelRuns are those of every run of the tests. Seed 30 is the one that found the protection against lagging nodes switched off.
 func modelRuns() []modelRun {
-	standard := []modelRun{{1, scaled(1500, 300)}, {30, scaled(900, 300)}}
+	standard := []modelRun{{1, sized(1500, 400, 200)}, {30, sized(900, 400, 200)}}
 	seed, given := os.LookupEnv("ICWS_MODEL_SEED")
 	if !given {
 		return standard
@@ -65,10 +65,13 @@ type modelVariant struct {
 // The seeds are fixed, so that a failure is the fault of the change at hand. ICWS_MODEL_SEED makes another run instead, and
 // ICWS_MODEL_STEPS gives it a length.
 func TestModel(t *testing.T) {
+	t.Parallel()
 	for _, run := range modelRuns() {
 		t.Run(fmt.Sprintf("seed=%d", run.seed), func(t *testing.T) {
+			t.Parallel()
 			for i, v := range modelVariants {
 				t.Run(v.name, func(t *testing.T) {
+					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						m := newModel(t, rand.New(rand.NewPCG(run.seed, uint64(i))), v)
 						defer m.report(run)
@@ -184,7 +187,7 @@ func (m *model) step() {
 
 // note keeps an event for the report of a failure.
 func (m *model) note(format string, args ...any) {
-	const kept = 40
+	const kept = 30
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.events) == kept {
@@ -200,7 +203,7 @@ func (m *model) report(run modelRun) {
 		m.t.Logf("repeat it with ICWS_MODEL_SEED=%d ICWS_MODEL_STEPS=%d and -run 'TestModel/.*/%s'; it failed at step %d. The last events:\n%s",
 			run.seed, run.steps, m.name, m.counter, strings.Join(m.events, "\n"))
 		logs := m.r.logs.All()
-		for _, e := range logs[max(0, len(logs)-40):] {
+		for _, e := range logs[max(0, len(logs)-10):] {
 			m.t.Logf("gateway, %s: %s %v", e.Time.Sub(m.began).Round(time.Millisecond), e.Message, e.ContextMap())
 		}
 	}

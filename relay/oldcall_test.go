@@ -12,6 +12,7 @@ import (
 
 // Version 2 of call refuses with status 200 and a map that has no status key. The client is told what is wrong all the same.
 func TestRefusalsOfTheOldestCall(t *testing.T) {
+	t.Parallel()
 	recorded, err := os.ReadFile("../verify/testdata/recorded/derived-call-v2-rejection.bin")
 	if err != nil {
 		t.Fatal(err)

@@ -145,6 +145,7 @@ func flavours(t *testing.T, f func(t *testing.T, r *rig)) {
 
 // Of two sessions of one identity the one that began later stays, however close together they begin.
 func TestNewestSessionWins(t *testing.T) {
+	t.Parallel()
 	for _, gap := range []time.Duration{time.Millisecond, 30 * time.Millisecond, 500 * time.Millisecond, 2 * time.Second} {
 		t.Run(gap.String(), func(t *testing.T) {
 			flavours(t, func(t *testing.T, r *rig) {
@@ -183,6 +184,7 @@ func TestNewestSessionWins(t *testing.T) {
 // A session that follows one whose page was closed while its ws_open was under way has its place at the canister, and no ws_close
 // goes out for the one before: it is replaced.
 func TestSessionAfterOneThatLeftWhileOpening(t *testing.T) {
+	t.Parallel()
 	for _, gap := range []time.Duration{30 * time.Millisecond, 500 * time.Millisecond, time.Second} {
 		t.Run(gap.String(), func(t *testing.T) {
 			flavours(t, func(t *testing.T, r *rig) {
@@ -251,6 +253,7 @@ func TestNewSessionAfterAWsClose(t *testing.T) {
 
 // A session that follows one that has just been closed is one that the canister takes messages from.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	for _, gap := range []time.Duration{time.Millisecond, 300 * time.Millisecond, time.Second} {
 		t.Run(gap.String(), func(t *testing.T) {
 			flavours(t, func(t *testing.T, r *rig) {
@@ -285,6 +288,7 @@ func TestReload(t *testing.T) {
 
 // If the newer ws_open goes nowhere, the canister is told of the older one's end after all.
 func TestNewSessionThatIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, spoil := range map[string]func(*localnet.Request, int) localnet.Fault{
 		"refused": func(_ *localnet.Request, nth int) (f localnet.Fault) {
 			if nth == 2 {
@@ -349,6 +353,7 @@ func TestUnsentSessionIsGivenUp(t *testing.T) {
 // A ws_open whose outcome does not come holds the newer one up for 10 seconds and no longer. What the network does of it after that
 // never makes the newer session the one that is replaced for good.
 func TestOutcomeThatDoesNotComeHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
 	for name, lost := range map[string]localnet.Fault{
 		"never executed":   {Delay: time.Hour},
 		"executed, silent": {ReplyDelay: time.Hour},

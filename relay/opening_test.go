@@ -18,6 +18,7 @@ import (
 // The SDK waits 60 s for its session to open and then closes without knowing why. Before that, the gateway says what it
 // knows: soon if the IC says so itself, later if that may pass. The canister may have been polled before, or not.
 func TestOpeningThatCannotWorkIsExplained(t *testing.T) {
+	t.Parallel()
 	drop := func(endpoint string) localnet.Faults {
 		return func(q *localnet.Request) localnet.Fault { return localnet.Fault{Drop: q.Endpoint == endpoint} }
 	}
@@ -131,27 +132,32 @@ func TestOpenOfAClientThatHasGone(t *testing.T) {
 // A ws_open whose outcome nobody reports has succeeded when the canister's first message comes. Where none can come, the
 // canister is told of the end all the same: it may have the session.
 func TestOpenWithoutOutcome(t *testing.T) {
-	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
-		r.loseOneReply("ws_open")
-		c := r.open()
-		r.echo(c, "hi")
-		time.Sleep(10 * time.Minute)
-		r.echo(c, "still here")
-		c.Close()
-		time.Sleep(time.Minute)
-		if n := len(r.cdk.Clients()); n != 0 {
-			t.Errorf("the canister still has %d clients", n)
-		}
+	t.Parallel()
+	t.Run("a message comes", func(t *testing.T) {
+		inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+			r.loseOneReply("ws_open")
+			c := r.open()
+			r.echo(c, "hi")
+			time.Sleep(10 * time.Minute)
+			r.echo(c, "still here")
+			c.Close()
+			time.Sleep(time.Minute)
+			if n := len(r.cdk.Clients()); n != 0 {
+				t.Errorf("the canister still has %d clients", n)
+			}
+		})
 	})
-	inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
-		r.open() // there is a poller
-		r.loseOneReply("ws_open")
-		raw := r.openingRaw(r.options())
-		raw.Close() // before its first message
-		time.Sleep(6 * time.Minute)
-		if n := len(r.cdk.Clients()); n != 1 {
-			t.Errorf("the canister has %d clients, want the one that is here", n)
-		}
+	t.Run("none can come", func(t *testing.T) {
+		inBubble(t, rigOptions{config: twoHosts}, func(t *testing.T, r *rig) {
+			r.open() // there is a poller
+			r.loseOneReply("ws_open")
+			raw := r.openingRaw(r.options())
+			raw.Close() // before its first message
+			time.Sleep(6 * time.Minute)
+			if n := len(r.cdk.Clients()); n != 1 {
+				t.Errorf("the canister has %d clients, want the one that is here", n)
+			}
+		})
 	})
 }
 
@@ -172,6 +178,7 @@ type stubborn struct{ localnet.NoCallbacks }
 
 // A Motoko canister has the client before its callback traps; the rejection of the call does not undo that.
 func TestTrapWhileOpening(t *testing.T) {
+	t.Parallel()
 	for _, motoko := range []bool{false, true} {
 		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
 			inBubble(t, rigOptions{cdk: localnet.CDKOptions{App: stubborn{}, Motoko: motoko}}, func(t *testing.T, r *rig) {

@@ -22,6 +22,7 @@ import (
 
 // What a crash left behind is closed at the canister.
 func TestOrphansAreClosed(t *testing.T) {
+	t.Parallel()
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keep=%v", keep), func(t *testing.T) {
 			inBubble(t, rigOptions{config: func(c *relay.Config) { c.KeepOrphans = keep }}, func(t *testing.T, r *rig) {
@@ -100,6 +101,7 @@ func (r *rig) another(cfg relay.Config) *rig {
 // When a session elsewhere is what a crash left behind, and when it proves that another instance is alive. The rig's
 // drain_timeout is 5 s, so a predecessor may go on for 10 s.
 func TestOrphanOrOtherInstance(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		opened  []time.Duration // sessions elsewhere, after the start of the gateway
@@ -179,10 +181,12 @@ func TestOwnClientsAreNoOtherInstance(t *testing.T) {
 // Gateways of one identity leave each other's clients alone, in one process and in two. In one they know each other's
 // clients, in two they see proof of each other.
 func TestGatewaysShareAnIdentity(t *testing.T) {
+	t.Parallel()
 	for _, oneProcess := range []bool{true, false} {
 		t.Run(fmt.Sprintf("oneProcess=%v", oneProcess), func(t *testing.T) {
 			var cfg relay.Config
 			inBubble(t, rigOptions{config: func(c *relay.Config) {
+				pollSlowly(c)
 				if oneProcess {
 					c.Peers = new(relay.Peers)
 				}

@@ -17,6 +17,7 @@ import (
 // One of two boundary nodes leaves out the first message of what it is asked for while the canister is upgraded. What the other
 // shows of the new queue is taken all the same.
 func TestUpgradeWhileAHostLeavesMessagesOut(t *testing.T) {
+	t.Parallel()
 	for _, known := range []bool{true, false} {
 		t.Run(fmt.Sprintf("install time known %t", known), func(t *testing.T) {
 			var node *skippingNode
@@ -64,6 +65,7 @@ func TestUpgradeWhileAHostLeavesMessagesOut(t *testing.T) {
 // The routing of a canister is late, as when it has moved to another subnet: boundary nodes say for a while that it does not
 // exist. Its open sessions live on, up to outage_timeout.
 func TestRoutingIsLate(t *testing.T) {
+	t.Parallel()
 	for _, cause := range []string{"canister_not_found", "subnet_not_found"} {
 		for _, hosts := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, two hosts %t", cause, hosts), func(t *testing.T) {
@@ -101,37 +103,40 @@ func TestRoutingIsLate(t *testing.T) {
 
 // A canister that rejects all polls for a moment has lost nothing, at whatever poll it works again.
 func TestRejectionsForAMomentLoseNothing(t *testing.T) {
+	t.Parallel()
 	for _, hosts := range []bool{false, true} {
 		for heal := int64(1); heal <= 30; heal++ {
-			o := rigOptions{}
-			if hosts {
-				o.config = twoNodes
-			}
-			inBubble(t, o, func(t *testing.T, r *rig) {
-				c := r.open()
-				r.echo(c, "before")
-				a, _ := localnet.AttackNamed("rejected by the canister")
-				m := a.Mount(r.network, r.canister)
-				var polls atomic.Int64
-				var once sync.Once
-				r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
-					if q.Endpoint == "query" && polls.Add(1) == heal {
-						once.Do(m.Stop)
-					}
-					return f
-				})
-				r.cdk.Do(func(ctx *localnet.AppContext) {
-					for i := range 40 {
-						must(t, ctx.Send(c.Key().Principal, fmt.Append(nil, i)))
-					}
-				})
-				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-				defer cancel()
-				for i := range 40 {
-					if msg, err := c.Receive(ctx); err != nil || string(msg.Payload) != fmt.Sprint(i) {
-						t.Fatalf("works again at poll %d: message %d is %q, %v", heal, i, msg.Payload, err)
-					}
+			t.Run(fmt.Sprintf("two hosts %t, poll %d", hosts, heal), func(t *testing.T) {
+				o := rigOptions{}
+				if hosts {
+					o.config = twoNodes
 				}
+				inBubble(t, o, func(t *testing.T, r *rig) {
+					c := r.open()
+					r.echo(c, "before")
+					a, _ := localnet.AttackNamed("rejected by the canister")
+					m := a.Mount(r.network, r.canister)
+					var polls atomic.Int64
+					var once sync.Once
+					r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+						if q.Endpoint == "query" && polls.Add(1) == heal {
+							once.Do(m.Stop)
+						}
+						return f
+					})
+					r.cdk.Do(func(ctx *localnet.AppContext) {
+						for i := range 40 {
+							must(t, ctx.Send(c.Key().Principal, fmt.Append(nil, i)))
+						}
+					})
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					for i := range 40 {
+						if msg, err := c.Receive(ctx); err != nil || string(msg.Payload) != fmt.Sprint(i) {
+							t.Fatalf("works again at poll %d: message %d is %q, %v", heal, i, msg.Payload, err)
+						}
+					}
+				})
 			})
 		}
 	}
@@ -139,6 +144,7 @@ func TestRejectionsForAMomentLoseNothing(t *testing.T) {
 
 // A host that asks to be left alone is left alone by polls, too, if there is no other; nobody waits for it if there is.
 func TestPollsHeedRetryAfter(t *testing.T) {
+	t.Parallel()
 	for _, two := range []bool{false, true} {
 		t.Run(fmt.Sprintf("two hosts %t", two), func(t *testing.T) {
 			o := rigOptions{}

@@ -27,6 +27,7 @@ var deaths = map[string]struct {
 // Where a firewall admits one host only, or the others are dead, its refusal of an envelope is told within seconds of the
 // failure of the others, with its reason, and not as an unknown outcome when the envelope has expired.
 func TestRefusalOfTheOnlyHostThatAnswers(t *testing.T) {
+	t.Parallel()
 	for name, death := range deaths {
 		for _, open := range []bool{false, true} {
 			t.Run(fmt.Sprintf("the other %s, ws_open %v", name, open), func(t *testing.T) {
@@ -73,26 +74,29 @@ func TestRefusalOfTheOnlyHostThatAnswers(t *testing.T) {
 
 // A refusal by one host is one word, however often and however soon it comes, as long as another answers.
 func TestRefusalOfOneHostOfTwo(t *testing.T) {
+	t.Parallel()
 	for _, cause := range []string{"malformed_request", "canister_not_found", "denylisted"} {
-		inBubble(t, rigOptions{config: twoNodes}, func(t *testing.T, r *rig) {
-			c := r.open()
-			var refused atomic.Int64
-			r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
-				if q.Endpoint == "call" && q.Boundary == "http://lying.test" {
-					refused.Add(1)
-					f.Status, f.Cause = 400, cause
+		t.Run(cause, func(t *testing.T) {
+			inBubble(t, rigOptions{config: twoNodes}, func(t *testing.T, r *rig) {
+				c := r.open()
+				var refused atomic.Int64
+				r.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+					if q.Endpoint == "call" && q.Boundary == "http://lying.test" {
+						refused.Add(1)
+						f.Status, f.Cause = 400, cause
+					}
+					return f
+				})
+				for i := range 20 {
+					r.echo(c, fmt.Sprint(i))
 				}
-				return f
+				for range 5 {
+					r.echo(r.open(), "a new one")
+				}
+				if refused.Load() == 0 {
+					t.Error("nothing was refused: this shows nothing")
+				}
 			})
-			for i := range 20 {
-				r.echo(c, fmt.Sprint(i))
-			}
-			for range 5 {
-				r.echo(r.open(), "a new one")
-			}
-			if refused.Load() == 0 {
-				t.Error("nothing was refused: this shows nothing")
-			}
 		})
 	}
 }
@@ -101,6 +105,7 @@ func TestRefusalOfOneHostOfTwo(t *testing.T) {
 // with the routing table ask the old subnet, which says so as well. To a canister whose pages were verified lately that is
 // an outage: what clients send waits, and whoever sends nothing notices nothing. If it does not pass, it ends as one.
 func TestMessagesWaitForLateRouting(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func() localnet.Fault{
 		"no such canister": func() localnet.Fault {
 			return localnet.Fault{Status: 400, Cause: "canister_not_found"}

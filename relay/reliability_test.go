@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
@@ -17,15 +16,9 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// inBubble runs a test with a rig whose clock is the bubble's.
-func inBubble(t *testing.T, o rigOptions, f func(t *testing.T, r *rig)) {
-	t.Helper()
-	o.pipes = true
-	synctest.Test(t, func(t *testing.T) { f(t, newRig(t, o)) })
-}
-
 // Whatever a network does to single requests, messages arrive once, in order.
 func TestRelaySurvivesFaults(t *testing.T) {
+	t.Parallel()
 	for name, fault := range map[string]func(*localnet.Request) localnet.Fault{
 		"429": func(q *localnet.Request) localnet.Fault {
 			return localnet.Fault{Status: 429, Cause: "rate_limited", RetryAfter: time.Second}
@@ -131,6 +124,7 @@ func TestCertificatesInTheNewerLayoutAreSwapped(t *testing.T) {
 }
 
 func TestRefusalsReachTheClient(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name string
 		do   func(t *testing.T, r *rig)
@@ -231,7 +225,7 @@ func TestLagIsNoReset(t *testing.T) {
 		r.network.SetFaults(func(q *localnet.Request) localnet.Fault {
 			return localnet.Fault{Lag: int(n.Add(1)*7) % 50}
 		})
-		for i := range scaled(60, 25) {
+		for i := range sized(60, 45, 25) {
 			r.echo(c, fmt.Sprint(i))
 			time.Sleep(time.Duration(i) * time.Second)
 		}
@@ -323,7 +317,7 @@ func TestIdleSessionLives(t *testing.T) {
 		}
 		defer c.Close()
 		r.echo(c, "hi")
-		for range scaled(12, 3) {
+		for range sized(12, 6, 3) {
 			time.Sleep(5 * time.Minute)
 			r.echo(c, "still there")
 		}
@@ -375,21 +369,22 @@ func TestHalfOpenConnection(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	r := newRig(t, rigOptions{policy: func(p *relay.Policy) { p.MaxSessionsPerIP, p.MaxSessionsPerCanister = 3, 2 }})
-	r.open()
-	r.open()
-	_, err := client.Dial(t.Context(), r.url, r.options())
-	var ce *client.CloseError
-	if !errors.As(err, &ce) || ce.Code != 1013 {
-		t.Errorf("third session of the canister: %v, want 1013", err)
-	}
-	r.waitFor("the refused session is gone", func() bool { return r.gateway.Snapshot().Sessions == 2 })
-	r.raw(r.options())
-	_, err = client.DialRaw(t.Context(), r.url, r.options())
-	var ue *client.UpgradeError
-	if !errors.As(err, &ue) || ue.Status != http.StatusTooManyRequests || !strings.Contains(ue.Body, "max_sessions_per_ip") {
-		t.Errorf("fourth connection: %v, want 429 and the name of the limit", err)
-	}
+	inBubble(t, rigOptions{policy: func(p *relay.Policy) { p.MaxSessionsPerIP, p.MaxSessionsPerCanister = 3, 2 }}, func(t *testing.T, r *rig) {
+		r.open()
+		r.open()
+		_, err := client.Dial(t.Context(), r.url, r.options())
+		var ce *client.CloseError
+		if !errors.As(err, &ce) || ce.Code != 1013 {
+			t.Errorf("third session of the canister: %v, want 1013", err)
+		}
+		r.waitFor("the refused session is gone", func() bool { return r.gateway.Snapshot().Sessions == 2 })
+		r.raw(r.options())
+		_, err = client.DialRaw(t.Context(), r.url, r.options())
+		var ue *client.UpgradeError
+		if !errors.As(err, &ue) || ue.Status != http.StatusTooManyRequests || !strings.Contains(ue.Body, "max_sessions_per_ip") {
+			t.Errorf("fourth connection: %v, want 429 and the name of the limit", err)
+		}
+	})
 }
 
 // The message queue of an earlier run is passed in few requests, and nothing of it is delivered.
@@ -426,6 +421,7 @@ func TestLongOldQueue(t *testing.T) {
 // The hint about missing acks rests on what passed through the gateway, not on what a client says, and it goes when acks
 // come.
 func TestMissingAcksAreMissing(t *testing.T) {
+	t.Parallel()
 	overdue := func(r *rig) bool { return r.gateway.Snapshot().Canisters[0].AckOverdue }
 	t.Run("a client only says so", func(t *testing.T) {
 		inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {

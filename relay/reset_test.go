@@ -17,6 +17,7 @@ import (
 // After an upgrade nodes that lag still show the old queue for a while, from its beginning, too. The new sessions live in
 // the new one.
 func TestUpgradeUnderLag(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(6) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inBubble(t, rigOptions{network: localnet.Options{Nodes: 4}}, func(t *testing.T, r *rig) {

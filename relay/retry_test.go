@@ -13,6 +13,7 @@ import (
 // A host that asks to be left alone for an hour is left alone for a while: an envelope lives for four minutes. If there is
 // another host, nobody waits for that.
 func TestRetryAfterDoesNotCostTheMessage(t *testing.T) {
+	t.Parallel()
 	for name, hosts := range map[string][]string{"one host": {"a.test"}, "two hosts": {"a.test", "b.test"}} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, rigOptions{config: func(c *relay.Config) {

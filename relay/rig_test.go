@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aviate-labs/agent-go/identity"
@@ -59,9 +60,6 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	}
 	r := &rig{t: t, network: network, cdk: localnet.NewCDK(o.cdk)}
 	r.canister = network.Install(r.cdk)
-	if r.authority, err = verify.NewAuthority(network.RootKey()); err != nil {
-		t.Fatal(err)
-	}
 	id, err := identity.NewRandomEd25519Identity()
 	if err != nil {
 		t.Fatal(err)
@@ -75,8 +73,12 @@ func newRig(t testing.TB, o rigOptions) *rig {
 		DrainTimeout: 5 * time.Second,
 		Logger:       zap.New(core),
 	}
-	if !o.pipes {
-		cfg.PollInterval = 10 * time.Millisecond // the clock is the real one
+	if o.pipes {
+		// Polls are most of the work, above all in hours of silence. How often there are some by default is tested where it matters.
+		cfg.PollInterval, cfg.PollIdleInterval = 2*relay.DefaultPollInterval, 4*relay.DefaultPollIdleInterval
+	} else {
+		// The clock is the real one, and the machine may be busy.
+		cfg.PollInterval, cfg.PingInterval, cfg.PongTimeout = 10*time.Millisecond, 10*time.Minute, 5*time.Minute
 	}
 	if o.hosts == 0 {
 		cfg.Transport = network.RoundTripper()
@@ -99,6 +101,12 @@ func newRig(t testing.TB, o rigOptions) *rig {
 	if r.gateway, err = relay.New(cfg); err != nil {
 		t.Fatal(err)
 	}
+	// What the gateway has verified need not be computed again for the clients.
+	if r.authority = r.gateway.Authority(); r.authority == nil {
+		if r.authority, err = verify.NewAuthority(network.RootKey()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	r.policy = &relay.Policy{Canisters: map[verify.Principal]struct{}{r.canister: {}}}
 	if o.policy != nil {
 		o.policy(r.policy)
@@ -110,6 +118,20 @@ func newRig(t testing.TB, o rigOptions) *rig {
 		network.Close()
 	})
 	return r
+}
+
+// inBubble runs a test with a rig whose clock is the bubble's. It runs beside other such tests, so it can be called once in a test.
+func inBubble(t *testing.T, o rigOptions, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	t.Parallel()
+	inBubbleAlone(t, o, f)
+}
+
+// inBubbleAlone is inBubble for a test that looks at something of the whole process. No other test runs meanwhile.
+func inBubbleAlone(t *testing.T, o rigOptions, f func(t *testing.T, r *rig)) {
+	t.Helper()
+	o.pipes = true
+	synctest.Test(t, func(t *testing.T) { f(t, newRig(t, o)) })
 }
 
 // serve starts the WebSocket server.
@@ -214,7 +236,7 @@ func (r *rig) echo(c *client.Client, text string) {
 // waitFor waits until f holds.
 func (r *rig) waitFor(what string, f func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(10 * time.Minute); !f(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			r.t.Fatalf("waited in vain: %s", what)
 		}
@@ -295,11 +317,14 @@ type pipeAddr struct{}
 func (pipeAddr) Network() string { return "pipe" }
 func (pipeAddr) String() string  { return "127.0.0.1:1" }
 
-// scaled is how much of something a test does: less with -short, under which the race detector makes every pairing ten
-// times as dear.
-func scaled(full, short int) int {
-	if testing.Short() {
-		return short
+// sized is how much of something a test does: all of it with the build tag long, what shows the same in less time without, and what
+// takes part in every race with the race detector.
+func sized(all, usual, race int) int {
+	switch {
+	case raceDetector:
+		return race
+	case longRun:
+		return all
 	}
-	return full
+	return usual
 }

@@ -23,6 +23,7 @@ func (n *restartable) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // A local network is started anew under a gateway that fetches the root key: its clients connect soon.
 func TestNetworkStartedAnew(t *testing.T) {
+	t.Parallel()
 	for name, network := range map[string]localnet.Options{
 		"one node":      {},
 		"takes time":    {Latency: time.Second},

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
@@ -22,19 +21,19 @@ func TestEcho(t *testing.T) {
 }
 
 func TestTwoClientsGetOnlyTheirOwn(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	a, b := r.open(), r.open()
-	for i := range 10 {
-		r.echo(a, fmt.Sprintf("a %d", i))
-		r.echo(b, fmt.Sprintf("b %d", i))
-	}
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		a, b := r.open(), r.open()
+		for i := range 10 {
+			r.echo(a, fmt.Sprintf("a %d", i))
+			r.echo(b, fmt.Sprintf("b %d", i))
+		}
+	})
 }
 
 // With 1 s an update, messages that are submitted together execute in any order, and the canister drops the client on
 // the first that is out of order.
 func TestFastSenderOnASlowNetworkKeepsOrder(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, rigOptions{network: localnet.Options{Latency: time.Second}, pipes: true})
+	inBubble(t, rigOptions{network: localnet.Options{Latency: time.Second}}, func(t *testing.T, r *rig) {
 		c := r.open()
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
@@ -57,31 +56,33 @@ func TestFastSenderOnASlowNetworkKeepsOrder(t *testing.T) {
 }
 
 func TestCloseReachesTheCanister(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	c := r.open()
-	if n := len(r.cdk.Clients()); n != 1 {
-		t.Fatalf("canister has %d clients, want 1", n)
-	}
-	c.Close()
-	r.waitFor("the canister forgets the client", func() bool { return len(r.cdk.Clients()) == 0 })
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		c := r.open()
+		if n := len(r.cdk.Clients()); n != 1 {
+			t.Fatalf("canister has %d clients, want 1", n)
+		}
+		c.Close()
+		r.waitFor("the canister forgets the client", func() bool { return len(r.cdk.Clients()) == 0 })
+	})
 }
 
 func TestDrainClosesAllAndTellsTheCanister(t *testing.T) {
-	r := newRig(t, rigOptions{})
-	var wg sync.WaitGroup
-	for range 20 {
-		c := r.open()
-		wg.Go(func() {
-			if ce := closeOf(t, c); ce.Code != 1001 {
-				t.Errorf("closed with %d %q, want 1001", ce.Code, ce.Text)
-			}
-		})
-	}
-	r.gateway.Drain(t.Context(), relay.Draining)
-	wg.Wait()
-	if n := len(r.cdk.Clients()); n != 0 {
-		t.Errorf("canister still has %d clients", n)
-	}
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		var wg sync.WaitGroup
+		for range 20 {
+			c := r.open()
+			wg.Go(func() {
+				if ce := closeOf(t, c); ce.Code != 1001 {
+					t.Errorf("closed with %d %q, want 1001", ce.Code, ce.Text)
+				}
+			})
+		}
+		r.gateway.Drain(t.Context(), relay.Draining)
+		wg.Wait()
+		if n := len(r.cdk.Clients()); n != 0 {
+			t.Errorf("canister still has %d clients", n)
+		}
+	})
 }
 
 // What strict order is for: the same messages under way together lose the session, because the network executes them in

@@ -17,7 +17,7 @@ import (
 // What clients send has a rate of its own, so that a busy site is not held up by its polls. With the rates of a
 // configuration that sets none, 500 messages a second all arrive, and none waits long.
 func TestMessagesOfABusySite(t *testing.T) {
-	clients := scaled(250, 50)
+	clients, rounds := sized(250, 250, 50), sized(20, 8, 6)
 	inBubble(t, rigOptions{
 		config: func(c *relay.Config) { c.UpstreamRate, c.UpstreamCallRate = 0, 0 },
 		policy: func(p *relay.Policy) { p.MaxSessionsPerIP = 0 },
@@ -28,7 +28,7 @@ func TestMessagesOfABusySite(t *testing.T) {
 			c := r.open()
 			wg.Go(func() {
 				time.Sleep(time.Duration(i) * 2 * time.Millisecond)
-				for n := range 20 {
+				for n := range rounds {
 					began := time.Now()
 					r.echo(c, fmt.Sprint(n))
 					longest.Store(max(longest.Load(), int64(time.Since(began))))

@@ -1,7 +1,6 @@
 package relay_test
 
 import (
-	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -9,25 +8,27 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
-	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
 // Many clients at once on one gateway, each with its own conversation: nothing is lost, repeated, out of order or
-// somebody else's, and TestMain finds no goroutine after the drain. The number of clients depends on the race detector.
+// somebody else's, and nothing is left after the drain. How many they are depends on the build, see sized.
 func TestThousandClients(t *testing.T) {
-	const messages = 10
-	r := newRig(t, rigOptions{
-		hosts:   1,
-		network: localnet.Options{Latency: 200 * time.Millisecond},
-		// On a machine that is busy with other tests a pong may take longer than 10 s; liveness is tested elsewhere.
-		config: func(c *relay.Config) { c.PingInterval, c.PongTimeout = 10*time.Minute, 5*time.Minute },
+	inBubble(t, rigOptions{network: localnet.Options{Latency: 200 * time.Millisecond}}, func(t *testing.T, r *rig) {
+		converse(t, r, sized(1000, 150, 60), 10)
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
-	defer cancel()
+}
 
-	clients := make([]*client.Client, manyClients)
-	heard := make([]atomic.Int64, manyClients)
+// A few of them over sockets on both sides, and in real time.
+func TestOverSockets(t *testing.T) {
+	converse(t, newRig(t, rigOptions{hosts: 2, network: localnet.Options{Latency: 20 * time.Millisecond}}), 20, 5)
+}
+
+// converse has so many clients send so many messages each, and checks what comes back.
+func converse(t *testing.T, r *rig, many, messages int) {
+	ctx := t.Context()
+	clients := make([]*client.Client, many)
+	heard := make([]atomic.Int64, many)
 	var wrong atomic.Int64
 	var wg sync.WaitGroup
 	dialing := make(chan struct{}, 64) // openings under way at once
@@ -55,8 +56,8 @@ func TestThousandClients(t *testing.T) {
 	if t.Failed() {
 		return
 	}
-	if n := len(r.cdk.Clients()); n != manyClients {
-		t.Errorf("the canister has %d clients, want %d", n, manyClients)
+	if n := len(r.cdk.Clients()); n != many {
+		t.Errorf("the canister has %d clients, want %d", n, many)
 	}
 	for i, c := range clients {
 		wg.Go(func() {
@@ -66,14 +67,14 @@ func TestThousandClients(t *testing.T) {
 					return
 				}
 			}
-			for heard[i].Load() < messages && c.Err() == nil && ctx.Err() == nil {
+			for heard[i].Load() < int64(messages) && c.Err() == nil && ctx.Err() == nil {
 				time.Sleep(5 * time.Millisecond)
 			}
 		})
 	}
 	wg.Wait()
 	for i, c := range clients {
-		if n := heard[i].Load(); n != messages || c.Err() != nil {
+		if n := heard[i].Load(); n != int64(messages) || c.Err() != nil {
 			t.Errorf("client %d got %d of %d echoes, session: %v", i, n, messages, c.Err())
 		}
 	}
