@@ -52,32 +52,40 @@ func (q *Queue) gapBelieved(now time.Time, a *Answer) bool {
 	return g.claim.Add(a.Vote, now) && (g.first <= g.other || now.Sub(g.claim.Since()) >= quorum.LonePatience)
 }
 
+// poison is a message that cannot be used, and the routing key that stands beside it. Two hosts that show it with different keys
+// do not agree: what a canister says is the same at both.
+type poison struct {
+	nonce   uint64
+	routing verify.ClientKey
+}
+
 // poisonBelieved counts the word of a host that shows messages which cannot be used, from index skip on: it returns those that
-// nobody has shown before, and whether all are believed. What is certified stays as it is however often it is asked for; the
-// routing key beside it is not certified, and may have been swapped on the way.
+// nobody has shown like this before, and whether all are believed. What is certified stays as it is however often it is asked for;
+// the routing key beside it is not certified, and may have been swapped or damaged on the way.
 func (q *Queue) poisonBelieved(now time.Time, a *Answer, skip int) (fresh []int, believed bool) {
 	believed = true
-	var shown map[uint64]*quorum.Claim
+	var shown map[poison]*quorum.Claim
 	for i := skip; i < len(a.Page.Messages); i++ {
 		m := &a.Page.Messages[i]
 		if m.Poison == nil {
 			continue
 		}
-		claim := q.poison[m.Nonce]
+		said := poison{m.Nonce, m.Routing}
+		claim := q.poison[said]
 		if claim == nil {
 			claim = &quorum.Claim{}
 			fresh = append(fresh, i)
 		}
 		if shown == nil {
-			shown = make(map[uint64]*quorum.Claim)
+			shown = make(map[poison]*quorum.Claim)
 		}
-		shown[m.Nonce] = claim
+		shown[said] = claim
 		if !claim.Add(a.Vote, now) && verify.CauseOf(m.Poison) == verify.CauseClientKey {
 			believed = false
 		}
 	}
 	if !believed {
-		q.poison = shown // those that this host shows to be good are forgotten
+		q.poison = shown // those that this host shows otherwise are forgotten
 	}
 	return fresh, believed
 }

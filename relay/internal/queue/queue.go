@@ -131,8 +131,8 @@ type Queue struct {
 	avoid  quorum.Host
 	silent silent
 	gap    gap
-	poison map[uint64]*quorum.Claim // by nonce
-	stale  time.Time                // since when all pages have been of a queue that has ended; zero = the last was not
+	poison map[poison]*quorum.Claim
+	stale  time.Time // since when all pages have been of a queue that has ended; zero = the last was not
 
 	failing  failing
 	worked   bool      // there was a good answer
@@ -150,7 +150,7 @@ type Queue struct {
 func New(outageTimeout time.Duration) *Queue {
 	return &Queue{
 		outageTimeout: outageTimeout,
-		poison:        make(map[uint64]*quorum.Claim),
+		poison:        make(map[poison]*quorum.Claim),
 		awaited:       make(map[verify.ClientKey]wait),
 	}
 }

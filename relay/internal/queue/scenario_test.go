@@ -33,10 +33,10 @@ var update = flag.Bool("update", false, "write the decisions of the scenarios an
 // and the answers:
 //
 //	empty [signed n1 at 60]               nothing, signed by node n1 at 60 s
-//	0..4 @10 [for x [from 2]] [at 12] [poison 2] [more]
+//	0..4 @10 [for x [from 2]] [at 12] [poison 2 [as y]] [more]
 //	                                      messages 0 to 4, made at 10 s and then each second, for client x and numbered from 2
 //	                                      on (from 1 if not said), certified at 12 s (now if not said), message 2 with another
-//	                                      routing key
+//	                                      routing key, that of client y if said
 //	repeated                              nothing that was not passed before
 //	unreachable | refused | stopped | trapped | never | notfound | unverified
 //
@@ -253,7 +253,12 @@ func (s *story) read(a *Answer, words []string) []string {
 	case word == "at":
 		a.Page.Time = clock(s.number(take()))
 	case word == "poison":
-		a.Page.Messages[uint64(s.number(take()))-a.Page.Messages[0].Nonce].Poison = &verify.Error{Cause: verify.CauseClientKey}
+		m := &a.Page.Messages[uint64(s.number(take()))-a.Page.Messages[0].Nonce]
+		m.Poison = &verify.Error{Cause: verify.CauseClientKey}
+		if len(words) > 0 && words[0] == "as" {
+			take()
+			m.Routing = client(take())
+		}
 	case word == "more":
 		a.More = true
 	default:
