@@ -7,7 +7,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/aviate-labs/agent-go/candid"
 	"github.com/aviate-labs/agent-go/candid/idl"
@@ -314,6 +313,8 @@ func TestSkipBounds(t *testing.T) {
 	}
 }
 
+// What claims to hold more than its bytes is refused for that, by the count of what is read. (Without that count a record that contains
+// itself is read for ever.)
 func TestCandidRefuses(t *testing.T) {
 	deep := "4449444c" + "42" // 66 types: record {nonce}, then opt of the next, 65 times
 	deep += "6c01ef9999fe0978"
@@ -361,16 +362,12 @@ func TestCandidRefuses(t *testing.T) {
 		{"nested 65 deep", deep},
 	} {
 		arg := unhex(t, tc.in)
-		began := time.Now()
 		if _, err := DecodePollArg(arg); !errors.Is(err, ErrMalformed) || CauseOf(err) != CauseMalformed {
 			t.Errorf("%s: got %v", tc.name, err)
 		}
 		var r Reply
 		if err := r.Decode(arg); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s, as a reply: got %v", tc.name, err)
-		}
-		if took := time.Since(began); took > time.Second {
-			t.Errorf("%s: took %s", tc.name, took)
 		}
 	}
 }
