@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -23,11 +24,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // options for a session with f.
 func (f *forger) options() client.Options {
-	return client.Options{Canister: f.canister, RootKey: f.rootKey, CloseTimeout: time.Second}
+	return client.Options{Canister: f.canister, RootKey: f.rootKey, CloseTimeout: patience}
 }
 
+// patience bounds what a test waits for that comes at once, however busy the machine is.
+const patience = 5 * time.Minute
+
 func timeout(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -62,7 +66,7 @@ func TestSession(t *testing.T) {
 		code, text := wait(ws)
 		got <- seen{code: code, text: text}
 	})
-	ctx := timeout(t)
+	ctx, began := timeout(t), time.Now()
 	c, err := client.Dial(ctx, url, f.options())
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +81,7 @@ func TestSession(t *testing.T) {
 	if err != nil || string(m.Payload) != "first" || m.Sequence != 2 || m.Nonce != 17 {
 		t.Fatalf("echo: %+v, %v", m, err)
 	}
-	if age := m.Received.Sub(m.Certified); age < 0 || age > 10*time.Second || !m.Timestamp.Equal(m.Certified) {
+	if m.Certified.Before(began) || m.Received.Before(m.Certified) || m.Received.After(time.Now()) || !m.Timestamp.Equal(m.Certified) {
 		t.Errorf("times: received %v, certified %v, queued %v", m.Received, m.Certified, m.Timestamp)
 	}
 	first, alive := <-got, <-got
@@ -405,53 +409,58 @@ func TestOpenTimeouts(t *testing.T) {
 			run: func(t *testing.T, f *forger, ws *websocket.Conn) { f.greet(t, ws); wait(ws) }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(timeout(t))
-			defer cancel()
-			o := f.options()
-			o.OpenTimeout = 300 * time.Millisecond
-			if tt.cancel {
-				o.OpenTimeout = time.Minute
-				time.AfterFunc(200*time.Millisecond, cancel)
-			}
-			if _, err := client.Dial(ctx, f.serve(t, tt.run), o); !errors.Is(err, tt.want) {
-				t.Errorf("got %v, want %v", err, tt.want)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				network := newPipes()
+				url := f.serveAt(t, network.server(), tt.run)
+				o := f.options()
+				o.NetDial, o.OpenTimeout = network.dial, 300*time.Millisecond
+				if tt.cancel {
+					o.OpenTimeout = time.Minute
+					time.AfterFunc(200*time.Millisecond, cancel)
+				}
+				if _, err := client.Dial(ctx, url, o); !errors.Is(err, tt.want) {
+					t.Errorf("got %v, want %v", err, tt.want)
+				}
+			})
 		})
 	}
 }
 
 func TestAckTimeout(t *testing.T) {
-	f := newForger(t)
-	told := make(chan [2]any, 1)
-	url := f.serve(t, func(t *testing.T, f *forger, ws *websocket.Conn) {
-		key := f.open(t, ws)
-		if _, err := f.message(ws); err != nil {
-			t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		f, network := newForger(t), newPipes()
+		told := make(chan [2]any, 1)
+		url := f.serveAt(t, network.server(), func(t *testing.T, f *forger, ws *websocket.Conn) {
+			key := f.open(t, ws)
+			if _, err := f.message(ws); err != nil {
+				t.Error(err)
+			}
+			f.send(ws, message{key: key, nonce: 8, sequence: 2, service: true, content: ackPayload(1)})
+			code, text := wait(ws)
+			told <- [2]any{code, text}
+		})
+		o := f.options()
+		o.NetDial, o.AckTimeout = network.dial, 400*time.Millisecond
+		c, err := client.Dial(t.Context(), url, o)
+		if err != nil {
+			t.Fatal(err)
 		}
-		f.send(ws, message{key: key, nonce: 8, sequence: 2, service: true, content: ackPayload(1)})
-		code, text := wait(ws)
-		told <- [2]any{code, text}
+		time.Sleep(600 * time.Millisecond) // the timer does not run before the first message
+		if c.Err() != nil {
+			t.Fatalf("closed while idle: %v", c.Err())
+		}
+		if err := c.Send(t.Context(), []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Receive(t.Context()); !errors.Is(err, client.ErrAckTimeout) {
+			t.Errorf("got %v", err)
+		}
+		if got := <-told; got != [2]any{4000, "Ack message timeout"} {
+			t.Errorf("the gateway was told %v", got)
+		}
 	})
-	ctx := timeout(t)
-	o := f.options()
-	o.AckTimeout = 400 * time.Millisecond
-	c, err := client.Dial(ctx, url, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(600 * time.Millisecond) // the timer does not run before the first message
-	if c.Err() != nil {
-		t.Fatalf("closed while idle: %v", c.Err())
-	}
-	if err := c.Send(ctx, []byte("x")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Receive(ctx); !errors.Is(err, client.ErrAckTimeout) {
-		t.Errorf("got %v", err)
-	}
-	if got := <-told; got != [2]any{4000, "Ack message timeout"} {
-		t.Errorf("the gateway was told %v", got)
-	}
 }
 
 func TestCloseAndAbort(t *testing.T) {
