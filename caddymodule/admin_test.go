@@ -23,16 +23,7 @@ func loadWithAdmin(t testing.TB, sites string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		// An empty configuration without an admin endpoint takes the present one down.
-		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
-			t.Error(err)
-		}
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-		waitDrained(t)
-	})
+	stopAtEnd(t)
 	if err := caddy.Load(raw, true); err != nil {
 		t.Fatal(err)
 	}

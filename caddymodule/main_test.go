@@ -13,6 +13,8 @@ import (
 	"github.com/smallstep/certificates/acme"
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
+
+	"github.com/icws-gateway/caddy-icws/examples/testlog"
 )
 
 // runCaddyEnv makes the test binary behave like a caddy binary with this module, so that tests can start whole processes,
@@ -49,5 +51,5 @@ func runTests(m *testing.M) int {
 	// Both were computed from the environment before this function could change it.
 	caddy.ConfigAutosavePath = filepath.Join(dir, "config", "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: caddy.AppDataDir()}
-	return m.Run()
+	return testlog.Run(m)
 }

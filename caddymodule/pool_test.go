@@ -222,12 +222,7 @@ func TestStorageModule(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw = []byte(strings.Replace(string(raw), "{", `{"storage":{"module":"icws_test"},`, 1))
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-		waitDrained(t)
-	})
+	stopAtEnd(t)
 	for range 2 { // the second time the identity is there
 		if err := caddy.Load(raw, true); err != nil {
 			t.Fatal(err)
@@ -326,12 +321,7 @@ func TestClientIP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-		waitDrained(t)
-	})
+	stopAtEnd(t)
 	if err := caddy.Load(raw, true); err != nil {
 		t.Fatal(err)
 	}

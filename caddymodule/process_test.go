@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
+	"github.com/icws-gateway/caddy-icws/examples/testlog"
 )
 
 // process is a caddy of its own process: the test binary in another role.
@@ -84,7 +85,7 @@ func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 		_ = p.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("log of the process:\n%s", p.log)
+			t.Logf("log of the process:\n%s", testlog.Excerpt(p.log.String()))
 		}
 	})
 	for range 3000 {
@@ -96,11 +97,11 @@ func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 		}
 		select {
 		case <-p.done:
-			t.Fatalf("caddy ended at once: %v\n%s", p.err, p.log)
+			t.Fatalf("caddy ended at once: %v", p.err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	t.Fatalf("caddy did not start:\n%s", p.log)
+	t.Fatal("caddy did not start")
 	return nil
 }
 

@@ -380,12 +380,7 @@ func loadMore(t testing.TB, rest string) error {
 	if err != nil {
 		t.Fatalf("adapting: %v\n%s", err, rest)
 	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-		waitDrained(t)
-	})
+	stopAtEnd(t)
 	return caddy.Load(raw, true)
 }
 

@@ -20,6 +20,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
+	"github.com/icws-gateway/caddy-icws/examples/testlog"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -37,12 +38,7 @@ func load(t testing.TB, caddyfile string) error {
 	if err != nil {
 		t.Fatalf("adapting: %v\n%s", err, caddyfile)
 	}
-	t.Cleanup(func() {
-		if err := caddy.Stop(); err != nil {
-			t.Error(err)
-		}
-		waitDrained(t)
-	})
+	stopAtEnd(t)
 	return caddy.Load(raw, true)
 }
 
@@ -51,6 +47,23 @@ func mustLoad(t testing.TB, caddyfile string) {
 	if err := load(t, caddyfile); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// stopAtEnd ends what a test is about to run in this process, at the end of the test. One that has failed shows the log.
+func stopAtEnd(t testing.TB) {
+	t.Helper()
+	testlog.Watch(t)
+	t.Cleanup(func() {
+		testlog.Show(t)
+		// An empty configuration without an admin endpoint takes the present one down.
+		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
+			t.Error(err)
+		}
+		if err := caddy.Stop(); err != nil {
+			t.Error(err)
+		}
+		waitDrained(t)
+	})
 }
 
 // waitDrained waits until no gateway is left.
