@@ -109,7 +109,7 @@ func Stop() error {
 // process that came to listen on the same port at the same moment, unseen by
 // ClaimPort, shows by a certificate of another authority.
 func answers(ctx context.Context, rootCert string, port int) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	pem, err := os.ReadFile(rootCert)
 	if err != nil {

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/icws-gateway/caddy-icws/examples/testlog"
 )
 
 // childVariable makes the test binary run a site at the port that it names, until its standard input ends.
@@ -29,7 +31,7 @@ func TestMain(m *testing.M) {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(testlog.Run(m))
 }
 
 // Two sites that claimed a port at the same moment would answer each other's clients.
@@ -38,6 +40,7 @@ func TestSharedPort(t *testing.T) {
 		t.Log("ports are not shared on Windows")
 		return
 	}
+	testlog.Watch(t)
 	port, err := ClaimPort(0)
 	if err != nil {
 		t.Fatal(err)
@@ -48,6 +51,7 @@ func TestSharedPort(t *testing.T) {
 	}
 	other := exec.CommandContext(t.Context(), exe)
 	other.Env = append(os.Environ(), fmt.Sprintf("%s=%d", childVariable, port), "HOME="+t.TempDir())
+	other.Stderr = os.Stderr
 	stdin, err := other.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
