@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -276,6 +277,7 @@ func (memStorageModule) CertMagicStorage() (certmagic.Storage, error) { return s
 
 // TestIdentityInStorage creates identities in two kinds of storage, from many places at once.
 func TestIdentityInStorage(t *testing.T) {
+	t.Parallel()
 	memory := newMemStorage()
 	for name, storage := range map[string]certmagic.Storage{
 		"file system": &certmagic.FileStorage{Path: t.TempDir()},
@@ -284,7 +286,7 @@ func TestIdentityInStorage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			key := identityKey("0b1f6a1e-0000-4000-8000-000000000000", "default")
 			var wg sync.WaitGroup
-			ids := make([]string, 8)
+			ids := make([]string, 3) // who waits for a lock in the file system looks once a second
 			for i := range ids {
 				wg.Go(func() {
 					id, err := loadOrCreateIdentity(t.Context(), storage, key)
@@ -382,40 +384,38 @@ func TestInstanceID(t *testing.T) {
 	}
 	t.Run("against Caddy's own calls", func(t *testing.T) {
 		fresh(t)
-		var wg sync.WaitGroup
-		for range 8 {
-			wg.Go(func() { _, _ = caddy.InstanceID() })
-		}
-		id, err := instanceID(t.Context())
-		wg.Wait()
-		check(t, id, err)
+		synctest.Test(t, func(t *testing.T) {
+			for range 8 {
+				go func() { _, _ = caddy.InstanceID() }()
+			}
+			id, err := instanceID(t.Context())
+			check(t, id, err)
+		})
 	})
 	t.Run("overwritten later", func(t *testing.T) {
 		fresh(t)
 		const other = "7b0c5d60-58c8-4fe9-a29e-6a3b0c5e3c11"
-		go func() {
-			for !hasInstanceID() {
-				time.Sleep(time.Millisecond)
+		synctest.Test(t, func(t *testing.T) {
+			time.AfterFunc(instanceSettle-instanceRetry/2, func() { _ = os.WriteFile(instanceFile(), []byte(other), 0o600) })
+			id, err := instanceID(t.Context())
+			check(t, id, err)
+			if id != other {
+				t.Errorf("used %s", id)
 			}
-			time.Sleep(instanceSettle / 3)
-			_ = os.WriteFile(instanceFile(), []byte(other), 0o600)
-		}()
-		id, err := instanceID(t.Context())
-		check(t, id, err)
-		if id != other {
-			t.Errorf("used %s", id)
-		}
+		})
 	})
 	t.Run("present", func(t *testing.T) {
 		fresh(t)
-		first, err := instanceID(t.Context())
-		check(t, first, err)
-		began := time.Now()
-		again, err := instanceID(t.Context())
-		check(t, again, err)
-		if again != first || time.Since(began) > instanceSettle/2 {
-			t.Errorf("%s, then %s after %s", first, again, time.Since(began))
-		}
+		synctest.Test(t, func(t *testing.T) {
+			first, err := instanceID(t.Context())
+			check(t, first, err)
+			began := time.Now()
+			again, err := instanceID(t.Context())
+			check(t, again, err)
+			if again != first || time.Since(began) > 0 {
+				t.Errorf("%s, then %s after %s", first, again, time.Since(began))
+			}
+		})
 	})
 	t.Run("damaged", func(t *testing.T) {
 		fresh(t)
@@ -425,8 +425,10 @@ func TestInstanceID(t *testing.T) {
 		if err := os.WriteFile(instanceFile(), []byte("not an id"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if id, err := instanceID(t.Context()); err == nil || !strings.Contains(err.Error(), "instance.uuid") {
-			t.Errorf("%q, %v", id, err)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			if id, err := instanceID(t.Context()); err == nil || !strings.Contains(err.Error(), "instance.uuid") {
+				t.Errorf("%q, %v", id, err)
+			}
+		})
 	})
 }
