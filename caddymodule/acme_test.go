@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay/client"
@@ -55,32 +54,22 @@ func TestAutomaticHTTPS(t *testing.T) {
 		return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	}
 	var first string
-	for range 300 {
-		if first = serial(); first != "" {
-			break
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	if first == "" {
-		t.Fatal("no certificate was obtained")
-	}
+	eventually(t, "a certificate", func() bool {
+		first = serial()
+		return first != ""
+	})
 	url := fmt.Sprintf("wss://localhost:%d/ws", httpsPort)
 	open := func() *client.Client {
 		return w.open(t, url, 0, func(o *client.Options) { o.TLS = trust.Clone() })
 	}
 	sessions := []*client.Client{open(), open(), open()}
-	renewed := false
-	for i := 0; i < 200 && !renewed; i++ {
+	eventually(t, "a renewed certificate", func() bool {
 		for _, c := range sessions {
-			echo(t, c, fmt.Sprint("message ", i))
+			echo(t, c, "message")
 		}
 		now := serial()
-		renewed = now != "" && now != first
-		time.Sleep(50 * time.Millisecond)
-	}
-	if !renewed {
-		t.Fatal("the certificate was not renewed")
-	}
+		return now != "" && now != first
+	})
 	for _, c := range append(sessions, open()) {
 		echo(t, c, "after the renewal")
 	}

@@ -147,7 +147,7 @@ func TestAdminAPI(t *testing.T) {
 	}
 	select {
 	case <-other.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(hung):
 		t.Fatal("the drain left a session")
 	}
 	if closed, ok := other.Err().(*client.CloseError); !ok || closed.Code != 1001 {

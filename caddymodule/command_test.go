@@ -164,7 +164,7 @@ func TestProbeAndStatusCommands(t *testing.T) {
 		t.Errorf("status as JSON: code %d, %v\n%s%s", code, err, out, errs)
 	}
 	// The live view, as on a terminal, until somebody who has seen it twice interrupts it.
-	ctx, interrupt := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, interrupt := context.WithTimeout(t.Context(), hung)
 	defer interrupt()
 	screen := &screen{views: 2, done: interrupt}
 	if code, err := watchStatus(ctx, screen, address, 100*time.Millisecond); code != 0 || err != nil {
@@ -222,9 +222,8 @@ func (s *screen) Write(p []byte) (int, error) {
 // longer, an interrupt ends even a view that hangs, and what cannot be read is an error.
 func TestStatusEndpoints(t *testing.T) {
 	t.Parallel()
-	var open, most atomic.Int64
+	var open atomic.Int64
 	endpoint := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		most.Store(max(most.Load(), open.Load()))
 		if r.URL.Path == "/icws/health/ready" {
 			fmt.Fprint(w, `{"ok":true}`)
 			return
@@ -247,19 +246,19 @@ func TestStatusEndpoints(t *testing.T) {
 			t.Fatalf("%+v, %v", v, err)
 		}
 	}
-	if most.Load() > 10 {
-		t.Errorf("%d connections open for one request at a time", most.Load())
-	}
+	eventually(t, "the end of all connections", func() bool { return open.Load() == 0 })
 
 	stuck := make(chan struct{})
-	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-stuck }))
+	ctx, interrupt := context.WithCancel(t.Context())
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		interrupt()
+		<-stuck
+	}))
 	defer hanging.Close()
 	defer close(stuck)
-	ctx, interrupt := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer interrupt()
-	began := time.Now()
-	if code, err := watchStatus(ctx, io.Discard, hanging.Listener.Addr().String(), time.Second); code != 0 || err != nil || time.Since(began) > adminTimeout/2 {
-		t.Errorf("interrupted view of an endpoint that hangs: code %d, %v, after %s", code, err, time.Since(began))
+	// Without the interrupt this is an error, after adminTimeout.
+	if code, err := watchStatus(ctx, io.Discard, hanging.Listener.Addr().String(), time.Second); code != 0 || err != nil {
+		t.Errorf("interrupted view of an endpoint that hangs: code %d, %v", code, err)
 	}
 
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") }))

@@ -210,7 +210,7 @@ func TestHTTP2(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
 	// Deadlines shorter than what the sessions are idle in between: on HTTP/2 a deadline left behind ends the stream.
-	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "origin https://app.example.com", "write_timeout 1s")
+	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "origin https://app.example.com", "write_timeout 2s")
 	transport := overHTTP2(trust)
 	defer transport.CloseIdleConnections()
 
@@ -231,7 +231,7 @@ func TestHTTP2(t *testing.T) {
 		t.Errorf("sessions %+v", list)
 	}
 
-	time.Sleep(2 * time.Second)
+	time.Sleep(2500 * time.Millisecond)
 	for i, c := range sessions {
 		echo(t, c, fmt.Sprint("after a silence ", i))
 	}
@@ -283,9 +283,7 @@ func TestHTTP2(t *testing.T) {
 	conn, _ := dialH2(t, transport, port, "https://app.example.com")
 	last := sessionOver(t, w, conn)
 	echo(t, last, "before the end")
-	if took := caddy.terminate(t); took > 8*time.Second {
-		t.Errorf("exit took %s", took)
-	}
+	caddy.terminate(t)
 	<-last.Done()
 	if !errors.As(last.Err(), &closed) || closed.Code != 1001 {
 		t.Errorf("closed with %v", last.Err())
@@ -295,7 +293,7 @@ func TestHTTP2(t *testing.T) {
 func TestHTTP3(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 1)
-	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "write_timeout 1s")
+	caddy, port, trust := secureServer(t, w, "http2xconnect=1", "write_timeout 2s")
 	transport := &http3.Transport{TLSClientConfig: trust}
 	defer transport.Close()
 	r, err := connectRequest(t.Context(), port, nil, "")
@@ -313,7 +311,7 @@ func TestHTTP3(t *testing.T) {
 	}
 	c := sessionOver(t, w, conn)
 	echo(t, c, "over QUIC")
-	time.Sleep(2 * time.Second)
+	time.Sleep(2500 * time.Millisecond)
 	echo(t, c, "after a silence")
 	reloadUnrelated(t, caddy)
 	echo(t, c, "after the reload")
@@ -334,9 +332,9 @@ func TestHTTP3(t *testing.T) {
 func TestServerTimeouts(t *testing.T) {
 	t.Parallel()
 	w, port := newWorld(t, 1), freeport.ForTest(t)
-	site := strings.Replace(w.site(port, 0, "drain_timeout 1s", "write_timeout 1s"), "http://127.0.0.1", "https://localhost", 1)
+	site := strings.Replace(w.site(port, 0, "drain_timeout 1s", "write_timeout 2s"), "http://127.0.0.1", "https://localhost", 1)
 	site = strings.Replace(site, "{\n", "{\n\ttls internal\n\tencode\n\theader >X-Test yes\n\tlog\n", 1)
-	caddy := runCaddy(t, "auto_https disable_redirects\n\tmetrics\n\tservers {\n\t\ttimeouts {\n\t\t\tread_header 1s\n\t\t\tread_body 1s\n\t\t\twrite 1s\n\t\t\tidle 1s\n\t\t}\n\t}",
+	caddy := runCaddy(t, "auto_https disable_redirects\n\tmetrics\n\tservers {\n\t\ttimeouts {\n\t\t\tread_header 2s\n\t\t\tread_body 2s\n\t\t\twrite 2s\n\t\t\tidle 2s\n\t\t}\n\t}",
 		site, "GODEBUG=http2xconnect=1")
 	trust := trustInternal(t, filepath.Join(caddy.dir, "data", "caddy"), port)
 	transport := overHTTP2(trust)
@@ -351,7 +349,7 @@ func TestServerTimeouts(t *testing.T) {
 		"HTTP/3":   sessionOver(t, w, mustDialH3(t, trust, port)),
 	}
 	for range 2 {
-		time.Sleep(1500 * time.Millisecond)
+		time.Sleep(2500 * time.Millisecond)
 		for name, c := range sessions {
 			if err := c.Err(); err != nil {
 				t.Fatalf("%s: %v", name, err)
@@ -367,7 +365,7 @@ func TestGracePeriod(t *testing.T) {
 	t.Parallel()
 	w, port := newWorld(t, 1), freeport.ForTest(t)
 	site := strings.Replace(w.site(port, 0, "drain_timeout 1s"), "http://127.0.0.1", "https://localhost", 1)
-	caddy := runCaddy(t, "auto_https disable_redirects\n\tgrace_period 2s", strings.Replace(site, "{\n", "{\n\ttls internal\n", 1), "GODEBUG=http2xconnect=1")
+	caddy := runCaddy(t, "auto_https disable_redirects\n\tgrace_period 1s", strings.Replace(site, "{\n", "{\n\ttls internal\n", 1), "GODEBUG=http2xconnect=1")
 	trust := trustInternal(t, filepath.Join(caddy.dir, "data", "caddy"), port)
 	transport := overHTTP2(trust)
 	defer transport.CloseIdleConnections()
@@ -380,14 +378,14 @@ func TestGracePeriod(t *testing.T) {
 	echo(t, second, "after the reload")
 	select {
 	case <-third.Done():
-	case <-time.After(10 * time.Second):
+	case <-time.After(hung):
 		t.Fatal("the session over HTTP/3 is still there")
 	}
 	var closed *client.CloseError
 	if !errors.As(third.Err(), &closed) || closed.Code != 1001 {
 		t.Errorf("closed with %v", third.Err())
 	}
-	time.Sleep(3 * time.Second) // grace_period is over
+	time.Sleep(time.Second) // grace_period is over
 	echo(t, first, "after the grace period")
 	echo(t, second, "after the grace period")
 }
@@ -434,7 +432,7 @@ func dialH3(t testing.TB, transport *http3.Transport, port int, r *http.Request)
 	over := transport.NewClientConn(conn)
 	select {
 	case <-over.ReceivedSettings():
-	case <-time.After(5 * time.Second):
+	case <-time.After(hung):
 		return nil, nil, errors.New("no settings")
 	}
 	if !over.Settings().EnableExtendedConnect {

@@ -2,13 +2,10 @@ package caddymodule
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"net/http"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -196,12 +193,10 @@ func (d *dotnet) receiveService(authority *verify.Authority, now time.Time, want
 func TestDotNetClient(t *testing.T) {
 	w := newWorld(t, 0)
 	canister := w.net.Install(localnet.NewCDK(localnet.CDKOptions{AckInterval: 10 * time.Second, KeepAliveTimeout: 5 * time.Second}))
-	socket := filepath.Join(t.TempDir(), "s")
-	mustLoad(t, fmt.Sprintf("http://127.0.0.1 {\n\tbind unix/%s\n\ticws /ws %s {\n\t\t%s\n\t\tpoll_interval 20ms\n\t}\n}\n", socket, canister, w.network()))
+	at := newSocket(t)
+	mustLoad(t, fmt.Sprintf("http://127.0.0.1 {\n\tbind unix/%s\n\ticws /ws %s {\n\t\t%s\n\t\tpoll_interval 20ms\n\t\tdrain_timeout 100ms\n\t}\n}\n", at, canister, w.network()))
 
-	dialer := websocket.Dialer{NetDialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", socket)
-	}}
+	dialer := websocket.Dialer{NetDialContext: at.dialContext}
 	conn, _, err := dialer.DialContext(t.Context(), "ws://127.0.0.1/ws", http.Header{}) // and no Origin
 	if err != nil {
 		t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,75 +31,54 @@ func TestExit(t *testing.T) {
 			if out, errs, code := command(t, p.dir, nil, "stop", "--address", strings.TrimPrefix(p.admin, "http://")); code != 0 {
 				t.Errorf("stop: code %d, %s%s", code, out, errs)
 			}
-			select {
-			case <-p.done:
-			case <-time.After(20 * time.Second):
-				t.Fatal("caddy does not end")
-			}
+			p.wait(t)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			const drainTimeout = 4 * time.Second
 			w, port := newWorld(t, 1), freeport.ForTest(t)
-			site := w.site(port, 0, "drain_timeout 2s")
+			site := w.site(port, 0, fmt.Sprint("drain_timeout ", drainTimeout))
 			p := runCaddy(t, "", site)
 			url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
 			const clients = 20
 			sessions := make([]*client.Client, clients)
 			ended := make([]time.Time, clients)
+			first := make(chan struct{}) // closed when a session has ended
+			var once sync.Once
 			var wg sync.WaitGroup
 			for i := range sessions {
 				sessions[i] = w.open(t, url, 0)
 				wg.Go(func() {
 					<-sessions[i].Done()
 					ended[i] = time.Now()
+					once.Do(func() { close(first) })
 				})
 			}
-			// Readiness turns false before the last session has gone.
-			unready := make(chan bool, 1)
-			go func() {
-				for range 400 {
-					resp, err := http.Get(p.admin + "/icws/health/ready")
-					if err != nil {
-						break
-					}
-					resp.Body.Close()
-					if resp.StatusCode == http.StatusServiceUnavailable {
-						unready <- true
-						return
-					}
-					time.Sleep(5 * time.Millisecond)
+			// Readiness is false before the first session has gone.
+			wg.Go(func() {
+				<-first
+				resp, err := http.Get(p.admin + "/icws/health/ready")
+				if err != nil {
+					return // the process has ended meanwhile
 				}
-				unready <- false
-			}()
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusServiceUnavailable {
+					t.Errorf("readiness during the drain: %s", resp.Status)
+				}
+			})
 			began := time.Now()
 			end(t, p)
-			took := time.Since(began)
 			wg.Wait()
 			if p.err != nil {
 				t.Errorf("exit: %v", p.err)
 			}
-			if took > 6*time.Second {
-				t.Errorf("exit took %s with a drain_timeout of 2s", took)
-			}
-			if !<-unready {
-				t.Error("ready until the end")
-			}
-			first, last := ended[0], ended[0]
-			for i, c := range sessions {
+			checkSpread(t, began, ended, drainTimeout)
+			for _, c := range sessions {
 				var closed *client.CloseError
 				if !errors.As(c.Err(), &closed) || closed.Code != 1001 {
 					t.Errorf("closed with %v", c.Err())
 				}
-				if ended[i].Before(first) {
-					first = ended[i]
-				}
-				if ended[i].After(last) {
-					last = ended[i]
-				}
-			}
-			if spread := last.Sub(first); spread < 500*time.Millisecond {
-				t.Errorf("all sessions closed within %s", spread)
 			}
 			if left := w.cdks[0].Clients(); len(left) != 0 {
 				t.Errorf("the canister still has %d clients", len(left))
@@ -127,18 +107,28 @@ func TestExit(t *testing.T) {
 	t.Run("hanging network", func(t *testing.T) {
 		t.Parallel()
 		w, port := newWorld(t, 1), freeport.ForTest(t)
-		p := runCaddy(t, "", w.site(port, 0, "drain_timeout 1s"))
+		p := runCaddy(t, "", w.site(port, 0, "drain_timeout 1s", fmt.Sprint("upstream_timeout ", 2*hung), fmt.Sprint("outage_timeout ", 2*hung)))
 		c := w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0)
 		w.net.SetFaults(func(*localnet.Request) localnet.Fault { return localnet.Fault{Delay: time.Hour} })
-		if took := p.terminate(t); took > 6*time.Second {
-			t.Errorf("exit took %s with a drain_timeout of 1s", took)
-		}
+		p.terminate(t)
 		<-c.Done()
 		var closed *client.CloseError
 		if !errors.As(c.Err(), &closed) || closed.Code != 1001 {
 			t.Errorf("closed with %v", c.Err())
 		}
 	})
+}
+
+// checkSpread makes sure that a drain that began after a moment has spread the ends of sessions over two thirds of
+// drain_timeout: each ends in its own slice of them or, on a busy machine, later.
+func checkSpread(t testing.TB, began time.Time, ended []time.Time, drainTimeout time.Duration) {
+	t.Helper()
+	slices.SortFunc(ended, time.Time.Compare)
+	for i, at := range ended {
+		if earliest := drainTimeout * 2 / 3 * time.Duration(i) / time.Duration(len(ended)); at.Sub(began) < earliest {
+			t.Errorf("session %d of %d ended after %s, its slice begins at %s", i+1, len(ended), at.Sub(began), earliest)
+		}
+	}
 }
 
 // wanderer is a client that comes back whenever its session ends, always as the same principal.
@@ -151,7 +141,7 @@ type wanderer struct {
 
 func (w *wanderer) run(ctx context.Context, url string, canister verify.Principal, authority *verify.Authority, failed func(error)) {
 	for ctx.Err() == nil {
-		dial, cancel := context.WithTimeout(ctx, 20*time.Second)
+		dial, cancel := context.WithTimeout(ctx, hung)
 		c, err := client.Dial(dial, url, client.Options{Canister: canister, Authority: authority, Identity: w.identity, CloseTimeout: time.Second, AckTimeout: -1})
 		cancel()
 		if err == nil {
@@ -247,19 +237,9 @@ func TestScaleOut(t *testing.T) {
 	}
 	served := func(what string, enough func(*wanderer) bool) {
 		t.Helper()
-		for range 4000 {
-			n := 0
-			for _, c := range all {
-				if enough(c) {
-					n++
-				}
-			}
-			if n == clients {
-				return
-			}
-			time.Sleep(10 * time.Millisecond)
-		}
-		t.Fatalf("not all clients are served %s", what)
+		eventually(t, "all clients to be served "+what, func() bool {
+			return !slices.ContainsFunc(all, func(c *wanderer) bool { return !enough(c) })
+		})
 	}
 	marks := make(map[*wanderer]int64)
 	mark := func() {
@@ -296,8 +276,5 @@ func TestScaleOut(t *testing.T) {
 	}
 	cancel()
 	wg.Wait()
-	eventually(t, "the canister to forget everybody", func() bool {
-		time.Sleep(50 * time.Millisecond)
-		return len(w.cdks[0].Clients()) == 0
-	})
+	eventually(t, "the canister to forget everybody", func() bool { return len(w.cdks[0].Clients()) == 0 })
 }

@@ -1,11 +1,8 @@
 package caddymodule
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net"
-	"path/filepath"
 	"testing"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
@@ -23,13 +20,9 @@ func TestNewerLayout(t *testing.T) {
 		}
 		return f
 	})
-	socket := filepath.Join(t.TempDir(), "s")
-	mustLoad(t, fmt.Sprintf("http://localhost {\n\tbind unix/%s\n\ticws /ws %s {\n\t\t%s\n\t}\n}\n", socket, w.canisters[0], w.network()))
-	over := func(o *client.Options) {
-		o.NetDial = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", socket)
-		}
-	}
+	at := newSocket(t)
+	mustLoad(t, fmt.Sprintf("http://localhost {\n\tbind unix/%s\n\ticws /ws %s {\n\t\t%s\n\t\tdrain_timeout 100ms\n\t}\n}\n", at, w.canisters[0], w.network()))
+	over := func(o *client.Options) { o.NetDial = at.dialContext }
 	c := w.open(t, "ws://localhost/ws?room=1", 0, over, func(o *client.Options) { o.AllowSharded = true })
 	echo(t, c, "hi")
 

@@ -1,11 +1,13 @@
 package caddymodule
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
@@ -14,6 +16,7 @@ import (
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/testlog"
 )
 
@@ -34,6 +37,12 @@ func TestMain(m *testing.M) {
 	os.Exit(runTests(m))
 }
 
+// hung is how long nothing takes, however busy the machine is, that does not hang.
+const hung = 3 * time.Minute
+
+// deadAddress is one of loopback where nobody listens, ever.
+var deadAddress string
+
 // runTests keeps everything that Caddy writes (instance id, storage, autosave) in a directory that is removed at the end.
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "icws-caddymodule")
@@ -48,8 +57,27 @@ func runTests(m *testing.M) int {
 			return 1
 		}
 	}
+	port, release, err := freeport.Hold()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer release()
+	deadAddress = fmt.Sprintf("127.0.0.1:%d", port)
 	// Both were computed from the environment before this function could change it.
 	caddy.ConfigAutosavePath = filepath.Join(dir, "config", "autosave.json")
 	caddy.DefaultStorage = &certmagic.FileStorage{Path: caddy.AppDataDir()}
+	// Tests that run side by side wait for other processes more than they compute.
+	parallel := "8"
+	flag.Parse()
+	flag.Visit(func(f *flag.Flag) {
+		if f.Name == "test.parallel" {
+			parallel = f.Value.String()
+		}
+	})
+	if err := flag.Set("test.parallel", parallel); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	return testlog.Run(m)
 }

@@ -47,7 +47,7 @@ func TestShadowed(t *testing.T) {
 			dir := t.TempDir()
 			caddyfile := "{\n\tauto_https off\n}\n"
 			for i, site := range test.sites {
-				caddyfile += fmt.Sprintf("http://site%d.test {\n\t%s\n}\n", i, fmt.Sprintf(site, gateway))
+				caddyfile += fmt.Sprintf("http://site%d.test {\n\t%s\n}\n", i, fmt.Sprintf(site, gateway()))
 			}
 			if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(caddyfile), 0o600); err != nil {
 				t.Fatal(err)

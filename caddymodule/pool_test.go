@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/caddyserver/caddy/v2"
 
@@ -62,7 +61,7 @@ func TestValidateChangesNothing(t *testing.T) {
 func TestSharing(t *testing.T) {
 	a, b := freeport.ForTest(t), freeport.ForTest(t)
 	gateway := func(lines ...string) string {
-		return fmt.Sprintf("icws /ws %s {\n\t\t%s\n\t\t%s\n\t}", testCanister, deadNetwork, strings.Join(lines, "\n\t\t"))
+		return fmt.Sprintf("icws /ws %s {\n\t\t%s\n\t\t%s\n\t}", testCanister, deadNetwork(), strings.Join(lines, "\n\t\t"))
 	}
 	site := func(port int, blocks ...string) string {
 		return fmt.Sprintf("http://127.0.0.1:%d {\n\t%s\n}\n", port, strings.Join(blocks, "\n\t"))
@@ -255,7 +254,6 @@ func TestStorageModule(t *testing.T) {
 		t.Errorf("loaded without storage: %v", err)
 	}
 	echo(t, c, "still here")
-	time.Sleep(10 * time.Millisecond)
 }
 
 // TestPlaceholders resolves every kind of placeholder, and sets ours.
@@ -317,7 +315,7 @@ func TestPlaceholders(t *testing.T) {
 func TestClientIP(t *testing.T) {
 	port := freeport.ForTest(t)
 	raw, err := adapt(fmt.Sprintf("{\n\tadmin off\n\tpersist_config off\n\tservers {\n\t\ttrusted_proxies static 127.0.0.1/32\n\t}\n}\nhttp://127.0.0.1:%d {\n\ticws %s {\n\t\t%s\n\t\tmax_sessions_per_ip 1\n\t}\n}",
-		port, testCanister, deadNetwork))
+		port, testCanister, deadNetwork()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -88,42 +88,46 @@ func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 			t.Logf("log of the process:\n%s", testlog.Excerpt(p.log.String()))
 		}
 	})
-	for range 3000 {
+	eventually(t, "caddy to start", func() bool {
 		if resp, err := http.Get(p.admin + "/config/"); err == nil {
 			resp.Body.Close()
 			if resp.StatusCode == http.StatusOK && strings.Contains(p.log.String(), "serving initial configuration") {
-				return p
+				return true
 			}
 		}
 		select {
 		case <-p.done:
 			t.Fatalf("caddy ended at once: %v", p.err)
-		case <-time.After(10 * time.Millisecond):
+		default:
 		}
-	}
-	t.Fatal("caddy did not start")
-	return nil
+		return false
+	})
+	return p
 }
 
-// terminate sends SIGTERM and returns how long the process took to end.
-func (p *process) terminate(t testing.TB) time.Duration {
+// terminate sends SIGTERM and waits for the end of the process.
+func (p *process) terminate(t testing.TB) {
 	t.Helper()
-	began := time.Now()
 	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
+	p.wait(t)
+}
+
+// wait waits for the end of the process.
+func (p *process) wait(t testing.TB) {
+	t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(hung):
 		t.Fatal("caddy does not end")
 	}
-	return time.Since(began)
 }
 
 // command runs `caddy args...` and returns its output and exit code.
 func command(t testing.TB, dir string, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), hung)
 	defer cancel()
 	cmd := caddyCommand(ctx, dir, env, args...)
 	var out, errs bytes.Buffer

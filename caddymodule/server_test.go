@@ -28,7 +28,9 @@ import (
 const testCanister = "bkyz2-fmaaa-aaaaa-qaaaq-cai"
 
 // deadNetwork is a network that nobody answers for: tests of what happens before a canister is involved use it.
-const deadNetwork = "network http://127.0.0.1:9\n\t\troot_key fetch\n\t\tdrain_timeout 100ms"
+func deadNetwork() string {
+	return "network http://" + deadAddress + "\n\t\troot_key fetch\n\t\tdrain_timeout 100ms"
+}
 
 // load runs a Caddyfile in this process, in place of what ran before. Global options that a test always wants are put
 // in front: no admin endpoint, nothing persisted, storage of its own.
@@ -49,11 +51,19 @@ func mustLoad(t testing.TB, caddyfile string) {
 	}
 }
 
+// running tells whether Caddy runs in this process. Tests that run it do so one after the other.
+var running bool
+
 // stopAtEnd ends what a test is about to run in this process, at the end of the test. One that has failed shows the log.
 func stopAtEnd(t testing.TB) {
 	t.Helper()
 	testlog.Watch(t)
+	running = true
 	t.Cleanup(func() {
+		if !running {
+			return
+		}
+		running = false
 		testlog.Show(t)
 		// An empty configuration without an admin endpoint takes the present one down.
 		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
@@ -69,7 +79,7 @@ func stopAtEnd(t testing.TB) {
 // waitDrained waits until no gateway is left.
 func waitDrained(t testing.TB) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), hung)
 	defer cancel()
 	if err := WaitDrained(ctx); err != nil {
 		t.Errorf("a gateway has not ended: %v", err)
@@ -79,7 +89,7 @@ func waitDrained(t testing.TB) {
 // dial opens a WebSocket and returns the answer too.
 func dial(t testing.TB, url string, header http.Header) (*websocket.Conn, *http.Response, error) {
 	t.Helper()
-	d := websocket.Dialer{HandshakeTimeout: 5 * time.Second}
+	d := websocket.Dialer{HandshakeTimeout: hung}
 	ws, resp, err := d.Dial(url, header)
 	if err == nil {
 		t.Cleanup(func() { ws.Close() })
@@ -90,7 +100,7 @@ func dial(t testing.TB, url string, header http.Header) (*websocket.Conn, *http.
 // greeted reads the gateway's first frame and returns the principal it names.
 func greeted(t testing.TB, ws *websocket.Conn) verify.Principal {
 	t.Helper()
-	if err := ws.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := ws.SetReadDeadline(time.Now().Add(hung)); err != nil {
 		t.Fatal(err)
 	}
 	kind, frame, err := ws.ReadMessage()
@@ -118,7 +128,7 @@ func responds(t testing.TB, ws *websocket.Conn) {
 		}
 		return nil
 	})
-	if err := ws.WriteControl(websocket.PingMessage, []byte("alive?"), time.Now().Add(time.Second)); err != nil {
+	if err := ws.WriteControl(websocket.PingMessage, []byte("alive?"), time.Now().Add(hung)); err != nil {
 		t.Fatal(err)
 	}
 	go func() { _, _, _ = ws.ReadMessage() }()
@@ -127,7 +137,7 @@ func responds(t testing.TB, ws *websocket.Conn) {
 		if data != "alive?" {
 			t.Fatalf("pong %q", data)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(hung):
 		t.Fatal("no pong")
 	}
 }
@@ -159,7 +169,7 @@ func TestUpgradeBehindHandlers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			port := freeport.ForTest(t)
-			mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\t%s\n\troute {\n\t\ticws /ws %s {\n\t\t%s\n\t\t}\n\t\trespond \"page\"\n\t}\n}", port, before, testCanister, deadNetwork))
+			mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\t%s\n\troute {\n\t\ticws /ws %s {\n\t\t%s\n\t\t}\n\t\trespond \"page\"\n\t}\n}", port, before, testCanister, deadNetwork()))
 			ws, resp, err := dial(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -181,7 +191,7 @@ func TestUpgradeBehindHandlers(t *testing.T) {
 // TestAccessLog makes sure that the access log shows the upgrade and the refusal, and one line each.
 func TestAccessLog(t *testing.T) {
 	port, file := freeport.ForTest(t), filepath.Join(t.TempDir(), "access.log")
-	mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\tlog {\n\t\toutput file %s\n\t\tformat json\n\t}\n\ticws %s {\n\t\t%s\n\t\torigin https://a.io\n\t}\n}", port, file, testCanister, deadNetwork))
+	mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\tlog {\n\t\toutput file %s\n\t\tformat json\n\t}\n\ticws %s {\n\t\t%s\n\t\torigin https://a.io\n\t}\n}", port, file, testCanister, deadNetwork()))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/", port)
 	ws, _, err := dial(t, url, http.Header{"Origin": {"https://a.io"}})
 	if err != nil {
@@ -238,7 +248,7 @@ func TestNotImplemented(t *testing.T) {
 // TestEarlyFrames sends frames together with the opening request, as some proxies do.
 func TestEarlyFrames(t *testing.T) {
 	port := freeport.ForTest(t)
-	mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\t%s\n\t}\n}", port, testCanister, deadNetwork))
+	mustLoad(t, fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s {\n\t\t%s\n\t}\n}", port, testCanister, deadNetwork()))
 	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		t.Fatal(err)
@@ -250,7 +260,7 @@ func TestEarlyFrames(t *testing.T) {
 	if _, err := conn.Write(append([]byte(request), ping...)); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(hung)); err != nil {
 		t.Fatal(err)
 	}
 	var got []byte
@@ -283,7 +293,7 @@ func TestRefusals(t *testing.T) {
 	handle_errors {
 		respond "sorry {err.status_code}" {err.status_code}
 	}
-}`, port, testCanister, deadNetwork, testCanister, deadNetwork))
+}`, port, testCanister, deadNetwork(), testCanister, deadNetwork()))
 	base := fmt.Sprintf("ws://127.0.0.1:%d", port)
 
 	ws, _, err := dial(t, base+"/ws", http.Header{"Origin": {"https://app.icp0.io"}})
@@ -338,17 +348,10 @@ func TestRefusals(t *testing.T) {
 
 	// The place comes back when its client leaves, and a refused opening takes none.
 	ws.Close()
-	deadline := time.Now().Add(5 * time.Second)
-	for {
-		_, resp, err := dial(t, base+"/ws", http.Header{"Origin": {"https://app.icp0.io"}})
-		if err == nil {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("place not given back: %v %v", err, resp)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	eventually(t, "the place", func() bool {
+		_, _, err := dial(t, base+"/ws", http.Header{"Origin": {"https://app.icp0.io"}})
+		return err == nil
+	})
 	status, _ := rawRequest(t, port, "GET /all HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: short\r\n"+
 		fmt.Sprintf("Host: 127.0.0.1:%d\r\n\r\n", port))
 	if status != 503 && status != 400 {
@@ -367,7 +370,7 @@ func rawRequest(t testing.TB, port int, request string) (int, http.Header) {
 	if _, err := io.WriteString(conn, request); err != nil {
 		t.Fatal(err)
 	}
-	if err := conn.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(hung)); err != nil {
 		t.Fatal(err)
 	}
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -10,7 +10,7 @@ import (
 )
 
 // gateway is the block of an icws directive with an id.
-var gateway = testCanister + " {\n\t\t" + deadNetwork + "\n\t}"
+func gateway() string { return testCanister + " {\n\t\t" + deadNetwork() + "\n\t}" }
 
 // webRoot is a directory with a page, a script and one more page.
 func webRoot(t testing.TB) string {
@@ -56,12 +56,12 @@ func TestSiteForms(t *testing.T) {
 		{name: "what is no file, two conditions", site: "@missing {\n\t\tnot file {path}\n\t\tnot path /api/*\n\t}\n\trewrite @missing /index.html\n\ticws /ws %s\n\tfile_server"},
 		{name: "a prefix off", site: "uri strip_prefix /app\n\ttry_files {path} /index.html\n\ticws /ws %s\n\tfile_server", path: "/app/ws"},
 		{name: "as for PHP", site: "try_files {path} {path}/index.php index.php\n\ticws /ws %s\n\tfile_server", plain: "php"},
-		{name: "php_fastcgi", site: "icws /ws %s\n\tphp_fastcgi 127.0.0.1:9", plain: "502"},
+		{name: "php_fastcgi", site: "icws /ws %s\n\tphp_fastcgi " + deadAddress, plain: "502"},
 		{name: "errors as pages", site: "icws /ws %s\n\tfile_server\n\thandle_errors {\n\trewrite * /index.html\n\tfile_server\n\t}"},
-		{name: "a development server", site: "icws /ws %s\n\treverse_proxy 127.0.0.1:9", plain: "502"},
+		{name: "a development server", site: "icws /ws %s\n\treverse_proxy " + deadAddress, plain: "502"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s := serve(t, "root * "+webRoot(t)+"\n\t"+fmt.Sprintf(test.site, gateway))
+			s := serve(t, "root * "+webRoot(t)+"\n\t"+fmt.Sprintf(test.site, gateway()))
 			path := test.path
 			if path == "" {
 				path = "/ws"
@@ -87,13 +87,13 @@ func TestSiteForms(t *testing.T) {
 // TestTryFilesKeepsProtection makes sure that an opening which try_files leaves alone meets all that stands before icws,
 // and that other rewrites, other openings and other servers stay as they are.
 func TestTryFilesKeepsProtection(t *testing.T) {
-	spa := "\n\ttry_files {path} /index.html\n\tfile_server\n\ticws /ws " + gateway
+	spa := "\n\ttry_files {path} /index.html\n\tfile_server\n\ticws /ws " + gateway()
 	for _, test := range []struct {
 		name, site string
 		status     int
 	}{
 		{"basic_auth", "basic_auth /ws {\n\t\tme $2a$04$iE9fOOfvCfi7GB7gl9h8yuHgTcOg3Bk5n0BSZgCXzn.XzAW9XPsC.\n\t}" + spa, 401},
-		{"forward_auth", "forward_auth /ws 127.0.0.1:9 {\n\t\turi /\n\t}" + spa, 502},
+		{"forward_auth", "forward_auth /ws " + deadAddress + " {\n\t\turi /\n\t}" + spa, 502},
 		{"respond", "@blocked {\n\t\tpath /ws\n\t\tmethod GET\n\t}\n\trespond @blocked 403" + spa, 403},
 		{"error", "error /ws 418" + spa, 418},
 		{"handle", "handle /ws {\n\t\trespond 410\n\t}" + spa, 410},
@@ -101,8 +101,8 @@ func TestTryFilesKeepsProtection(t *testing.T) {
 		{"a rewrite on purpose", "rewrite /ws /other.html" + spa, 200},
 		{"a rewrite of everything", "rewrite * /other.html" + spa, 200},
 		{"a maintenance mode", "@down file /404.html\n\trewrite @down /other.html" + spa, 200},
-		{"another matcher than the path", "@ws {\n\t\tpath /ws\n\t\theader X-Yes *\n\t}\n\ttry_files {path} /index.html\n\tfile_server\n\ticws @ws " + gateway, 200},
-		{"another path", "try_files {path} /index.html\n\tfile_server\n\ticws /other " + gateway, 200},
+		{"another matcher than the path", "@ws {\n\t\tpath /ws\n\t\theader X-Yes *\n\t}\n\ttry_files {path} /index.html\n\tfile_server\n\ticws @ws " + gateway(), 200},
+		{"another path", "try_files {path} /index.html\n\tfile_server\n\ticws /other " + gateway(), 200},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := serve(t, "root * "+webRoot(t)+"\n\t"+test.site)
@@ -113,18 +113,17 @@ func TestTryFilesKeepsProtection(t *testing.T) {
 	}
 
 	// A site without a name is the server's own list of routes.
-	path := socket(filepath.Join(t.TempDir(), "s"))
+	path := newSocket(t)
 	mustLoad(t, fmt.Sprintf("http:// {\n\tbind unix/%s\n\troot * %s%s\n}", path, webRoot(t), spa))
 	if ws, resp, body := path.open(t, "/ws", nil); ws == nil {
 		t.Errorf("opening at a site without a name: %s %q", resp.Status, body)
 	}
 
 	// Another site of the same server, and one on another listener, are left alone.
-	dir := t.TempDir()
-	paths := [2]socket{socket(filepath.Join(dir, "a")), socket(filepath.Join(dir, "b"))}
+	paths := [2]socket{newSocket(t), newSocket(t)}
 	page := "root * " + webRoot(t) + "\n\ttry_files {path} /index.html\n\tfile_server"
 	mustLoad(t, fmt.Sprintf("http://site.test {\n\tbind unix/%s\n\t%s\n}\nhttp://gateway.test {\n\tbind unix/%[1]s\n\ticws /ws %[4]s\n\t%[2]s\n}\nhttp://site.test {\n\tbind unix/%[3]s\n\t%[2]s\n}\n",
-		paths[0], page, paths[1], gateway))
+		paths[0], page, paths[1], gateway()))
 	for _, s := range paths {
 		if ws, resp, body := s.open(t, "/ws", nil); ws != nil || resp.StatusCode != http.StatusOK || body != "page" {
 			t.Errorf("opening at another site: %s %q", resp.Status, body)

@@ -6,10 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -17,12 +18,31 @@ import (
 // socket is a site in this process that listens on a Unix socket, which nobody else can take, unlike a port.
 type socket string
 
+// newSocket is a path for a socket. Systems take about a hundred bytes, which the directory of a test can be longer than.
+func newSocket(t testing.TB) socket {
+	t.Helper()
+	base := os.TempDir()
+	if len(base) > 60 && runtime.GOOS != "windows" {
+		base = "/tmp"
+	}
+	dir, err := os.MkdirTemp(base, "icws")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return socket(filepath.Join(dir, "s"))
+}
+
 // serve runs a site whose name is http://site.test.
 func serve(t testing.TB, directives string) socket {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "s")
+	path := newSocket(t)
 	mustLoad(t, fmt.Sprintf("http://site.test {\n\tbind unix/%s\n\t%s\n}", path, directives))
-	return socket(path)
+	return path
 }
 
 func (s socket) dialContext(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -32,7 +52,7 @@ func (s socket) dialContext(ctx context.Context, _, _ string) (net.Conn, error) 
 // open opens a WebSocket at a path. Without one, what the server answered instead is returned with its body read.
 func (s socket) open(t testing.TB, path string, header http.Header) (*websocket.Conn, *http.Response, string) {
 	t.Helper()
-	d := websocket.Dialer{HandshakeTimeout: 5 * time.Second, NetDialContext: s.dialContext}
+	d := websocket.Dialer{HandshakeTimeout: hung, NetDialContext: s.dialContext}
 	ws, resp, err := d.DialContext(t.Context(), "ws://site.test"+path, header)
 	switch {
 	case err == nil:

@@ -50,7 +50,7 @@ func TestChooseSubprotocol(t *testing.T) {
 
 // TestSubprotocol opens sessions with a subprotocol, behind handlers that wrap responses, and is refused with a text.
 func TestSubprotocol(t *testing.T) {
-	s := serve(t, "header Sec-WebSocket-Protocol theirs\n\tencode\n\troute {\n\t\ticws "+testCanister+" {\n\t\t"+deadNetwork+
+	s := serve(t, "header Sec-WebSocket-Protocol theirs\n\tencode\n\troute {\n\t\ticws "+testCanister+" {\n\t\t"+deadNetwork()+
 		"\n\t\t}\n\t}\n\thandle_errors {\n\t\trespond \"{err.message}\" {err.status_code}\n\t}")
 	for _, test := range []struct {
 		offered, want []string

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,8 +58,12 @@ func (w *world) network() string {
 	return fmt.Sprintf("network %s\n\t\troot_key %s", w.url, hex.EncodeToString(w.net.RootKey()))
 }
 
-// site is a site on a port with a gateway for one canister. extra are further lines of the icws block.
+// site is a site on a port with a gateway for one canister. extra are further lines of the icws block. Unless they say
+// otherwise, a drain is as good as none: what a test leaves open is not waited for.
 func (w *world) site(port, canister int, extra ...string) string {
+	if !slices.ContainsFunc(extra, func(line string) bool { return strings.Contains(line, "drain_timeout") }) {
+		extra = append(slices.Clone(extra), "drain_timeout 100ms")
+	}
 	return fmt.Sprintf("http://127.0.0.1:%d {\n\ticws /ws %s {\n\t\t%s\n\t\t%s\n\t}\n}\n",
 		port, w.canisters[canister], w.network(), strings.Join(extra, "\n\t\t"))
 }
@@ -66,11 +71,11 @@ func (w *world) site(port, canister int, extra ...string) string {
 // open opens a verified session.
 func (w *world) open(t testing.TB, url string, canister int, options ...func(*client.Options)) *client.Client {
 	t.Helper()
-	o := client.Options{Canister: w.canisters[canister], Authority: w.authority, CloseTimeout: time.Second}
+	o := client.Options{Canister: w.canisters[canister], Authority: w.authority, CloseTimeout: time.Second, OpenTimeout: hung}
 	for _, option := range options {
 		option(&o)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hung)
 	defer cancel()
 	c, err := client.Dial(ctx, url, o)
 	for range 5 {
@@ -90,7 +95,7 @@ func (w *world) open(t testing.TB, url string, canister int, options ...func(*cl
 // echo sends a message and waits for its echo.
 func echo(t testing.TB, c *client.Client, payload string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), hung)
 	defer cancel()
 	if err := c.Send(ctx, []byte(payload)); err != nil {
 		t.Fatalf("sending: %v", err)
