@@ -88,13 +88,13 @@ func TestPrincipalCommand(t *testing.T) {
 func TestProbeAndStatusCommands(t *testing.T) {
 	t.Parallel()
 	w, port := newWorld(t, 1), freeport.ForTest(t)
-	acking := w.net.Install(localnet.NewCDK(localnet.CDKOptions{AckInterval: time.Second, KeepAliveTimeout: 500 * time.Millisecond}))
+	acking := w.net.Install(localnet.NewCDK(localnet.CDKOptions{AckInterval: 2 * time.Second, KeepAliveTimeout: 1900 * time.Millisecond}))
 	caddy := runCaddy(t, "", w.site(port, 0, "canister "+acking.String(), "origin https://app.example.com", "drain_timeout 1s"))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
 	canister, key := w.canisters[0].String(), hex.EncodeToString(w.net.RootKey())
 	address := strings.TrimPrefix(caddy.admin, "http://")
 
-	out, errs, code := command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", canister, "--network", w.url, "--origin", "https://app.example.com")
+	out, errs, code := command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", canister, "--network", w.url, "--origin", "https://app.example.com", "--timeout", hung.String())
 	if code != 0 {
 		t.Fatalf("probe: code %d\n%s%s", code, out, errs)
 	}
@@ -103,11 +103,11 @@ func TestProbeAndStatusCommands(t *testing.T) {
 			t.Errorf("the report lacks %q:\n%s", want, out)
 		}
 	}
-	out, errs, code = command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", acking.String(), "--root-key", key, "--acks", "10s")
+	out, errs, code = command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", acking.String(), "--root-key", key, "--acks", hung.String(), "--timeout", hung.String())
 	if code != 0 || !strings.Contains(out, "ok    acks") {
 		t.Errorf("probe with acks: code %d\n%s%s", code, out, errs)
 	}
-	if out, errs, code = command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", canister, "--network", w.url, "--root-key", "fetch", "--origin", "https://app.example.com"); code != 0 {
+	if out, errs, code = command(t, t.TempDir(), nil, "icws", "probe", url, "--canister", canister, "--network", w.url, "--root-key", "fetch", "--origin", "https://app.example.com", "--timeout", hung.String()); code != 0 {
 		t.Errorf("probe that fetches: code %d\n%s%s", code, out, errs)
 	}
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {

@@ -410,7 +410,7 @@ func TestNoExtendedConnect(t *testing.T) {
 	echo(t, c, "over HTTP/1.1")
 
 	// The probe command over TLS, with and without what to trust.
-	args := []string{"icws", "probe", fmt.Sprintf("wss://localhost:%d/ws", port), "--canister", w.canisters[0].String(), "--network", w.url}
+	args := []string{"icws", "probe", fmt.Sprintf("wss://localhost:%d/ws", port), "--canister", w.canisters[0].String(), "--network", w.url, "--timeout", hung.String()}
 	if out, errs, code := command(t, t.TempDir(), nil, args...); code != 1 || !strings.Contains(errs, "--ca") {
 		t.Errorf("probe without the authority: code %d\n%s%s", code, out, errs)
 	}
@@ -425,7 +425,7 @@ func dialH3(t testing.TB, transport *http3.Transport, port int, r *http.Request)
 	t.Helper()
 	config := transport.TLSClientConfig.Clone()
 	config.NextProtos = []string{http3.NextProtoH3}
-	conn, err := quic.DialAddr(t.Context(), fmt.Sprintf("127.0.0.1:%d", port), config, nil)
+	conn, err := quic.DialAddr(t.Context(), fmt.Sprintf("127.0.0.1:%d", port), config, &quic.Config{HandshakeIdleTimeout: hung})
 	if err != nil {
 		return nil, nil, err
 	}

@@ -154,7 +154,7 @@ func (d *dotnet) keepAlive() {
 // receive reads a frame and checks it as that client does, and that it is proved.
 func (d *dotnet) receive(authority *verify.Authority, now time.Time) verify.WebsocketMessage {
 	d.t.Helper()
-	if err := d.conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := d.conn.SetReadDeadline(time.Now().Add(hung)); err != nil {
 		d.t.Fatal(err)
 	}
 	kind, raw, err := d.conn.ReadMessage()
