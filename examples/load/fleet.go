@@ -27,7 +27,7 @@ type plan struct {
 	window  int           // messages of one client that may be on their way at once
 	opens   float64       // sessions opened per second at most; 0: no limit
 	life    time.Duration // mean length of a session before its client opens another; 0: for ever
-	grace   time.Duration // wait for messages on their way before a session is closed
+	grace   time.Duration // how long none of the messages on their way may come before a session is closed
 	seed    uint64
 	// judge decides about sessions that we did not end: nil means every such end is a violation.
 	judge func(end *client.CloseError) error
@@ -127,12 +127,17 @@ func (f *fleet) send(ctx context.Context, s *session) error {
 	return nil
 }
 
-// end closes s after its last messages came back or the grace is over, and books what did not.
+// end closes s after its last messages came back or none came for the grace, and books what did not.
 func (f *fleet) end(s *session) {
-	limit := time.Now().Add(f.plan.grace)
-	for s.client.Err() == nil && time.Now().Before(limit) {
-		if passed, pending := s.ledger.open(); passed+pending == 0 {
+	var last uint64
+	for limit := time.Now().Add(f.plan.grace); s.client.Err() == nil && time.Now().Before(limit); {
+		passed, pending := s.ledger.open()
+		left := passed + pending
+		if left == 0 {
 			break
+		}
+		if left != last {
+			last, limit = left, time.Now().Add(f.plan.grace)
 		}
 		select {
 		case <-s.client.Done():

@@ -189,9 +189,12 @@ func (h *hall) speak(ctx context.Context, speaker *session, listeners int, d tim
 			return ctx.Err()
 		}
 	}
+	last := h.heard.Load()
 	for limit := time.Now().Add(h.settings.grace); h.heard.Load() < expect; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(limit) {
-			h.fleet.stats.lost.Add(expect - h.heard.Load())
+		if heard := h.heard.Load(); heard != last {
+			last, limit = heard, time.Now().Add(h.settings.grace)
+		} else if time.Now().After(limit) {
+			h.fleet.stats.lost.Add(expect - heard)
 			return nil
 		}
 	}

@@ -108,7 +108,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	fs.IntVar(&s.window, "window", 8, "messages of one client on their way at once")
 	fs.DurationVar(&s.duration, "duration", s.duration, "how long to send")
 	fs.DurationVar(&s.warm, "warm", 6*time.Minute, "soak: time after which heap and goroutines must be flat; the embedded network forgets after 5 minutes")
-	fs.DurationVar(&s.grace, "grace", 20*time.Second, "wait for messages on their way before a session is closed")
+	fs.DurationVar(&s.grace, "grace", 20*time.Second, "how long none of the messages on their way may come before a session is closed or a turn over")
 	fs.Float64Var(&s.churn, "churn", s.churn, "sessions ended and replaced per second, all clients together")
 	fs.Float64Var(&s.opens, "opens", s.opens, "sessions opened per second at most, 0 for no limit")
 	fs.Uint64Var(&s.seed, "seed", 1, "of everything random except keys")
@@ -262,12 +262,12 @@ func load(ctx context.Context, s *settings, progress io.Writer) (*report, error)
 	return r, nil
 }
 
-// settle measures once goroutines that are about to end have had the time to.
+// settle measures once goroutines that are about to end have had the time to. It counts its looks and not the time: on a busy
+// machine all take longer.
 func settle(goroutines int) footprint {
-	limit := time.Now().Add(5 * time.Second)
-	for {
+	for looks := 100; ; looks-- {
 		f := measure()
-		if f.Goroutines <= goroutines || time.Now().After(limit) {
+		if f.Goroutines <= goroutines || looks == 0 {
 			return f
 		}
 		time.Sleep(50 * time.Millisecond)
