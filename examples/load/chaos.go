@@ -35,7 +35,7 @@ const upgradeWake = 45 * time.Second
 func chaos(ctx context.Context, s *settings, progress io.Writer) (*report, error) {
 	before := measure()
 	w, err := newWorld(worldOptions{
-		latency: s.latency, seed: s.seed, nodes: 3,
+		latency: s.latency, seed: s.seed, nodes: 3, memory: s.memory,
 		// Shorter than the CDK's defaults, so that acknowledgements fall into the run.
 		cdk: localnet.CDKOptions{App: localnet.Echo{}, AckInterval: 50 * time.Second, KeepAliveTimeout: 30 * time.Second},
 	})

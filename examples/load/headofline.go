@@ -26,7 +26,7 @@ const pairs = 4
 func headOfLine(ctx context.Context, s *settings, progress io.Writer) (*report, error) {
 	before := measure()
 	w, err := newWorld(worldOptions{
-		latency: s.latency, seed: s.seed, sendBuffer: 4 << 10,
+		latency: s.latency, seed: s.seed, sendBuffer: 4 << 10, memory: s.memory,
 		cdk: localnet.CDKOptions{App: localnet.Broadcast{}},
 	})
 	if err != nil {
@@ -215,7 +215,9 @@ func (h *hall) sleepers(ctx context.Context) (stop func()) {
 				awake, wake := context.WithCancel(ctx)
 				s, err := h.fleet.open(ctx, func(_ *session, o *client.Options) {
 					o.OnMessage = func(client.Message) { <-awake.Done() }
-					o.NetDial = dialNarrow
+					if o.NetDial == nil {
+						o.NetDial = dialNarrow
+					}
 				})
 				if err != nil {
 					wake()

@@ -3,76 +3,182 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
+	"os"
+	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// childVariable makes the test binary a gateway elsewhere.
+const childVariable = "ICWS_LOAD_CHILD"
 
-// execute runs the program and returns its report.
-func execute(t *testing.T, args ...string) (*report, int) {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	code := run(t.Context(), append(args, "-json"), &stdout, &stderr)
-	r := new(report)
-	if err := json.Unmarshal(stdout.Bytes(), r); err != nil {
-		t.Fatalf("exit code %d, %v\n%s\n%s", code, err, &stdout, &stderr)
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		if err := beElsewhere(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
-	t.Logf("%s%s", &stderr, &stdout)
+	goleak.VerifyTestMain(m)
+}
+
+// beElsewhere serves a world, says where it is, and ends with its standard input.
+func beElsewhere() error {
+	w, err := newWorld(worldOptions{seed: 5})
+	if err != nil {
+		return err
+	}
+	fmt.Println(w.url, w.canister, hex.EncodeToString(w.network.RootKey()))
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return w.close()
+}
+
+// inFakeTime runs the program in memory and in fake time, so that how busy the machine is changes nothing, and returns
+// its report.
+func inFakeTime(t *testing.T, args ...string) (r *report, code int) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) { r, code = execute(t, true, "", args...) })
 	return r, code
 }
 
-func TestRun(t *testing.T) {
-	r, code := execute(t, "-clients", "8", "-rate", "5", "-churn", "16", "-opens", "0", "-duration", "6s", "-latency", "20ms", "-progress", "1s")
-	if code != 0 || len(r.Violations) > 0 {
-		t.Errorf("exit code %d, violations %q", code, r.Violations)
+// execute runs the program and returns its report. It is interrupted once a line of its progress matches.
+func execute(t *testing.T, memory bool, enough string, args ...string) (*report, int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stderr := &until{done: cancel}
+	if enough != "" {
+		stderr.match = regexp.MustCompile(enough)
 	}
-	if r.Opens <= 8 || r.Sent < 8 || r.Delivered != r.Sent || r.RoundTrip.Count != r.Sent || r.RoundTrip.P50 <= 0 {
-		t.Errorf("opened %d, sent %d, delivered %d, timed %d", r.Opens, r.Sent, r.Delivered, r.RoundTrip.Count)
+	s, err := parse(append(args, "-json"), stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.memory = memory
+	var stdout, text bytes.Buffer
+	code := s.run(ctx, &stdout, stderr)
+	r := new(report)
+	if err := json.Unmarshal(stdout.Bytes(), r); err != nil {
+		t.Fatalf("exit code %d, %v\n%s\n%s", code, err, stderr.tail(), &stdout)
+	}
+	r.text(&text)
+	t.Logf("%s\n%s", stderr.tail(), &text)
+	return r, code
+}
+
+// until calls done when a line that matches has been written.
+type until struct {
+	buf   bytes.Buffer
+	match *regexp.Regexp
+	done  func()
+}
+
+func (u *until) Write(p []byte) (int, error) {
+	if u.match != nil && u.match.Match(p) {
+		defer u.done()
+	}
+	return u.buf.Write(p)
+}
+
+// tail is the last lines.
+func (u *until) tail() string {
+	lines := strings.Split(strings.TrimSpace(u.buf.String()), "\n")
+	return strings.Join(lines[max(0, len(lines)-20):], "\n")
+}
+
+func TestRun(t *testing.T) {
+	checkRun(t)(inFakeTime(t, "-clients", "8", "-rate", "5", "-churn", "16", "-opens", "0", "-duration", "6s", "-latency", "20ms", "-progress", "1s"))
+}
+
+func checkRun(t *testing.T) func(*report, int) {
+	return func(r *report, code int) {
+		t.Helper()
+		if code != 0 || len(r.Violations) > 0 {
+			t.Errorf("exit code %d, violations %q", code, r.Violations)
+		}
+		if r.Opens <= 8 || r.Sent < 8 || r.Delivered != r.Sent || r.RoundTrip.Count != r.Sent || r.RoundTrip.P50 <= 0 {
+			t.Errorf("opened %d, sent %d, delivered %d, timed %d", r.Opens, r.Sent, r.Delivered, r.RoundTrip.Count)
+		}
 	}
 }
 
 func TestSoakLooksAtTheTrend(t *testing.T) {
-	r, _ := execute(t, "soak", "-clients", "10", "-rate", "2", "-opens", "0", "-duration", "5s", "-warm", "1s", "-latency", "10ms", "-progress", "500ms")
-	if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.HasPrefix(n, "warm  heap ") }) {
-		t.Errorf("notes %q", r.Notes)
-	}
-	// The heap of so short a run proves nothing; everything else holds.
-	for _, v := range r.Violations {
-		if !strings.HasPrefix(v, "heap grew") {
-			t.Error(v)
+	checkSoak(t)(inFakeTime(t, "soak", "-clients", "10", "-rate", "2", "-opens", "0", "-duration", "20s", "-warm", "5s", "-latency", "10ms", "-progress", "1s"))
+}
+
+func checkSoak(t *testing.T) func(*report, int) {
+	return func(r *report, code int) {
+		t.Helper()
+		if code != 0 || len(r.Violations) > 0 {
+			t.Errorf("exit code %d, violations %q", code, r.Violations)
 		}
+		if !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.HasPrefix(n, "warm  heap ") }) {
+			t.Errorf("notes %q", r.Notes)
+		}
+	}
+}
+
+// A process that grows between the warm state and the end fails the run.
+func TestTrend(t *testing.T) {
+	warm := footprint{HeapBytes: 40 << 20, Goroutines: 100}
+	for _, tt := range []struct {
+		last footprint
+		want string
+	}{
+		{footprint{HeapBytes: 66 << 20, Goroutines: 175}, ""},
+		{footprint{HeapBytes: 67 << 20, Goroutines: 175}, "heap grew from 40.0 to 67.0 MiB"},
+		{footprint{HeapBytes: 66 << 20, Goroutines: 176}, "goroutines grew from 100 to 176"},
+	} {
+		var r report
+		trend{warm: warm, last: tt.last}.judge(&r)
+		if got := strings.Join(r.Violations, "; "); got != tt.want {
+			t.Errorf("%+v: violations %q, want %q", tt.last, got, tt.want)
+		}
+	}
+	var r report
+	if (trend{last: warm}).judge(&r); len(r.Violations) > 0 || len(r.Notes) != 1 {
+		t.Errorf("never warm: violations %q, notes %q", r.Violations, r.Notes)
 	}
 }
 
 func TestChaos(t *testing.T) {
-	r, code := execute(t, "chaos", "-clients", "30", "-rate", "2", "-opens", "0", "-duration", "12s", "-latency", "50ms", "-progress", "2s")
-	if code != 0 || len(r.Violations) > 0 {
-		t.Errorf("exit code %d, violations %q", code, r.Violations)
-	}
-	if r.Delivered == 0 || len(r.Closes) == 0 {
-		t.Errorf("delivered %d, closes %v: nothing happened", r.Delivered, r.Closes)
+	checkChaos(t)(inFakeTime(t, "chaos", "-clients", "30", "-rate", "1", "-opens", "0", "-duration", "1m", "-latency", "50ms", "-progress", "5s"))
+}
+
+func checkChaos(t *testing.T) func(*report, int) {
+	return func(r *report, code int) {
+		t.Helper()
+		if code != 0 || len(r.Violations) > 0 {
+			t.Errorf("exit code %d, violations %q", code, r.Violations)
+		}
+		if r.Delivered == 0 || len(r.Closes) == 0 || !slices.ContainsFunc(r.Notes, func(n string) bool { return strings.HasSuffix(n, ", 2 upgrades") }) {
+			t.Errorf("delivered %d, closes %v, notes %q: nothing happened", r.Delivered, r.Closes, r.Notes)
+		}
 	}
 }
 
 func TestHeadOfLine(t *testing.T) {
-	r, _ := execute(t, "headofline", "-clients", "40", "-stalled", "4", "-rate", "20", "-opens", "0", "-duration", "9s", "-latency", "10ms", "-progress", "0")
-	for _, v := range r.Violations {
-		// A quarter of a second of another process shows in the times of a run this short.
-		if !strings.HasPrefix(v, "p99 is ") {
-			t.Error(v)
-		}
+	// The latency is long against the time between two blocks, in which a message is lucky or not.
+	r, code := inFakeTime(t, "headofline", "-clients", "40", "-stalled", "4", "-rate", "10", "-opens", "0", "-duration", "9s", "-latency", "100ms", "-progress", "0")
+	if code != 0 || len(r.Violations) > 0 {
+		t.Errorf("exit code %d, violations %q", code, r.Violations)
 	}
 	if r.Delivered == 0 || r.Delivered != r.Sent*36 {
 		t.Errorf("sent %d, delivered %d to 36 listeners", r.Sent, r.Delivered)
@@ -81,12 +187,20 @@ func TestHeadOfLine(t *testing.T) {
 
 // What comes in between is a failure of the run and not of who called it, and the report says what it was.
 func TestInterrupted(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(500*time.Millisecond, cancel)
-	var stdout, stderr bytes.Buffer
-	code := run(ctx, []string{"headofline", "-clients", "4", "-stalled", "1", "-opens", "0", "-duration", "1m", "-latency", "10ms", "-progress", "0"}, &stdout, &stderr)
-	if code != 1 || !strings.Contains(stdout.String(), "not finished") {
-		t.Errorf("exit code %d\n%s\n%s", code, &stderr, &stdout)
+	for _, after := range []time.Duration{time.Millisecond, 500 * time.Millisecond, 20 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), after)
+			defer cancel()
+			var stdout, stderr bytes.Buffer
+			s, err := parse([]string{"headofline", "-clients", "4", "-stalled", "1", "-opens", "0", "-duration", "1m", "-latency", "10ms", "-progress", "0"}, &stderr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.memory = true
+			if code := s.run(ctx, &stdout, &stderr); code != 1 || !strings.Contains(stdout.String(), "not finished") {
+				t.Errorf("after %s: exit code %d\n%s\n%s", after, code, &stderr, &stdout)
+			}
+		})
 	}
 }
 
@@ -136,26 +250,22 @@ func TestViolationsAreFound(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			app := &botch{wrong: tt.wrong, last: map[verify.Principal][]byte{}, count: map[verify.Principal]int{}}
-			w, err := newWorld(worldOptions{cdk: localnet.CDKOptions{App: app}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer w.close()
-			f := newFleet(w.target(), plan{clients: 2, rate: 10, size: 40, window: 8, grace: 4 * time.Second})
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			go func() { // until both have gone past the third message
-				for ctx.Err() == nil && f.stats.sent.Load() < 12 {
-					time.Sleep(10 * time.Millisecond)
+			synctest.Test(t, func(t *testing.T) {
+				app := &botch{wrong: tt.wrong, last: map[verify.Principal][]byte{}, count: map[verify.Principal]int{}}
+				w, err := newWorld(worldOptions{memory: true, cdk: localnet.CDKOptions{App: app}})
+				if err != nil {
+					t.Fatal(err)
 				}
-				cancel()
-			}()
-			f.run(ctx)
-			r := f.stats.report("test", time.Second)
-			if r.write(io.Discard, false) != 1 || !slices.ContainsFunc(r.Violations, func(v string) bool { return strings.Contains(v, tt.want) }) {
-				t.Errorf("violations %q, want one with %q", r.Violations, tt.want)
-			}
+				defer w.close()
+				f := newFleet(w.target(), plan{clients: 2, rate: 10, size: 40, window: 8, grace: 4 * time.Second})
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // both go past the third message
+				defer cancel()
+				f.run(ctx)
+				r := f.stats.report("test", time.Second)
+				if r.write(io.Discard, false) != 1 || !slices.ContainsFunc(r.Violations, func(v string) bool { return strings.Contains(v, tt.want) }) {
+					t.Errorf("violations %q, want one with %q", r.Violations, tt.want)
+				}
+			})
 		})
 	}
 }
@@ -233,7 +343,8 @@ func TestUsage(t *testing.T) {
 
 // A gateway that is not there fails the run, with the reason.
 func TestUnreachable(t *testing.T) {
-	r, code := execute(t, "-url", "ws://127.0.0.1:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-clients", "1", "-duration", "300ms", "-progress", "0")
+	url := fmt.Sprintf("ws://127.0.0.1:%d/", freeport.ForTest(t))
+	r, code := execute(t, false, " refused [1-9]", "-url", url, "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-clients", "1", "-duration", "5m", "-progress", "20ms")
 	if code != 1 || r.Refused == 0 || !slices.Contains(r.Violations, "no session could be opened") {
 		t.Errorf("exit code %d, %+v", code, r)
 	}
@@ -241,61 +352,70 @@ func TestUnreachable(t *testing.T) {
 
 // Where the gateway cannot read what the network writes, the error of its polls is told while the clients wait.
 func TestSilenceIsExplained(t *testing.T) {
-	w, err := newWorld(worldOptions{seed: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.close()
-	w.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
-		if q.Endpoint == "query" {
-			f.Edit = func([]byte) []byte { return []byte("\xd9\xd9\xf7\x80") }
+	synctest.Test(t, func(t *testing.T) {
+		w, err := newWorld(worldOptions{seed: 5, memory: true})
+		if err != nil {
+			t.Fatal(err)
 		}
-		return f
+		defer w.close()
+		w.network.SetFaults(func(q *localnet.Request) (f localnet.Fault) {
+			if q.Endpoint == "query" {
+				f.Edit = func([]byte) []byte { return []byte("\xd9\xd9\xf7\x80") }
+			}
+			return f
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		f := newFleet(w.target(), plan{clients: 2, window: 1})
+		var said bytes.Buffer
+		stop := f.explainSilence(ctx, w.why, &said)
+		f.run(ctx)
+		stop()
+		if !strings.Contains(said.String(), "nothing arrives: the gateway's last poll error: node0.test") || !strings.Contains(said.String(), "reading query answer") {
+			t.Errorf("said %q", &said)
+		}
+		if f.stats.opens.Load() != 0 {
+			t.Error("a session opened")
+		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	f := newFleet(w.target(), plan{clients: 2, window: 1})
-	progress := &until{text: "nothing arrives: the gateway's last poll error: 127.0.0.1", done: cancel}
-	stop := f.explainSilence(ctx, w.why, progress)
-	f.run(ctx)
-	stop()
-	if said := progress.buf.String(); !strings.Contains(said, progress.text) || !strings.Contains(said, "reading query answer") {
-		t.Errorf("said %q", said)
-	}
-	if f.stats.opens.Load() != 0 {
-		t.Error("a session opened")
-	}
 }
 
-// until calls done when text has been written.
-type until struct {
-	buf  bytes.Buffer
-	text string
-	done func()
-}
-
-func (u *until) Write(p []byte) (int, error) {
-	if bytes.Contains(p, []byte(u.text)) {
-		defer u.done()
-	}
-	return u.buf.Write(p)
-}
-
-// The same program goes to a gateway elsewhere.
+// The same program goes to a gateway elsewhere, over sockets and in real time.
 func TestRemote(t *testing.T) {
-	w, err := newWorld(worldOptions{seed: 5})
+	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.close()
-	r, _ := execute(t, "-url", w.url, "-canister", w.canister.String(), "-root-key", hexKey(w), "-origin", "https://example.com",
-		"-clients", "3", "-rate", "5", "-duration", "3s", "-progress", "0")
-	for _, v := range r.Violations {
-		if !strings.Contains(v, "goroutines before") { // those of the server, which lives on in this process
-			t.Error(v)
-		}
+	elsewhere := exec.CommandContext(t.Context(), exe)
+	elsewhere.Env = append(os.Environ(), childVariable+"=1")
+	elsewhere.Stderr = os.Stderr
+	stdin, err := elsewhere.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if r.Delivered == 0 {
-		t.Error("nothing delivered")
+	stdout, err := elsewhere.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := elsewhere.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		stdin.Close()
+		if err := elsewhere.Wait(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var url, canister, rootKey string
+	if _, err := fmt.Fscanln(stdout, &url, &canister, &rootKey); err != nil {
+		t.Fatal(err)
+	}
+	r, code := execute(t, false, " delivered [1-9]", "-url", url, "-canister", canister, "-root-key", rootKey, "-origin", "https://example.com",
+		"-clients", "3", "-rate", "5", "-duration", "5m", "-grace", "5m", "-progress", "20ms")
+	if code != 0 || len(r.Violations) > 0 {
+		t.Errorf("exit code %d, violations %q", code, r.Violations)
+	}
+	if r.Delivered == 0 || r.Delivered != r.Sent {
+		t.Errorf("sent %d, delivered %d", r.Sent, r.Delivered)
 	}
 }

@@ -44,6 +44,7 @@ type settings struct {
 	origin                  string
 	asJSON                  bool
 	progress                time.Duration
+	memory                  bool // embedded: without sockets, for tests in fake time
 }
 
 // modes and what they change of the defaults.
@@ -72,7 +73,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "load:", err)
 		return 2
 	}
+	return s.run(ctx, stdout, stderr)
+}
+
+// run runs the mode and returns the exit code.
+func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	var r *report
+	var err error
 	progress := &shared{w: stderr}
 	switch s.mode {
 	case "chaos":
@@ -223,7 +230,7 @@ func load(ctx context.Context, s *settings, progress io.Writer) (*report, error)
 	}
 	if s.url != "" {
 		t, err = s.remote()
-	} else if w, err = newWorld(worldOptions{latency: s.latency, seed: s.seed, cdk: localnet.CDKOptions{App: localnet.Echo{}}}); err == nil {
+	} else if w, err = newWorld(worldOptions{latency: s.latency, seed: s.seed, memory: s.memory, cdk: localnet.CDKOptions{App: localnet.Echo{}}}); err == nil {
 		t, why = w.target(), w.why
 	}
 	if err != nil {

@@ -2,12 +2,9 @@ package main
 
 import (
 	"bytes"
-	"encoding/hex"
 	"testing"
 	"time"
 )
-
-func hexKey(w *world) string { return hex.EncodeToString(w.network.RootKey()) }
 
 func TestHistogram(t *testing.T) {
 	var h histogram

@@ -29,7 +29,8 @@ type world struct {
 	server   *http.Server
 	served   chan error
 	url      string
-	shared   *verify.Authority // of all clients
+	dial     func(ctx context.Context, network, address string) (net.Conn, error) // nil: TCP
+	shared   *verify.Authority                                                    // of all clients
 }
 
 // worldOptions shape a world.
@@ -38,10 +39,12 @@ type worldOptions struct {
 	seed    uint64
 	nodes   int // boundary nodes
 	cdk     localnet.CDKOptions
-	tune    func(*relay.Config) // nil: defaults
 	// sendBuffer bounds what the kernel keeps of each connection of the gateway; 0 leaves it alone. A kernel that
 	// takes megabytes for a client that does not read hides it for long.
 	sendBuffer int
+	// memory does without sockets: requests of the gateway and connections of the clients stay inside the process, so that
+	// all of it can run in a testing/synctest bubble. sendBuffer is then without meaning: every write waits for its reader.
+	memory bool
 }
 
 func newWorld(o worldOptions) (w *world, err error) {
@@ -62,10 +65,15 @@ func newWorld(o worldOptions) (w *world, err error) {
 		UpstreamRate: 20000, UpstreamCallRate: 20000,
 		OutboxFrames: relay.DefaultOutboxFrames,
 	}
-	for range max(o.nodes, 1) {
-		address, err := w.network.Start("127.0.0.1:0")
-		if err != nil {
-			return w, err
+	if o.memory {
+		cfg.Transport = w.network.RoundTripper()
+	}
+	for i := range max(o.nodes, 1) {
+		address := fmt.Sprintf("http://node%d.test", i)
+		if !o.memory {
+			if address, err = w.network.Start("127.0.0.1:0"); err != nil {
+				return w, err
+			}
 		}
 		u, err := url.Parse(address)
 		if err != nil {
@@ -77,24 +85,25 @@ func newWorld(o worldOptions) (w *world, err error) {
 	if cfg.Identity, err = identity.NewRandomEd25519Identity(); err != nil {
 		return w, err
 	}
-	if o.tune != nil {
-		o.tune(&cfg)
-	}
 	if w.gateway, err = relay.New(cfg); err != nil {
 		return w, err
 	}
 	if w.shared, err = verify.NewAuthority(cfg.RootKey); err != nil {
 		return w, err
 	}
-	return w, w.listen(o.sendBuffer)
+	var l net.Listener
+	if o.memory {
+		p := newPipes()
+		l, w.dial = p, p.dial
+	} else if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		return w, err
+	}
+	w.serve(l, o.sendBuffer)
+	return w, nil
 }
 
-// listen serves the gateway as the simplest of web servers does.
-func (w *world) listen(sendBuffer int) error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
+// serve serves the gateway as the simplest of web servers does.
+func (w *world) serve(l net.Listener, sendBuffer int) {
 	policy := &relay.Policy{Canisters: map[verify.Principal]struct{}{w.canister: {}}}
 	upgrader := relay.Upgrader()
 	w.server = &http.Server{
@@ -126,12 +135,11 @@ func (w *world) listen(sendBuffer int) error {
 	}
 	w.url = "ws://" + l.Addr().String()
 	go func() { w.served <- w.server.Serve(l) }()
-	return nil
 }
 
 // target is for clients of this world.
 func (w *world) target() target {
-	return target{url: w.url, options: client.Options{Canister: w.canister, Authority: w.shared}}
+	return target{url: w.url, options: client.Options{Canister: w.canister, Authority: w.shared, NetDial: w.dial}}
 }
 
 // why is what the gateway's polls fail with, "" while they do not.
