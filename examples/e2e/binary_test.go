@@ -23,17 +23,13 @@ import (
 
 const root = "../.." // of the repository
 
-// binary is the caddy to test, built by xcaddy from xcaddy.json.
+// binary is the caddy to test, built by xcaddy from the working tree.
 func binary(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("ICWS_CADDY")
 	if path == "" {
 		path = filepath.Join(t.TempDir(), "caddy")
-		build := exec.CommandContext(t.Context(), "go", "run", "./caddymodule/build", "-o", path)
-		build.Dir = root
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("building caddy: %v\n%s", err, out)
-		}
+		shell(t, root, []string{"PATH=" + xcaddy(t)}, fmt.Sprintf("xcaddy build --output %s --with %s@v0.0.0-test=.", path, module))
 	}
 	return path
 }
