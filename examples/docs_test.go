@@ -323,14 +323,17 @@ func TestBuildVersions(t *testing.T) {
 	}
 }
 
-// TestPaths looks for every file that the READMEs name by a link.
+// TestPaths looks for every file that the READMEs and their like name by a link.
 func TestPaths(t *testing.T) {
-	readmes := []string{"../README.md"}
-	more, err := filepath.Glob("*/README.md")
-	if err != nil {
-		t.Fatal(err)
+	texts := []string{"../README.md", "../CHANGELOG.md"}
+	for _, pattern := range []string{"*/README.md", "../.github/*.md"} {
+		more, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, more...)
 	}
-	for _, path := range slices.Concat(readmes, more) {
+	for _, path := range texts {
 		raw, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
