@@ -323,6 +323,50 @@ func TestBuildVersions(t *testing.T) {
 	}
 }
 
+// TestDeployed holds the files of examples/deploy against each other: whatever stops a gateway waits until it has drained, and
+// Kubernetes runs the instance that TestDeployedInstance runs.
+func TestDeployed(t *testing.T) {
+	number := func(text, pattern string) time.Duration {
+		t.Helper()
+		m := regexp.MustCompile("(?m)^\\s*" + pattern + "$").FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no line %s", pattern)
+		}
+		d, err := time.ParseDuration(m[1] + "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	kubernetes := read(t, "examples/deploy/kubernetes.yaml")
+	needed := relay.DefaultDrainTimeout + 2*time.Second + number(read(t, "Caddyfile.example"), `grace_period (\d+)s`)
+	preStop := number(kubernetes, `command: .*sleep (\d+)"\]`) + number(kubernetes, `command: \[sh, -c, "sleep (\d+);.*`)
+	for name, got := range map[string]time.Duration{
+		"caddy.service":                  number(read(t, "examples/deploy/caddy.service"), `TimeoutStopSec=(\d+)s`),
+		"the drop-in":                    number(read(t, "examples/deploy/caddy.service.d/icws.conf"), `TimeoutStopSec=(\d+)s`),
+		"compose.yaml":                   number(read(t, "examples/deploy/compose.yaml"), `stop_grace_period: (\d+)s`),
+		"kubernetes.yaml, after preStop": number(kubernetes, `terminationGracePeriodSeconds: (\d+)`) - preStop,
+	} {
+		if got <= needed {
+			t.Errorf("%s waits for %s, drain_timeout, 2 s and grace_period are %s", name, got, needed)
+		}
+	}
+	if preStop < relay.DefaultDrainTimeout {
+		t.Errorf("preStop lasts %s, a drain %s", preStop, relay.DefaultDrainTimeout)
+	}
+	instance := regexp.MustCompile(`(?m)^(.)`).ReplaceAllString(read(t, "examples/deploy/Caddyfile.instance"), "    $1")
+	if !strings.Contains(kubernetes, "  Caddyfile: |\n"+instance+"---\n") {
+		t.Error("kubernetes.yaml does not have Caddyfile.instance as it stands")
+	}
+	version := regexp.MustCompile(`xcaddy build v(\S+)`).FindStringSubmatch(section(t, "Build"))[1]
+	if n := strings.Count(read(t, "examples/deploy/README.md"), "FROM caddy:"+version); n != 2 {
+		t.Errorf("%d images of Caddy %s in the README of examples/deploy", n, version)
+	}
+	if !strings.Contains(read(t, "examples/deploy/Containerfile"), "ARG CADDY="+version+"\n") {
+		t.Errorf("the Containerfile is not on Caddy %s", version)
+	}
+}
+
 // TestPaths looks for every file that the READMEs and their like name by a link.
 func TestPaths(t *testing.T) {
 	texts := []string{"../README.md", "../CHANGELOG.md"}
