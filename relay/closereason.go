@@ -52,7 +52,7 @@ const (
 	OpenTimeout
 	// PongTimeout is a client that left a ping unanswered.
 	PongTimeout
-	// TooLarge is a message above the size the IC accepts.
+	// TooLarge is a message above the size that the IC accepts, or that the operator has set.
 	TooLarge
 	// CanisterRefused is a ws_open or ws_message that the canister answered with an error, or trapped on.
 	CanisterRefused

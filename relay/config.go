@@ -235,6 +235,15 @@ func (p *Policy) Allows(canister verify.Principal) bool {
 	return ok
 }
 
+// tooLarge is the closing for a message above the limit, which is the operator's unless it is the IC's own.
+func (p *Policy) tooLarge() *closing {
+	limit := p.maxMessageSize()
+	if limit >= DefaultMaxMessageSize {
+		return newClosing(TooLarge, "")
+	}
+	return newClosing(TooLarge, fmt.Sprintf("message is larger than max_message_size of this gateway (%d bytes), send smaller ones", limit))
+}
+
 func (p *Policy) maxMessageSize() int64 {
 	if p.MaxMessageSize == 0 {
 		return DefaultMaxMessageSize

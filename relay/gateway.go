@@ -131,7 +131,7 @@ func (g *Gateway) SetLogger(l *zap.Logger) {
 	if l == nil {
 		l = zap.NewNop()
 	}
-	g.logger.Store(sampled(l))
+	g.logger.Store(Sampled(l))
 }
 
 func (g *Gateway) log() *zap.Logger { return g.logger.Load() }

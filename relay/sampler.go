@@ -22,8 +22,9 @@ type sampler struct {
 	warnings     zapcore.Core
 }
 
-// sampled returns l with a sampler.
-func sampled(l *zap.Logger) *zap.Logger {
+// Sampled returns l, which leaves out lines when there are too many of the same message: of those in a second all of the first 1000
+// are written and every hundredth after them, of warnings and errors the first 10. It is safe for concurrent use, as l is.
+func Sampled(l *zap.Logger) *zap.Logger {
 	return l.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
 		return &sampler{
 			Core:     zapcore.NewSamplerWithOptions(c, logTick, logOthers, logEvery),

@@ -49,6 +49,7 @@ type session struct {
 	started time.Time
 	sharded bool // the client reads the newer layout of certificates
 
+	asked  verify.Principal    // the canister of the first ws_open, allowed or not; reader only
 	chain  *verify.SenderChain // the sender's verified delegations; reader only
 	window chan struct{}       // a place for each envelope under way; nil with relay_window 1
 	paced  time.Time           // when the messages that went out have used up client_rate; relayer only

@@ -36,7 +36,7 @@ func (s *session) checkFrame(frame []byte) (*envelope, *closing) {
 	case err != nil:
 		return nil, newClosing(NotAnEnvelope, "")
 	case int64(len(env.Raw)) > s.policy.maxMessageSize():
-		return nil, newClosing(TooLarge, "")
+		return nil, s.policy.tooLarge()
 	case env.RequestType != "call":
 		return nil, newClosing(OutOfProtocol, "envelope is not a call")
 	}
@@ -73,6 +73,7 @@ func (s *session) admit(env *verify.Envelope) (*envelope, *closing) {
 	if env.MethodName != methodOpen {
 		return nil, newClosing(OutOfProtocol, "first envelope must call ws_open")
 	}
+	s.asked = env.Canister
 	if !s.policy.Allows(env.Canister) {
 		return nil, newClosing(CanisterNotAllowed, "")
 	}

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/icws-gateway/caddy-icws/relay/internal/queue"
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // opening is what is known of the opening of a session. It belongs to the session, whose lock guards it.
@@ -237,8 +238,8 @@ func (s *session) report() {
 	if s.ip.IsValid() {
 		fields = append(fields, zap.Stringer("client_ip", s.ip))
 	}
-	if home != nil {
-		fields = append(fields, zap.Stringer("canister_id", home.id))
+	if s.asked != (verify.Principal{}) {
+		fields = append(fields, zap.Stringer("canister_id", s.asked))
 	}
 	if clientText != "" {
 		fields = append(fields, zap.String("client_text", clientText))

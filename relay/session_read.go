@@ -132,11 +132,11 @@ func (s *session) readFailed(err error) {
 	var ce *websocket.CloseError
 	switch {
 	case errors.Is(err, errTooLarge):
-		text := ""
+		c := s.policy.tooLarge()
 		if s.messageLimit() < s.policy.maxMessageSize() {
-			text = "larger than the 16 KiB that ws_open may have, send larger messages once the session is open"
+			c = newClosing(TooLarge, "larger than the 16 KiB that ws_open may have, send larger messages once the session is open")
 		}
-		s.end(newClosing(TooLarge, text))
+		s.end(c)
 		// What the client still sends of the message is read and dropped, so that it can read why.
 		s.drainReads()
 	case errors.Is(err, errNoMemory):
@@ -172,7 +172,9 @@ func (s *session) clientClosed(ce *websocket.CloseError) {
 		return
 	}
 	s.mu.Lock()
-	s.clientText = upstream.Printable(ce.Text, maxCloseText)
+	if s.closing == nil || ce.Text != s.closing.text { // many clients answer with the text that they were closed with
+		s.clientText = upstream.Printable(ce.Text, maxCloseText)
+	}
 	switch ce.Code {
 	case websocket.CloseNoStatusReceived:
 		s.echo = []byte{}
