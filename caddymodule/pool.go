@@ -198,7 +198,7 @@ func (p *pooled) followHolders() {
 			canisters[id] = struct{}{}
 		}
 	}
-	p.gateway.SetLogger(logger)
+	p.gateway.SetLogger(logger.With(zap.String("gateway", p.key))) // each gateway counts its sessions from 1
 	if len(p.holders) > 0 {
 		p.metrics.setCanisters(canisters)
 	}
@@ -208,7 +208,7 @@ func (p *pooled) followHolders() {
 // drains at once.
 func (p *pooled) Destruct() error {
 	reason := relay.Reconfigured
-	if caddy.Exiting() {
+	if caddy.Exiting() || caddy.ActiveContext().Context == nil { // caddy.Stop puts no other configuration in its place
 		reason = relay.Draining
 	}
 	p.drain(reason)
