@@ -2,11 +2,9 @@ package caddymodule
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -46,7 +44,9 @@ type Handler struct {
 	noIP    *relay.Policy // the same without the limit per address, for clients that have none
 	origins origins
 	logger  *zap.Logger
+	refusal *zap.Logger // of refused openings: many may come at once
 	stats   *collectors
+	dressed bool // an error in a route around this one has routes of its own
 }
 
 // CaddyModule returns the Caddy module information.
@@ -70,6 +70,8 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err := h.resolveAdmission(repl); err != nil {
 		return err
 	}
+	h.refusal = relay.Sampled(h.logger)
+	h.dressed = errorsHaveRoutes(ctx)
 	keepFromTryFiles(ctx)
 	if module := shadowedBy(ctx); module != "" {
 		h.logger.Warn("no request gets to icws, as what stands before it answers all of them: give icws a block of its own, `handle /ws { icws ... }`, and the rest `handle { ... }`",
@@ -189,22 +191,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	pooled, err := h.gateway.acquire()
 	if err != nil {
-		h.stats.refused("not_ready")
-		return unavailable(w, time.Second, err)
+		return h.refuse(w, r, "not_ready", http.StatusServiceUnavailable, time.Second, err)
 	}
 	setPrincipal(r, pooled)
 	if err := checkOpening(w, r, kind); err != nil {
-		h.stats.refused("opening")
-		return err
+		return h.refuse(w, r, "opening", statusOf(err), 0, err)
 	}
 	subprotocol, err := chooseSubprotocol(r)
 	if err != nil {
-		h.stats.refused("opening")
-		return err
+		return h.refuse(w, r, "opening", statusOf(err), 0, err)
 	}
 	if !h.origins.allows(r) {
-		h.stats.refused("origin")
-		return caddyhttp.Error(http.StatusForbidden, fmt.Errorf("origin %.200q is not allowed: if its pages are yours, add it to the origin setting", r.Header.Get("Origin")))
+		return h.refuse(w, r, "origin", http.StatusForbidden, 0, fmt.Errorf("origin %.200q is not allowed: if its pages are yours, add it to the origin setting", r.Header.Get("Origin")))
 	}
 
 	policy, ip := h.policy, clientIP(r)
@@ -213,7 +211,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	ticket, err := pooled.gateway.Reserve(policy, ip)
 	if err != nil {
-		return h.refuse(w, err)
+		return h.noPlace(w, r, err)
 	}
 	defer ticket.Release() // does nothing once the session has begun
 	ticket.Heed(r.URL)
@@ -221,7 +219,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	if kind == openingConnect {
 		ws, stream, err := connect(pooled.upgrader, w, r, subprotocol)
 		if err != nil {
-			return h.failed(err)
+			return h.failed(w, r, err)
 		}
 		ticket.Serve(sessionContext(r), ws)
 		if r.ProtoMajor == 3 {
@@ -232,7 +230,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	}
 	ws, err := upgrade(pooled.upgrader, w, r, subprotocol)
 	if err != nil {
-		return h.failed(err)
+		return h.failed(w, r, err)
 	}
 	ticket.Serve(sessionContext(r), ws)
 	return nil
@@ -243,49 +241,6 @@ func setPrincipal(r *http.Request, p *pooled) {
 	if repl, ok := r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer); ok {
 		repl.Set("http.icws.gateway_principal", p.principal)
 	}
-}
-
-// refuse turns a limit of the gateway into an HTTP answer, which a client can act on, unlike a close code that comes
-// after the upgrade.
-func (h *Handler) refuse(w http.ResponseWriter, err error) error {
-	var limit *relay.LimitError
-	switch {
-	case errors.As(err, &limit):
-		h.stats.refused(limit.Limit)
-		if limit.Limit == "max_sessions_per_ip" {
-			setRetryAfter(w, limit.RetryAfter)
-			return caddyhttp.Error(http.StatusTooManyRequests, err)
-		}
-		return unavailable(w, limit.RetryAfter, err)
-	case errors.Is(err, relay.ErrDraining):
-		h.stats.refused("draining")
-		return unavailable(w, time.Second, err)
-	}
-	h.stats.refused("error")
-	return caddyhttp.Error(http.StatusInternalServerError, err)
-}
-
-// failed handles an upgrade that did not happen.
-func (h *Handler) failed(err error) error {
-	h.stats.refused("upgrade")
-	var broken *brokenUpgradeError
-	if errors.As(err, &broken) {
-		h.logger.Debug("client left during the upgrade", zap.Error(err))
-		return nil
-	}
-	return err
-}
-
-// unavailable is a 503 that says when to come back.
-func unavailable(w http.ResponseWriter, after time.Duration, err error) error {
-	setRetryAfter(w, after)
-	return caddyhttp.Error(http.StatusServiceUnavailable, err)
-}
-
-// setRetryAfter rounds up to the whole seconds that the header knows.
-func setRetryAfter(w http.ResponseWriter, after time.Duration) {
-	seconds := max(1, int64((after+time.Second-1)/time.Second))
-	w.Header().Set("Retry-After", strconv.FormatInt(seconds, 10))
 }
 
 // clientIP returns the address that limits count, which is Caddy's client_ip and therefore the right one behind trusted
