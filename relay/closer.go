@@ -42,6 +42,7 @@ type closer struct {
 	lanes   map[verify.Principal]*closeLane // those with calls
 	waiting int                             // calls that wait, in all lanes
 	left    int                             // calls that are not done, in all lanes
+	untold  bool                            // a call was given up, or the canister did not say Ok or Err
 	drains  chan struct{}                   // closed once the gateway drains
 	idle    chan struct{}                   // closed when no call is left; nil if nobody asked
 }
@@ -130,6 +131,7 @@ func (c *closer) dropOne() {
 			longest = l
 		}
 	}
+	c.untold = true
 	c.done(longest, c.pop(longest))
 }
 
@@ -165,6 +167,7 @@ func (c *closer) startWorkers(l *closeLane) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if call != nil {
+				c.untold = true
 				c.done(l, call)
 			}
 			c.countOut(l)
@@ -269,6 +272,7 @@ func (c *closer) over(ctx context.Context, l *closeLane, call *closeCall) bool {
 	defer c.mu.Unlock()
 	unknown := ctx.Err() != nil || call.refusals >= drainRefusals
 	if unknown {
+		c.untold = true
 		c.g.log().Debug("ws_close has no outcome, the canister will notice by itself", zap.Stringer("canister_id", l.canister))
 	}
 	if unknown || call.needless {
@@ -318,6 +322,7 @@ func (c *closer) judge(l *closeLane, call *closeCall, r *attempt) (time.Duration
 	}
 	switch {
 	case r.final && !r.passing:
+		c.untold = c.untold || r.err != nil
 		c.done(l, call)
 		return 0, closeDone
 	case failed && (call.sub == nil || !call.sub.taken):
@@ -351,6 +356,13 @@ func (c *closer) pause(ctx context.Context, d time.Duration) {
 	case <-drains:
 	case <-ctx.Done():
 	}
+}
+
+// toldAll reports whether every call so far has been answered by its canister, or was not needed.
+func (c *closer) toldAll() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.untold
 }
 
 // wait returns when every queued ws_close is done, or ctx ends; then it returns how many are not.

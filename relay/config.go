@@ -86,6 +86,9 @@ type Config struct {
 	// several instances that share one identity. Otherwise they are what a crash left behind, and are closed, except
 	// while the queue proves that another instance with this identity is alive.
 	KeepOrphans bool
+	// CleanStart says that the run before this one, with this identity, told the canisters of all its clients, see [Gateway.Drain]:
+	// nothing that was queued before is taken for what a crash left behind.
+	CleanStart bool `json:"-"`
 	// MaxCanisters bounds how many canisters are polled at once.
 	MaxCanisters int
 

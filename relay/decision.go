@@ -143,8 +143,12 @@ func (c *canister) begin(d *queue.Decision) {
 		return
 	}
 	oldest, next, start := d.Oldest, d.Next, d.Start
-	if !c.g.cfg.KeepOrphans {
-		c.g.spawn("orphan scan", func() { c.scanOrphans(c.ctx, oldest, next, start) }, nil)
+	if !c.g.cfg.KeepOrphans && !c.g.cfg.CleanStart {
+		c.g.scans.Add(1)
+		c.g.spawn("orphan scan", func() {
+			defer c.g.scans.Add(-1)
+			c.scanOrphans(c.ctx, oldest, next, start)
+		}, nil)
 	}
 	c.logger().Debug("skipped messages of an earlier run", zap.Uint64("messages", next))
 }

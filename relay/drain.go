@@ -2,7 +2,9 @@ package relay
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,15 +15,16 @@ import (
 // Drain ends the gateway politely: new sessions are refused, the present ones are closed with code 1001, spread over
 // two thirds of drain_timeout so that they do not reconnect all at once, what they sent before is submitted, and their
 // canisters are told. It returns when that is done, or at the end of drain_timeout or of ctx; then the rest is dropped.
-// Afterwards the gateway is closed. reason is Draining or Reconfigured.
-func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
+// Afterwards the gateway is closed. reason is Draining or Reconfigured. It reports whether the canisters have been told of all
+// clients, see [Config.CleanStart]; not if a drain or Close has begun before.
+func (g *Gateway) Drain(ctx context.Context, reason CloseReason) (told bool) {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.DrainTimeout)
 	defer cancel()
 	g.mu.Lock()
 	if g.refusing != nil {
 		g.mu.Unlock()
 		g.Close()
-		return
+		return false
 	}
 	why := newClosing(reason, "")
 	g.refusing = why
@@ -46,21 +49,35 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) {
 		}
 		s.end(why)
 	}
-	g.waitUntilGone(ctx)
-	if left := g.closer.wait(ctx); left > 0 {
+	told = g.waitUntilGone(ctx) && !g.orphansLeft()
+	left := g.closer.wait(ctx)
+	if left > 0 {
 		g.log().Warn("canisters were not told of all closed sessions, they will notice by themselves", zap.Int("sessions", left))
 	}
+	told = told && left == 0 && g.closer.toldAll()
 	g.Close()
+	return told
 }
 
-// waitUntilGone waits until no session is left and what they sent has its outcome, or ctx ends.
-func (g *Gateway) waitUntilGone(ctx context.Context) {
+// orphansLeft reports whether some canister may still list clients that a crash left behind.
+func (g *Gateway) orphansLeft() bool {
+	g.mu.Lock()
+	all := slices.Collect(maps.Values(g.canisters))
+	g.mu.Unlock()
+	return g.scans.Load() > 0 || slices.ContainsFunc(all, (*canister).orphansLeft)
+}
+
+// waitUntilGone waits until no session is left and what they sent has its outcome, or ctx ends, and reports whether that is so.
+func (g *Gateway) waitUntilGone(ctx context.Context) bool {
 	for {
 		g.mu.Lock()
 		left := g.places + g.departing.Len()
 		g.mu.Unlock()
-		if left == 0 || pause.Sleep(ctx, 10*time.Millisecond) != nil {
-			return
+		if left == 0 {
+			return true
+		}
+		if pause.Sleep(ctx, 10*time.Millisecond) != nil {
+			return false
 		}
 	}
 }

@@ -34,6 +34,7 @@ type Gateway struct {
 	maxDeparting int
 
 	started    time.Time
+	scans      atomic.Int64              // searches for orphans under way
 	sharedSeen atomic.Pointer[time.Time] // when another live instance with this identity was last proven
 
 	ctx    context.Context // ends with Close

@@ -98,7 +98,7 @@ func (c *canister) closeOrphans() {
 		key, found, wait := c.nextOrphan(c.g.orphanGrace())
 		if !found {
 			if closed > 0 {
-				c.logger().Info("closed sessions that an earlier run left at the canister", zap.Int("sessions", closed))
+				c.logger().Info("asked the canister to close what an earlier run may have left there", zap.Int("sessions", closed))
 			}
 			return
 		}
@@ -111,6 +111,13 @@ func (c *canister) closeOrphans() {
 			return
 		}
 	}
+}
+
+// orphansLeft reports whether the canister may still list clients that a crash left behind.
+func (c *canister) orphansLeft() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.orphans) > 0
 }
 
 // nextOrphan takes the next orphan whose grace is over; with none it returns how long to wait for one. Without any,
