@@ -149,7 +149,7 @@ func (g *gatewayRef) acquire() (*pooled, error) {
 	}
 	cfg := g.config
 	cfg.Identity = id
-	p, err := acquirePooled(cfg, g)
+	p, err := acquirePooled(ctx, cfg, g)
 	if err != nil {
 		return nil, fmt.Errorf("starting the gateway: %w", err)
 	}

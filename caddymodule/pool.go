@@ -87,7 +87,7 @@ func WaitDrained(ctx context.Context) error {
 
 func init() {
 	// The process does not end before the drains do, which run side by side, each bounded by its own drain_timeout.
-	caddy.OnExit(func(context.Context) {
+	caddy.OnExit(func(ctx context.Context) {
 		all := live.snapshot()
 		for _, p := range all {
 			p.drain(relay.Draining)
@@ -102,6 +102,9 @@ func init() {
 			}
 			limit.Stop()
 		}
+		ctx, cancel := context.WithTimeout(ctx, drainSlack)
+		defer cancel()
+		farewells.leave(ctx)
 	})
 }
 
@@ -124,7 +127,7 @@ type pooled struct {
 }
 
 // acquirePooled gets the gateway of a resolved configuration from the pool, or builds it, and makes ref one of its holders.
-func acquirePooled(cfg relay.Config, ref *gatewayRef) (*pooled, error) {
+func acquirePooled(ctx context.Context, cfg relay.Config, ref *gatewayRef) (*pooled, error) {
 	key, err := poolKey(&cfg, cfg.Identity.PublicKey())
 	if err != nil {
 		return nil, err
@@ -133,7 +136,7 @@ func acquirePooled(cfg relay.Config, ref *gatewayRef) (*pooled, error) {
 		key += "-" + strconv.FormatUint(n, 10)
 	}
 	value, loaded, err := gateways.LoadOrNew(key, func() (caddy.Destructor, error) {
-		return newPooled(key, cfg, ref.logger)
+		return newPooled(ctx, key, cfg, ref)
 	})
 	if err != nil {
 		return nil, err
@@ -144,12 +147,13 @@ func acquirePooled(cfg relay.Config, ref *gatewayRef) (*pooled, error) {
 		ref.logger.Info("gateway ready",
 			zap.String("gateway_principal", p.principal),
 			zap.String("gateway", p.key),
+			zap.Bool("after_clean_stop", p.config.CleanStart),
 			zap.Stringers("network", cfg.Hosts))
 	}
 	return p, nil
 }
 
-func newPooled(key string, cfg relay.Config, logger *zap.Logger) (*pooled, error) {
+func newPooled(ctx context.Context, key string, cfg relay.Config, ref *gatewayRef) (*pooled, error) {
 	p := &pooled{
 		key: key, upgrader: relay.Upgrader(), metrics: newGatewayMetrics(&cfg), since: time.Now(),
 		begun: make(chan struct{}), ended: make(chan struct{}),
@@ -157,14 +161,16 @@ func newPooled(key string, cfg relay.Config, logger *zap.Logger) (*pooled, error
 	cfg.Peers = &peers
 	cfg.Metrics = p.metrics
 	cfg.Tracer = tracer{}
-	cfg.Logger = logger
+	cfg.Logger = ref.logger
+	p.principal = verify.SelfAuthenticating(cfg.Identity.PublicKey()).String()
+	cfg.CleanStart = farewells.begin(ctx, p.principal, ref.storage)
 	gateway, err := relay.New(cfg)
 	if err != nil {
+		farewells.end(p.principal, true)
 		return nil, err
 	}
 	p.gateway = gateway
 	p.config = cfg
-	p.principal = gateway.Principal().String()
 	live.add(p)
 	return p, nil
 }
@@ -223,8 +229,9 @@ func (p *pooled) drain(reason relay.CloseReason) {
 			defer close(p.ended)
 			ctx, cancel := context.WithTimeout(context.Background(), p.config.DrainTimeout+drainSlack)
 			defer cancel()
-			p.gateway.Drain(ctx, reason)
+			told := p.gateway.Drain(ctx, reason)
 			_ = p.gateway.Close() // what is left when the time is up
+			farewells.end(p.principal, told)
 			p.metrics.gateways.retire(p)
 		}()
 	})
