@@ -73,10 +73,7 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	h.refusal = relay.Sampled(h.logger)
 	h.dressed = errorsHaveRoutes(ctx)
 	keepFromTryFiles(ctx)
-	if module := shadowedBy(ctx); module != "" {
-		h.logger.Warn("no request gets to icws, as what stands before it answers all of them: give icws a block of its own, `handle /ws { icws ... }`, and the rest `handle { ... }`",
-			zap.String("answered_by", string(module)))
-	}
+	warnOfPlace(ctx, h.logger)
 	if h.stats, err = registerCollectors(ctx.GetMetricsRegistry()); err != nil {
 		return fmt.Errorf("registering metrics: %w", err)
 	}

@@ -24,15 +24,32 @@ func TestShadowed(t *testing.T) {
 				"abort\n\ticws /ws %s",
 				"route {\n\treverse_proxy localhost:1\n\t}\n\ticws /ws %s",
 				"route {\n\tfile_server\n\ticws /ws %s\n\t}",
+				"respond \"page\"\n\ticws %s",
+				"respond /ws* \"page\"\n\ticws /ws %s",
+				"redir https://other.test{uri}\n\ticws /ws %s",
+				"handle /api/* {\n\treverse_proxy localhost:1\n\t}\n\ticws /api/ws %s",
+				"@api path /api/* /ws\n\thandle @api {\n\treverse_proxy localhost:1\n\t}\n\ticws /ws %s",
+				"route {\n\troute {\n\trespond page\n\t}\n\ticws %s\n\t}",
+				"import page *\n\ticws /ws %s",
+				"@ws path /ws\n\thandle {\n\trespond page\n\t}\n\ticws @ws %s",
 				"handle {\n\thandle /api/* {\n\trespond api\n\t}\n\thandle {\n\trespond page\n\t}\n\t}\n\ticws /ws %s",
 			},
-			[]string{"file_server", "static_response", "error", "static_response", "reverse_proxy", "file_server", "static_response"},
+			[]string{"file_server", "static_response", "error", "static_response", "reverse_proxy", "file_server", "static_response", "static_response",
+				"static_response", "static_response", "reverse_proxy", "reverse_proxy", "static_response", "static_response", "static_response"},
 		},
 		"not shadowed": {
 			[]string{
 				"handle /ws {\n\ticws %s\n\t}\n\thandle {\n\tfile_server\n\t}",
 				"handle {\n\ticws /ws %s\n\tfile_server\n\t}",
 				"icws /ws %s\n\treverse_proxy localhost:1",
+				"icws %s\n\treverse_proxy localhost:1",
+				"icws /ws %s\n\tphp_fastcgi localhost:1",
+				"templates\n\ticws /ws %s\n\tfile_server",
+				"handle /api/* {\n\treverse_proxy localhost:1\n\t}\n\ticws /* %s",
+				"@post {\n\tpath /ws\n\tmethod POST\n\t}\n\trespond @post no\n\ticws /ws %s",
+				"redir /old /new\n\ticws /ws %s",
+				"handle_path /api/* {\n\ticws /ws %s\n\t}",
+				"import page /health\n\ticws /ws %s",
 				"icws /ws %s\n\ttry_files {path} /index.html\n\tfile_server",
 				"respond /health ok\n\thandle /api/* {\n\treverse_proxy localhost:1\n\t}\n\ticws /ws %s",
 				"route {\n\tfile_server {\n\tpass_thru\n\t}\n\ticws /ws %s\n\t}",
@@ -45,7 +62,7 @@ func TestShadowed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			caddyfile := "{\n\tauto_https off\n}\n"
+			caddyfile := "{\n\tauto_https off\n}\n(page) {\n\trespond {args[0]} page\n}\n"
 			for i, site := range test.sites {
 				caddyfile += fmt.Sprintf("http://site%d.test {\n\t%s\n}\n", i, fmt.Sprintf(site, gateway()))
 			}
@@ -67,5 +84,49 @@ func TestShadowed(t *testing.T) {
 				errs = strings.Replace(errs, field, "", 1)
 			}
 		})
+	}
+}
+
+// TestStrippedTwice makes sure that `caddy validate` tells of a matcher inside of handle_path that still has its prefix.
+func TestStrippedTwice(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for site, warned := range map[string]bool{
+		"handle_path /api/* {\n\ticws /api/ws %s\n\t}": true,
+		"handle_path /api/* {\n\ticws /ws %s\n\t}":     false,
+		"handle_path /api/* {\n\ticws %s\n\t}":         false,
+		"handle /api/* {\n\ticws /api/ws %s\n\t}":      false,
+	} {
+		text := fmt.Sprintf("{\n\tauto_https off\n}\nhttp://site.test {\n\t%s\n}\n", fmt.Sprintf(site, gateway))
+		if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, errs, code := command(t, dir, nil, "validate")
+		if got := strings.Contains(errs, `"taken_off":"/api","matcher":"/api/ws"`); code != 0 || got != warned {
+			t.Errorf("%s: code %d, warned %v\n%s", site, code, got, errs)
+		}
+	}
+}
+
+// TestShadowedInJSON has what a Caddyfile does not make: handlers of one route in any order.
+func TestShadowedInJSON(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	icws := fmt.Sprintf(`{"handler": "icws", "canister": [%q]}`, testCanister)
+	page := `{"handler": "static_response", "body": "page"}`
+	for routes, warned := range map[string]bool{
+		`[{"handle": [` + page + `, ` + icws + `]}]`:                                                                                      true,
+		`[{"handle": [` + icws + `, ` + page + `]}]`:                                                                                      false,
+		`[{"handle": [{"handler": "subroute", "routes": [{"handle": [` + page + `]}]}, ` + icws + `]}]`:                                   true,
+		`[{"handle": [{"handler": "subroute", "routes": [{"match": [{"path": ["/health"]}], "handle": [` + page + `]}]}, ` + icws + `]}]`: false,
+	} {
+		text := fmt.Sprintf(`{"apps": {"http": {"servers": {"s": {"listen": ["127.0.0.1:0"], "routes": %s}}}}}`, routes)
+		if err := os.WriteFile(filepath.Join(dir, "caddy.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, errs, code := command(t, dir, nil, "validate", "--config", "caddy.json")
+		if got := strings.Contains(errs, "no request gets to icws"); code != 0 || got != warned {
+			t.Errorf("%s: code %d, warned %v\n%s", routes, code, got, errs)
+		}
 	}
 }
