@@ -44,6 +44,7 @@ type budget struct {
 	queues  [classCount]fairQueue
 	credits [classCount]int
 	timer   *time.Timer // set while requests wait
+	asked   demand
 }
 
 func newBudget(rate float64) *budget {
@@ -56,6 +57,7 @@ func newBudget(rate float64) *budget {
 func (b *budget) wait(ctx context.Context, canister verify.Principal, cl Class) (time.Duration, error) {
 	b.mu.Lock()
 	b.refill()
+	b.asked.add(b.filled)
 	if b.timer == nil && b.tokens >= 1 {
 		b.tokens--
 		b.mu.Unlock()

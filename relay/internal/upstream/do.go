@@ -160,6 +160,7 @@ func (n *Network) ask(ctx context.Context, h *Host, r *request, on terms) (*Answ
 func (n *Network) Admit(ctx context.Context, canister verify.Principal, cl Class) error {
 	waited, err := n.budget(cl).wait(ctx, canister, cl)
 	n.recorder.BudgetWait(waited)
+	n.notePressure(cl, waited)
 	return err
 }
 
