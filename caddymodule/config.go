@@ -110,9 +110,9 @@ type GatewaySettings struct {
 	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 }
 
-// AdmissionSettings decide which sessions a handler takes. They apply to new sessions at once. Zero or absent means the
+// HandlerSettings decide which sessions a handler takes. They apply to new sessions at once. Zero or absent means the
 // default.
-type AdmissionSettings struct {
+type HandlerSettings struct {
 	// Ids of the canisters that clients may reach, or "any" as the only element. Required.
 	// Placeholders are resolved at start; one placeholder may hold several ids, separated by commas or spaces.
 	Canister []string `json:"canister,omitempty"`
@@ -122,9 +122,9 @@ type AdmissionSettings struct {
 	Origin []string `json:"origin,omitempty"`
 	// Sessions of the gateway. Default: 20000.
 	MaxSessions int `json:"max_sessions,omitempty"`
-	// Sessions per client address (Caddy's client_ip, which respects trusted_proxies). Default: 100.
+	// Sessions per client address (Caddy's client_ip, which respects trusted_proxies). At most max_sessions counts. Default: 100.
 	MaxSessionsPerIP int `json:"max_sessions_per_ip,omitempty"`
-	// Sessions per canister. Default: 20000.
+	// Sessions per canister. At most max_sessions counts. Default: 20000.
 	MaxSessionsPerCanister int `json:"max_sessions_per_canister,omitempty"`
 	// Bytes of one client message, 16 KiB to 2 MiB (the IC's ingress limit). Default: 2 MiB.
 	MaxMessageSize int64 `json:"max_message_size,omitempty"`

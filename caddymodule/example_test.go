@@ -56,7 +56,7 @@ func TestCaddyfileExample(t *testing.T) {
 	if a != b {
 		t.Errorf("a setting of the example is not the default: %+v, %+v", left, right)
 	}
-	if !reflect.DeepEqual(h.AdmissionSettings.policy(nil, false), unset.AdmissionSettings.policy(nil, false)) {
-		t.Errorf("a limit of the example is not the default: %+v", h.AdmissionSettings.policy(nil, false))
+	if !reflect.DeepEqual(h.HandlerSettings.policy(nil, false), unset.HandlerSettings.policy(nil, false)) {
+		t.Errorf("a limit of the example is not the default: %+v", h.HandlerSettings.policy(nil, false))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -37,16 +38,17 @@ func init() {
 //	{http.icws.gateway_principal}  the gateway's principal, which canisters keep its queue under
 type Handler struct {
 	GatewaySettings
-	AdmissionSettings
+	HandlerSettings
 
-	gateway *gatewayRef // how to get at the pooled gateway; shared with the icws app
-	policy  *relay.Policy
-	noIP    *relay.Policy // the same without the limit per address, for clients that have none
-	origins origins
-	logger  *zap.Logger
-	refusal *zap.Logger // of refused openings: many may come at once
-	stats   *collectors
-	dressed bool // an error in a route around this one has routes of its own
+	gateway  *gatewayRef // how to get at the pooled gateway; shared with the icws app
+	policy   *relay.Policy
+	nameless *sync.Once    // has warned of clients without an address
+	noIP     *relay.Policy // the same without the limit per address, for clients that have none
+	origins  origins
+	logger   *zap.Logger
+	refusal  *zap.Logger // of refused openings: many may come at once
+	stats    *collectors
+	dressed  bool // an error in a route around this one has routes of its own
 }
 
 // CaddyModule returns the Caddy module information.
@@ -67,9 +69,10 @@ func (h *Handler) Provision(ctx caddy.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := h.resolveAdmission(repl); err != nil {
+	if err := h.resolveHandler(repl); err != nil {
 		return err
 	}
+	h.nameless = new(sync.Once)
 	h.refusal = relay.Sampled(h.logger)
 	h.dressed = errorsHaveRoutes(ctx)
 	keepFromTryFiles(ctx)
@@ -127,8 +130,8 @@ func (h *Handler) resolveGateway(repl *caddy.Replacer) (relay.Config, *identityS
 	return h.relayConfig(n), source, nil
 }
 
-// resolveAdmission handles the settings that decide which sessions this handler takes.
-func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
+// resolveHandler handles the settings that decide which sessions this handler takes.
+func (h *Handler) resolveHandler(repl *caddy.Replacer) error {
 	ids, err := resolveList(repl, "canister", h.Canister)
 	if err != nil {
 		return err
@@ -147,7 +150,12 @@ func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
 	if h.origins, err = parseOrigins(patterns); err != nil {
 		return err
 	}
-	h.policy = h.AdmissionSettings.policy(canisters, anyCanister)
+	h.policy = h.HandlerSettings.policy(canisters, anyCanister)
+	for name, value := range map[string]int{"max_sessions_per_ip": h.MaxSessionsPerIP, "max_sessions_per_canister": h.MaxSessionsPerCanister} {
+		if value > h.policy.MaxSessions {
+			h.logger.Warn(name+" is above max_sessions, which counts: lower one or raise the other", zap.Int(name, value), zap.Int("max_sessions", h.policy.MaxSessions))
+		}
+	}
 	noIP := *h.policy
 	noIP.MaxSessionsPerIP = 0
 	h.noIP = &noIP
@@ -156,7 +164,7 @@ func (h *Handler) resolveAdmission(repl *caddy.Replacer) error {
 
 // validate checks the settings. cfg is what relayConfig has made of those of the gateway.
 func (h *Handler) validate(cfg relay.Config) error {
-	if err := h.AdmissionSettings.validate(); err != nil {
+	if err := h.HandlerSettings.validate(); err != nil {
 		return err
 	}
 	return h.GatewaySettings.validate(cfg)
@@ -205,6 +213,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request, next caddyht
 	policy, ip := h.policy, clientIP(r)
 	if !ip.IsValid() {
 		policy = h.noIP
+		h.nameless.Do(func() {
+			h.logger.Warn("clients of this listener have no address, and max_sessions_per_ip does not count them: if a proxy in front says whose they are, set trusted_proxies_unix in the global option servers")
+		})
 	}
 	ticket, err := pooled.gateway.Reserve(policy, ip)
 	if err != nil {

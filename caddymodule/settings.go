@@ -49,15 +49,15 @@ func (s *GatewaySettings) relayConfig(n *network) relay.Config {
 	return cfg
 }
 
-// policy is relay's policy of the settings, with defaults filled in. A default never exceeds max_sessions.
-func (s *AdmissionSettings) policy(canisters map[verify.Principal]struct{}, anyCanister bool) *relay.Policy {
+// policy is relay's policy of the settings, with defaults filled in. No other limit of sessions exceeds max_sessions.
+func (s *HandlerSettings) policy(canisters map[verify.Principal]struct{}, anyCanister bool) *relay.Policy {
 	sessions := orDefault(s.MaxSessions, relay.DefaultMaxSessions)
 	return &relay.Policy{
 		AnyCanister:            anyCanister,
 		Canisters:              canisters,
 		MaxSessions:            sessions,
-		MaxSessionsPerIP:       orDefault(s.MaxSessionsPerIP, min(relay.DefaultMaxSessionsPerIP, sessions)),
-		MaxSessionsPerCanister: orDefault(s.MaxSessionsPerCanister, min(relay.DefaultMaxSessionsPerCanister, sessions)),
+		MaxSessionsPerIP:       min(orDefault(s.MaxSessionsPerIP, relay.DefaultMaxSessionsPerIP), sessions),
+		MaxSessionsPerCanister: min(orDefault(s.MaxSessionsPerCanister, relay.DefaultMaxSessionsPerCanister), sessions),
 		MaxMessageSize:         orDefault(s.MaxMessageSize, relay.DefaultMaxMessageSize),
 	}
 }
@@ -127,17 +127,11 @@ func (s *GatewaySettings) validate(cfg relay.Config) error {
 }
 
 // validate checks values and relations.
-func (s *AdmissionSettings) validate() error {
+func (s *HandlerSettings) validate() error {
 	if err := validateNumbers(s); err != nil {
 		return err
 	}
-	sessions := orDefault(s.MaxSessions, relay.DefaultMaxSessions)
-	switch {
-	case s.MaxSessionsPerIP > sessions:
-		return fmt.Errorf("max_sessions_per_ip (%d) must not exceed max_sessions (%d): lower one or raise the other", s.MaxSessionsPerIP, sessions)
-	case s.MaxSessionsPerCanister > sessions:
-		return fmt.Errorf("max_sessions_per_canister (%d) must not exceed max_sessions (%d): lower one or raise the other", s.MaxSessionsPerCanister, sessions)
-	case s.MaxMessageSize != 0 && (s.MaxMessageSize < minMessageSize || s.MaxMessageSize > maxMessageSizeLimit):
+	if s.MaxMessageSize != 0 && (s.MaxMessageSize < minMessageSize || s.MaxMessageSize > maxMessageSizeLimit) {
 		return fmt.Errorf("max_message_size (%d) must be from %d (16KiB) to %d (2MiB), the IC's ingress limit", s.MaxMessageSize, minMessageSize, maxMessageSizeLimit)
 	}
 	return nil

@@ -67,7 +67,7 @@ func TestSettingsTable(t *testing.T) {
 	settings := 0
 	for reloads, kind := range map[string]reflect.Type{
 		"gateway": reflect.TypeFor[caddymodule.GatewaySettings](),
-		"handler": reflect.TypeFor[caddymodule.AdmissionSettings](),
+		"handler": reflect.TypeFor[caddymodule.HandlerSettings](),
 	} {
 		settings += kind.NumField()
 		for i := range kind.NumField() {
