@@ -162,7 +162,7 @@ func (a *asker) outcome(ctx context.Context, id [32]byte) string {
 	}
 	switch o.Status {
 	case verify.CallUnknown:
-		return "the network does not know it: the gateway has not submitted it"
+		return "the network does not know it: it has not taken it from the gateway"
 	case verify.CallReceived, verify.CallProcessing:
 		return "the network has it and the canister has not executed it yet"
 	case verify.CallRejected:

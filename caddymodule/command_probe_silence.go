@@ -107,6 +107,8 @@ func (p *prober) gatewayState(ctx context.Context) string {
 	switch c := polled[0]; {
 	case c.Failures > 0:
 		return fmt.Sprintf("the gateway's polls fail since %s, the last with: %s", c.FailingSince.UTC().Format(time.RFC3339), c.LastError)
+	case c.CallError != "":
+		return "the gateway's polls are answered, but not its calls, the last with: " + c.CallError
 	case c.LastPoll.IsZero():
 		return "the gateway has had no answer to a poll yet"
 	default:

@@ -37,6 +37,7 @@ type canister struct {
 	// lastError and failure are of the last poll if it failed: why it did, and what clients are told if it stays like this.
 	lastError string
 	failure   *closing
+	callError string // of the last call of a client, if it failed and has no outcome yet
 	acks      ackRounds
 	// acksMissing says that the canister sends no acks, which has been logged.
 	acksMissing bool

@@ -26,6 +26,7 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 	sub := &submission{canister: s.canister.id, method: e.method(), key: s.key, body: e.body, id: e.id}
 	for {
 		r := s.g.attempt(ctx, sub, st, s.absentFor(e.open))
+		s.canister.noteCall(&r)
 		if e.open && !r.certain() && s.hasHeard() {
 			return OutcomeOK, nil // the canister's own message says so
 		}
@@ -55,6 +56,19 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		default: // it was never sent: its turn has not come
 			return OutcomeExpired, noTurn(e.method())
 		}
+	}
+}
+
+// noteCall notes why an attempt to submit what a client sent has failed, for people who wonder why nothing comes back while the
+// polls are answered.
+func (c *canister) noteCall(r *attempt) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case r.final:
+		c.callError = ""
+	case r.failed && r.err != nil:
+		c.callError = r.err.Error()
 	}
 }
 

@@ -33,6 +33,7 @@ type CanisterSnapshot struct {
 	Failures     int              `json:"failures"`               // polls in a row
 	FailingSince time.Time        `json:"failing_since,omitzero"` // when they began
 	LastError    string           `json:"last_error,omitempty"`   // of the last of them
+	CallError    string           `json:"call_error,omitempty"`   // of the last call of a client, if that has failed so far
 	AckOverdue   bool             `json:"ack_overdue"`            // the canister sends no acks
 }
 
@@ -95,7 +96,7 @@ func (c *canister) snapshot() CanisterSnapshot {
 	return CanisterSnapshot{
 		Canister: c.id, Sessions: len(c.sessions), Nonce: c.queue.Position(),
 		LastPoll: c.lastPoll, Certified: c.queue.Certified(), LastTraffic: c.active,
-		Failures: failures, FailingSince: since, LastError: c.lastError, AckOverdue: c.acksMissing,
+		Failures: failures, FailingSince: since, LastError: c.lastError, CallError: c.callError, AckOverdue: c.acksMissing,
 	}
 }
 

@@ -371,7 +371,7 @@ func TestSilenceIsExplained(t *testing.T) {
 		stop := f.explainSilence(ctx, w.why, &said)
 		f.run(ctx)
 		stop()
-		if !strings.Contains(said.String(), "nothing arrives: the gateway's last poll error: node0.test") || !strings.Contains(said.String(), "reading query answer") {
+		if !strings.Contains(said.String(), "nothing arrives: the gateway's polls fail: node0.test") || !strings.Contains(said.String(), "reading query answer") {
 			t.Errorf("said %q", &said)
 		}
 		if f.stats.opens.Load() != 0 {

@@ -142,13 +142,8 @@ func (w *world) target() target {
 	return target{url: w.url, options: client.Options{Canister: w.canister, Authority: w.shared, NetDial: w.dial}}
 }
 
-// why is what the gateway's polls fail with, "" while they do not.
-func (w *world) why() string {
-	if err := quiet.PollError(w.gateway.Snapshot()); err != "" {
-		return "the gateway's last poll error: " + err
-	}
-	return ""
-}
+// why is what fails of the gateway's polls and calls, "" while nothing does.
+func (w *world) why() string { return quiet.Trouble(w.gateway.Snapshot()) }
 
 // drain ends the sessions that are left, as a server does that stops.
 func (w *world) drain(limit time.Duration) {

@@ -23,8 +23,8 @@ func (d *demo) converse(interval time.Duration) error {
 		return err
 	}
 	go quiet.Watch(context.Background(), d.arrived.Load,
-		func() string { return quiet.PollError(caddymodule.Snapshots()...) },
-		func(text string) { fmt.Printf("-- nothing arrives; the gateway's last poll error: %s\n", text) })
+		func() string { return quiet.Trouble(caddymodule.Snapshots()...) },
+		func(text string) { fmt.Printf("-- nothing arrives; %s\n", text) })
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		began := time.Now()
 		fmt.Printf("-- %v\n", d.session(config, interval))

@@ -118,7 +118,7 @@ func TestSilenceIsExplained(t *testing.T) {
 	told := false
 	for lines := bufio.NewScanner(stdout); !told && lines.Scan(); {
 		line := lines.Text()
-		told = strings.HasPrefix(line, "-- nothing arrives; the gateway's last poll error: 127.0.0.1:") && strings.Contains(line, "reading query answer")
+		told = strings.HasPrefix(line, "-- nothing arrives; the gateway's polls fail: 127.0.0.1:") && strings.Contains(line, "reading query answer")
 	}
 	if !told {
 		t.Error("ended without a word about the polls")

@@ -40,14 +40,18 @@ func Watch(ctx context.Context, arrived func() uint64, ask func() string, say fu
 	}
 }
 
-// PollError is the last error of the polls that fail now, "" if none do.
-func PollError(gateways ...relay.Snapshot) string {
+// Trouble says what fails now of a gateway's polls and of its calls, "" if nothing does.
+func Trouble(gateways ...relay.Snapshot) string {
+	var calls string
 	for _, g := range gateways {
 		for _, c := range g.Canisters {
-			if c.Failures > 0 {
-				return c.LastError
+			switch {
+			case c.Failures > 0:
+				return "the gateway's polls fail: " + c.LastError
+			case c.CallError != "":
+				calls = "the gateway's polls are answered, but not its calls: " + c.CallError
 			}
 		}
 	}
-	return ""
+	return calls
 }

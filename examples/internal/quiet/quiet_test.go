@@ -44,14 +44,19 @@ func TestWatch(t *testing.T) {
 	})
 }
 
-func TestPollError(t *testing.T) {
+func TestTrouble(t *testing.T) {
 	good := relay.CanisterSnapshot{LastError: "of long ago"}
 	bad := relay.CanisterSnapshot{LastError: "now", Failures: 1}
+	refused := relay.CanisterSnapshot{CallError: "slow down"}
 	for _, test := range []struct {
 		canisters []relay.CanisterSnapshot
 		want      string
-	}{{nil, ""}, {[]relay.CanisterSnapshot{good}, ""}, {[]relay.CanisterSnapshot{good, bad}, "now"}} {
-		if got := PollError(relay.Snapshot{}, relay.Snapshot{Canisters: test.canisters}); got != test.want {
+	}{
+		{nil, ""}, {[]relay.CanisterSnapshot{good}, ""}, {[]relay.CanisterSnapshot{good, bad}, "the gateway's polls fail: now"},
+		{[]relay.CanisterSnapshot{good, refused}, "the gateway's polls are answered, but not its calls: slow down"},
+		{[]relay.CanisterSnapshot{refused, bad}, "the gateway's polls fail: now"},
+	} {
+		if got := Trouble(relay.Snapshot{}, relay.Snapshot{Canisters: test.canisters}); got != test.want {
 			t.Errorf("%q, want %q", got, test.want)
 		}
 	}
