@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -51,7 +52,9 @@ Canisters acknowledge messages every five minutes by default. --acks waits for
 that, for example --acks 6m; what fails then is a canister that never called
 init.
 
-Exit code 1: something is wrong; the last line says what to do about it.
+Exit code 1: something is wrong; the last line, on the standard error stream, says
+what to do about it. Where the report is not for a terminal, it says so, too, on a
+line that begins with "do".
 `,
 		Example: `  caddy icws probe wss://example.com/ws --canister bkyz2-fmaaa-aaaaa-qaaaq-cai
   caddy icws probe wss://localhost/ws --canister bkyz2-fmaaa-aaaaa-qaaaq-cai --network http://localhost:8000 --ca root.crt`,
@@ -64,7 +67,7 @@ Exit code 1: something is wrong; the last line says what to do about it.
 	cmd.Flags().String("origin", "", "Origin header to send, as the page would that opens the session")
 	cmd.Flags().String("address", caddy.DefaultAdminListen, "Address of the gateway's admin endpoint, asked only when nothing arrives")
 	cmd.Flags().Duration("acks", 0, "Time to wait for the canister's first acknowledgement")
-	cmd.Flags().Duration("timeout", 30*time.Second, "Time for all steps up to the first frame")
+	cmd.Flags().Duration("timeout", probePatience, "Time for all steps up to the first frame; the gateway explains itself within 50s")
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
 		networks, err := fl.GetStringSlice("network")
 		if err != nil {
@@ -78,12 +81,25 @@ Exit code 1: something is wrong; the last line says what to do about it.
 			quiet: silence,
 		}
 		if err := p.run(ctx); err != nil {
+			if !isTerminal(p.out) {
+				p.remedy(err) // who keeps the report has no last line of the other stream
+			}
 			return exitFailed, errors.New(printable(err.Error()))
 		}
 		return 0, nil
 	})
 	return cmd
 }
+
+const (
+	// probePatience is longer than that of a gateway, which ends a session that has not opened after 50 s and says why.
+	probePatience = 75 * time.Second
+	// greetingPatience is how long the handshake may take, which a gateway sends as soon as the WebSocket is open.
+	greetingPatience = 10 * time.Second
+)
+
+// errNoGreeting says that a WebSocket is open and no handshake comes.
+var errNoGreeting = errors.New("no handshake of a gateway")
 
 // prober opens one session and reports on it.
 type prober struct {
@@ -97,12 +113,15 @@ type prober struct {
 	ackOnce                    sync.Once
 	openSent, firstVerified    time.Time
 
-	asker   *asker                 // nil where no network is known
-	gateway verify.Principal       // of the handshake
-	sent    chan [32]byte          // takes the id of the ws_open
-	quiet   time.Duration          // see silence
-	seen    atomic.Pointer[string] // what was said while nothing arrived
-	lacks   string                 // what the canister's interface lacks
+	asker     *asker                 // nil where no network is known
+	gateway   verify.Principal       // of the handshake
+	sent      chan [32]byte          // takes the id of the ws_open
+	quiet     time.Duration          // see silence
+	greeting  time.Duration          // see greetingPatience
+	wait      *time.Timer            // for it
+	ungreeted func()                 // ends the wait for the handshake
+	seen      atomic.Pointer[string] // what was said while nothing arrived
+	lacks     string                 // what the canister's interface lacks
 }
 
 func (p *prober) ok(step, format string, args ...any)  { p.line("ok  ", step, format, args...) }
@@ -141,7 +160,10 @@ func (p *prober) run(ctx context.Context) error {
 	p.url = u.String()
 	canister, err := verify.ParsePrincipal(p.canister)
 	if err != nil {
-		return advise(fmt.Errorf("%q is not a canister id", p.canister), "add --canister with an id like bkyz2-fmaaa-aaaaa-qaaaq-cai")
+		if p.canister == "" {
+			return advise(errors.New("the canister is missing"), "add --canister with an id like bkyz2-fmaaa-aaaaa-qaaaq-cai")
+		}
+		return advise(fmt.Errorf("%q is not a canister id: %w", p.canister, err), "look for a typing mistake: ids are like bkyz2-fmaaa-aaaaa-qaaaq-cai and hold a checksum")
 	}
 	n, err := p.resolveNetwork(deadline)
 	if err != nil {
@@ -162,7 +184,7 @@ func (p *prober) run(ctx context.Context) error {
 	}
 	if len(n.hosts) > 0 {
 		p.asker = &asker{hosts: n.hosts, authority: authority, canister: canister, id: id}
-		limited, cancel := context.WithTimeout(deadline, p.timeout/3) // the session needs time, too
+		limited, cancel := context.WithTimeout(deadline, min(p.timeout/3, 10*time.Second)) // the session needs time, too
 		p.askNetwork(limited)
 		cancel()
 	} else {
@@ -193,7 +215,14 @@ func (p *prober) open(ctx context.Context, o client.Options) (*client.Client, er
 	explaining.Go(func() { p.explainSilence(quiet) })
 	defer explaining.Wait()
 	defer stop()
-	return client.Dial(ctx, p.url, o)
+	ctx, giveUp := context.WithCancelCause(ctx)
+	defer giveUp(nil)
+	p.ungreeted = func() { giveUp(errNoGreeting) }
+	c, err := client.Dial(ctx, p.url, o)
+	if p.wait != nil {
+		p.wait.Stop()
+	}
+	return c, err
 }
 
 // resolveNetwork finds the key that the canister's messages must be certified with, and the hosts of the network unless
@@ -304,6 +333,9 @@ func (p *prober) connect(ctx context.Context, u *url.URL) (*tls.Config, error) {
 		if errors.As(err, &unknown) {
 			return nil, advise(err, "with Caddy's internal CA give its root certificate with --ca; in public, look for ACME errors in Caddy's log")
 		}
+		if plain := (tls.RecordHeaderError{}); errors.As(err, &plain) {
+			return nil, advise(err, "port %s does not speak TLS: is it the port of the site with the certificate? Without TLS probe %s", port, (&url.URL{Scheme: "ws", Host: u.Host, Path: u.Path, RawQuery: u.RawQuery}).String())
+		}
 		return nil, advise(err, "does Caddy have a certificate for %s?", host)
 	}
 	leaf := secure.ConnectionState().PeerCertificates[0]
@@ -317,7 +349,9 @@ func (p *prober) event(e client.Event) {
 	switch e.Step {
 	case client.StepUpgraded:
 		p.ok("upgrade", "WebSocket open in %s", e.Took.Round(time.Millisecond/10))
+		p.wait = time.AfterFunc(cmp.Or(p.greeting, greetingPatience), p.ungreeted)
 	case client.StepHandshake:
+		p.wait.Stop()
 		p.gateway = e.Gateway
 		p.ok("handshake", "gateway principal %s", e.Gateway)
 	case client.StepOpenSent:

@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,6 +29,14 @@ func advise(err error, format string, args ...any) error {
 	return &adviceError{err: err, advice: fmt.Sprintf(format, args...)}
 }
 
+// remedy says on a line of its own, below the step that failed, what to do about err.
+func (p *prober) remedy(err error) {
+	var advised *adviceError
+	if errors.As(err, &advised) {
+		p.line("do  ", "", "%s", advised.advice)
+	}
+}
+
 // explain says what an error of the session means and what to do about it.
 func (p *prober) explain(err error) error {
 	var upgrade *client.UpgradeError
@@ -36,6 +45,12 @@ func (p *prober) explain(err error) error {
 	case errors.As(err, &upgrade):
 		p.bad("upgrade", "HTTP status %d", upgrade.Status)
 		return advise(err, "%s", p.adviceForStatus(upgrade))
+	case errors.Is(err, errNoGreeting):
+		p.bad("handshake", "none within %s", cmp.Or(p.greeting, greetingPatience))
+		return advise(err, "the server at %s speaks WebSocket but does not greet as a gateway does: is another program or a proxy at this path, and does it pass frames on at once?", p.path())
+	case strings.Contains(err.Error(), `malformed HTTP response "\x15\x03`): // a TLS alert
+		p.bad("upgrade", "the answer is not HTTP but TLS")
+		return advise(err, "%s", p.adviceForTLS())
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, client.ErrOpenTimeout):
 		p.bad("session", "no answer within %s", p.timeout)
 		return advise(err, "%s", p.adviceForSilence())
@@ -61,6 +76,11 @@ func (p *prober) adviceForStatus(answer *client.UpgradeError) string {
 	page := strings.HasPrefix(header.Get("Content-Type"), "text/html")
 	var advice string
 	switch answer.Status {
+	case http.StatusBadRequest:
+		if strings.Contains(answer.Body, "HTTPS") { // as servers in Go and nginx say it
+			return p.adviceForTLS()
+		}
+		advice = "something in front of the gateway answers: does it pass WebSocket upgrades on?"
 	case http.StatusForbidden:
 		advice = "the origin is not on the gateway's list, try --origin"
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
@@ -82,6 +102,11 @@ func (p *prober) adviceForStatus(answer *client.UpgradeError) string {
 		advice += fmt.Sprintf("; the answer is a page, so look also at what stands in front of the gateway (Server: %.40q)", header.Get("Server"))
 	}
 	return advice
+}
+
+// adviceForTLS is for a port that wants TLS from the first byte.
+func (p *prober) adviceForTLS() string {
+	return "this port speaks TLS: probe it with wss:// in place of ws://, as pages have to open it"
 }
 
 // path is the path of the URL that is probed.

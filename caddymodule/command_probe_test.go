@@ -279,9 +279,18 @@ func TestProbeSilence(t *testing.T) {
 			}
 			return f
 		}, []string{
-			"note  ws_open      the network does not know it: the gateway has not submitted it",
+			"note  ws_open      the network does not know it: it has not taken it from the gateway",
 			"note  query        a poll of our own fails, too: v2 of 127.0.0.1", "no_healthy_nodes",
 			"note  polls        the gateway's polls fail since ", "the last with: 127.0.0.1",
+		}},
+		{"calls are refused", strings.TrimPrefix(caddy.admin, "http://"), func(r *localnet.Request) (f localnet.Fault) {
+			if r.Endpoint == "call" {
+				f = localnet.Fault{Status: 503, Body: []byte("error: load_shed")}
+			}
+			return f
+		}, []string{
+			"note  query        a poll of our own is answered",
+			"note  polls        the gateway's polls are answered, but not its calls, the last with: 127.0.0.1", "load_shed",
 		}},
 		{"something that cannot be read", caddy.admin + "/", func(r *localnet.Request) (f localnet.Fault) {
 			if r.Endpoint == "query" {

@@ -129,7 +129,7 @@ func TestProbeAndStatusCommands(t *testing.T) {
 		"wrong network":  {[]string{url, "--canister", canister, "--root-key", hex.EncodeToString(verify.MainnetRootKey())}, "not certified by this network"},
 		"path":           {[]string{strings.Replace(url, "/ws", "/nowhere", 1), "--canister", canister, "--root-key", key}, "no gateway answers at this path"},
 		"port":           {[]string{fmt.Sprintf("ws://127.0.0.1:%d/ws", freeport.ForTest(t)), "--canister", canister, "--root-key", key}, "is Caddy running"},
-		"not tls":        {[]string{tls, "--canister", canister, "--root-key", key}, "does Caddy have a certificate"},
+		"not tls":        {[]string{tls, "--canister", canister, "--root-key", key}, "does not speak TLS"},
 		"url":            {[]string{"https://example.com", "--canister", canister}, "it starts with wss://"},
 		"no canister":    {[]string{url}, "add --canister"},
 		"dead network":   {[]string{url, "--canister", canister, "--network", fmt.Sprintf("http://127.0.0.1:%d", freeport.ForTest(t))}, "is http://127.0.0.1"},
