@@ -74,15 +74,12 @@ func (d *demo) explain() {
   gateway        %s
   certificates   by Caddy's internal authority; its root: %s
 
-From the JavaScript SDK (ic-websocket-js 0.5.0):
+A client of your own, with the JavaScript SDK in Node.js 20 or newer, from another terminal here:
 
-  new IcWebSocket("%s", undefined, {
-    canisterId: "%s", canisterActor, identity: generateRandomIdentity(),
-    networkUrl: "%s",
-  })
+  npm ci --prefix examples/first
+  NODE_EXTRA_CA_CERTS=%s node examples/first/first.mjs %s %s %s
 
-In Node start it with NODE_EXTRA_CA_CERTS=%s; in a browser open
-https://localhost:%d/ first and accept the certificate. Interrupt (Ctrl-C) to end.
+In a browser, go run ./examples/chat is a whole page. Interrupt (Ctrl-C) to end.
 
-`, d.network, d.canister, d.url(), d.rootCert, d.url(), d.canister, d.network, d.rootCert, d.port)
+`, d.network, d.canister, d.url(), d.rootCert, d.rootCert, d.url(), d.canister, d.network)
 }
