@@ -51,7 +51,7 @@ func TestRefusalsInTheLog(t *testing.T) {
 	icws /ws %[2]s {
 		%[3]s
 	}
-}`, port, testCanister, deadNetwork))
+}`, port, testCanister, deadNetwork()))
 	base := fmt.Sprintf("ws://127.0.0.1:%d", port)
 	ws, _, err := dial(t, base+"/ws", nil)
 	if err != nil {
@@ -91,7 +91,7 @@ func TestRefusalsInTheLog(t *testing.T) {
 
 // TestRefusalWithoutHandleErrors has the answer that nobody dresses; TestRefusals has those with handle_errors.
 func TestRefusalWithoutHandleErrors(t *testing.T) {
-	site := serve(t, fmt.Sprintf("icws %s {\n\t%s\n\tmax_sessions 1\n\t}", testCanister, deadNetwork))
+	site := serve(t, fmt.Sprintf("icws %s {\n\t%s\n\tmax_sessions 1\n\t}", testCanister, deadNetwork()))
 	ws, _, _ := site.open(t, "/", nil)
 	greeted(t, ws)
 	if _, resp, body := site.open(t, "/", nil); resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "5" || body != "" {

@@ -38,7 +38,7 @@ func TestClientsWithoutAddress(t *testing.T) {
 			global = "servers {\n\t\ttrusted_proxies_unix\n\t}"
 		}
 		path := socket(t.TempDir() + "/s")
-		p := runCaddy(t, global, fmt.Sprintf("http://site.test {\n\tbind unix/%s\n\ticws %s {\n\t\t%s\n\t\tmax_sessions_per_ip 1\n\t}\n}\n", path, testCanister, deadNetwork))
+		p := runCaddy(t, global, fmt.Sprintf("http://site.test {\n\tbind unix/%s\n\ticws %s {\n\t\t%s\n\t\tmax_sessions_per_ip 1\n\t}\n}\n", path, testCanister, deadNetwork()))
 		header := map[string][]string{"X-Forwarded-For": {"192.0.2.7"}}
 		ws, _, _ := path.open(t, "/", header)
 		greeted(t, ws)
@@ -61,7 +61,7 @@ func TestClientsWithoutAddress(t *testing.T) {
 func writeSite(t testing.TB, settings string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "Caddyfile")
-	text := fmt.Sprintf("{\n\tauto_https off\n}\nhttp://site.test {\n\ticws %s {\n\t\t%s\n\t\t%s\n\t}\n}\n", testCanister, deadNetwork, settings)
+	text := fmt.Sprintf("{\n\tauto_https off\n}\nhttp://site.test {\n\ticws %s {\n\t\t%s\n\t\t%s\n\t}\n}\n", testCanister, deadNetwork(), settings)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
