@@ -135,13 +135,18 @@ func loadIdentity(ctx context.Context, storage certmagic.Storage, key string) (*
 }
 
 // loadIdentityFile reads `identity file <path>`. A key that every user of the machine can read is nobody's identity any
-// more, so such a file is refused.
+// more, so such a file is refused. In a container the secrets that it was given are readable by everybody in it, who is
+// mostly nobody else: that is a warning.
 func loadIdentityFile(path string, logger *zap.Logger) (*identity.Ed25519Identity, error) {
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && readableByOthers(info) {
-		logger.Warn("identity file can be read by every user of this machine",
-			zap.String("file", path), zap.String("mode", info.Mode().Perm().String()))
-		return nil, fmt.Errorf("identity file %s can be read by every user of this machine (mode %s): chmod 600 it",
-			path, info.Mode().Perm())
+		mode := info.Mode().Perm()
+		if !secretMount(path) {
+			logger.Warn("identity file can be read by every user of this machine", zap.String("file", path), zap.Stringer("mode", mode))
+			return nil, fmt.Errorf("identity file %s can be read by every user of this machine (mode %s): chmod 600 it, "+
+				"or mount the secret with mode 0400", path, mode)
+		}
+		logger.Warn("identity file is a secret that every user of this container can read: mount it with mode 0400",
+			zap.String("file", path), zap.Stringer("mode", mode))
 	}
 	raw, err := readBounded(path, maxIdentityFile)
 	if err != nil {

@@ -2,6 +2,9 @@
 package examples
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -201,6 +204,24 @@ func TestCodes(t *testing.T) {
 	}
 }
 
+// writeKey writes a private key, PKCS#8 as that of the Rust gateway, and returns its file.
+func writeKey(t *testing.T) string {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "key_pair")
+	if err := os.WriteFile(file, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
 // TestCaddyfiles adapts and validates every Caddyfile of the README and of the
 // examples.
 func TestCaddyfiles(t *testing.T) {
@@ -229,8 +250,10 @@ func TestCaddyfiles(t *testing.T) {
 			files[name+", "+key] = fmt.Sprintf("http://localhost:1 {\n\ticws /ws bkyz2-fmaaa-aaaaa-qaaaq-cai {\n\t\tnetwork %s\n\t\troot_key %s\n\t}\n}\n", network, key)
 		}
 	}
+	key := writeKey(t) // for those that name a key in a container
 	for name, text := range files {
 		t.Run(name, func(t *testing.T) {
+			text = strings.ReplaceAll(text, "/data/key_pair", key)
 			config, warnings, err := caddyconfig.GetAdapter("caddyfile").Adapt([]byte(text), map[string]any{"filename": "Caddyfile"})
 			if err != nil {
 				t.Fatal(err)
