@@ -127,6 +127,7 @@ func checkSpread(t testing.TB, began time.Time, ended []time.Time, drainTimeout 
 	for i, at := range ended {
 		if earliest := drainTimeout * 2 / 3 * time.Duration(i) / time.Duration(len(ended)); at.Sub(began) < earliest {
 			t.Errorf("session %d of %d ended after %s, its slice begins at %s", i+1, len(ended), at.Sub(began), earliest)
+			return
 		}
 	}
 }

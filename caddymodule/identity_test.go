@@ -396,7 +396,10 @@ func TestInstanceID(t *testing.T) {
 		fresh(t)
 		const other = "7b0c5d60-58c8-4fe9-a29e-6a3b0c5e3c11"
 		synctest.Test(t, func(t *testing.T) {
-			time.AfterFunc(instanceSettle-instanceRetry/2, func() { _ = os.WriteFile(instanceFile(), []byte(other), 0o600) })
+			// Each time in the last moment before it would have settled.
+			for i, id := range []string{"0b1f6a1e-0000-4000-8000-000000000000", other} {
+				time.AfterFunc(time.Duration(i+1)*(instanceSettle-instanceRetry)+instanceRetry/2, func() { _ = os.WriteFile(instanceFile(), []byte(id), 0o600) })
+			}
 			id, err := instanceID(t.Context())
 			check(t, id, err)
 			if id != other {
