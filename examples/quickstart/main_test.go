@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -141,7 +142,7 @@ func nothingLeft(t *testing.T, cmd *exec.Cmd) {
 
 // home is the directory that child gave to cmd.
 func home(cmd *exec.Cmd) string {
-	for _, v := range cmd.Env {
+	for _, v := range slices.Backward(cmd.Env) { // the last one counts
 		if dir, ok := strings.CutPrefix(v, "TMPDIR="); ok {
 			return dir
 		}
