@@ -7,34 +7,33 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/caddyserver/caddy/v2"
-
 	"github.com/icws-gateway/caddy-icws/caddymodule"
 	"github.com/icws-gateway/caddy-icws/examples/internal/quiet"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
-// converse opens a session and talks, and opens another when it ends, until the process ends. It returns an error only
-// where trying again cannot help.
-func (d *demo) converse(interval time.Duration) error {
+// converse opens a session and talks, and opens another when it ends, until a session ends after ctx. It returns an error
+// only where trying again cannot help.
+func (d *demo) converse(ctx context.Context, interval time.Duration) error {
 	config, err := d.tls()
 	if err != nil {
 		return err
 	}
-	go quiet.Watch(context.Background(), d.arrived.Load,
+	go quiet.Watch(ctx, d.arrived.Load,
 		func() string { return quiet.Trouble(caddymodule.Snapshots()...) },
 		func(text string) { fmt.Printf("-- nothing arrives; %s\n", text) })
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
 		began := time.Now()
 		fmt.Printf("-- %v\n", d.session(config, interval))
-		if caddy.Exiting() {
-			select {} // the exit functions end the process
-		}
 		if time.Since(began) > 10*time.Second {
 			wait = 100 * time.Millisecond
 		}
-		time.Sleep(wait)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
 	}
 }
 

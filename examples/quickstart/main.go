@@ -6,31 +6,32 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
+	"syscall"
 	"time"
-
-	"github.com/caddyserver/caddy/v2"
 
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
 
 func main() {
-	err := run(os.Args[1:])
-	if errors.Is(err, flag.ErrHelp) {
-		return
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second interrupt does not wait for the drain
+	switch err := run(ctx, os.Args[1:]); {
+	case errors.Is(err, flag.ErrHelp):
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "quickstart:", err)
+		os.Exit(1)
+	default:
+		fmt.Println("drained, bye")
 	}
-	if caddy.Exiting() {
-		select {} // interrupted while it started: Caddy ends the process
-	}
-	fmt.Fprintln(os.Stderr, "quickstart:", err)
-	os.Exit(1)
 }
 
 // faults are those of the local network. Tests set them.
 var faults localnet.Faults
 
-// run starts everything and returns only if that fails: the process ends by a signal, in Caddy's own way.
-func run(args []string) (err error) {
+// run starts everything and talks until ctx ends, then drains the session and removes what it made.
+func run(ctx context.Context, args []string) (err error) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	port := flags.Int("port", 8443, "port of loopback that Caddy listens on; 0 finds a free one")
 	latency := flags.Duration("latency", 500*time.Millisecond, "time of an update call on the local network")
@@ -49,13 +50,11 @@ func run(args []string) (err error) {
 		return err
 	}
 
-	// From here on a signal ends the process as it ends Caddy: sessions are drained, then what OnExit was given runs, last
-	// what was registered last; caddymodule was first.
-	caddy.TrapSignals()
 	network, err := localnet.New(localnet.Options{Latency: *latency})
 	if err != nil {
 		return err
 	}
+	defer network.Close()
 	network.SetFaults(faults)
 	canister := network.Install(localnet.NewCDK(localnet.CDKOptions{App: localnet.PingPong{}}))
 	networkURL, err := network.Start("127.0.0.1:0")
@@ -66,30 +65,25 @@ func run(args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("making a directory for Caddy's storage: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	started := make(chan struct{})
-	caddy.OnExit(func(context.Context) {
-		cancel()
-		<-started
-		site.Stop() // there is something to stop only if this came in while it started
-		network.Close()
-		remove(dir)
-		fmt.Println("drained, bye")
-	})
-	defer func() {
-		if err != nil {
-			remove(dir)
-		}
-	}()
+	defer remove(dir)
 
 	d := &demo{port: listen, canister: canister, network: networkURL, rootKey: network.RootKey()}
-	err = d.start(ctx, dir)
-	close(started)
-	if err != nil {
+	if err := d.start(ctx, dir); err != nil && ctx.Err() == nil {
 		return err
 	}
-	d.explain()
-	return d.converse(*interval)
+	if ctx.Err() == nil {
+		d.explain()
+		talking := make(chan error, 1)
+		go func() { talking <- d.converse(ctx, *interval) }()
+		select {
+		case err := <-talking:
+			return errors.Join(err, site.Stop())
+		case <-ctx.Done(): // the session hears of it by the drain
+		}
+		err = site.Stop()
+		<-talking
+	}
+	return err
 }
 
 // remove removes the directory of Caddy's storage. Where the process is interrupted while Caddy obtains its certificate,
