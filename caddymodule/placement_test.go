@@ -97,7 +97,7 @@ func TestStrippedTwice(t *testing.T) {
 		"handle_path /api/* {\n\ticws %s\n\t}":         false,
 		"handle /api/* {\n\ticws /api/ws %s\n\t}":      false,
 	} {
-		text := fmt.Sprintf("{\n\tauto_https off\n}\nhttp://site.test {\n\t%s\n}\n", fmt.Sprintf(site, gateway))
+		text := fmt.Sprintf("{\n\tauto_https off\n}\nhttp://site.test {\n\t%s\n}\n", fmt.Sprintf(site, gateway()))
 		if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
