@@ -14,6 +14,7 @@ import (
 
 	"github.com/icws-gateway/caddy-icws/examples/internal/quiet"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/examples/pipe"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -93,8 +94,8 @@ func newWorld(o worldOptions) (w *world, err error) {
 	}
 	var l net.Listener
 	if o.memory {
-		p := newPipes()
-		l, w.dial = p, p.dial
+		p := pipe.Listen()
+		l, w.dial = p, p.Dial
 	} else if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		return w, err
 	}

@@ -66,7 +66,7 @@ func TestSession(t *testing.T) {
 		code, text := wait(ws)
 		got <- seen{code: code, text: text}
 	})
-	ctx, began := timeout(t), time.Now()
+	ctx := timeout(t)
 	c, err := client.Dial(ctx, url, f.options())
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestSession(t *testing.T) {
 	if err != nil || string(m.Payload) != "first" || m.Sequence != 2 || m.Nonce != 17 {
 		t.Fatalf("echo: %+v, %v", m, err)
 	}
-	if m.Certified.Before(began) || m.Received.Before(m.Certified) || m.Received.After(time.Now()) || !m.Timestamp.Equal(m.Certified) {
+	if age := m.Received.Sub(m.Certified); age < 0 || !m.Timestamp.Equal(m.Certified) {
 		t.Errorf("times: received %v, certified %v, queued %v", m.Received, m.Certified, m.Timestamp)
 	}
 	first, alive := <-got, <-got
@@ -296,7 +296,7 @@ func TestCanisterCloses(t *testing.T) {
 func TestGatewayCloses(t *testing.T) {
 	f := newForger(t)
 	shut := func(ws *websocket.Conn, code int, text string) {
-		_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(time.Second))
+		_ = ws.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, text), time.Now().Add(patience))
 		wait(ws)
 	}
 	tests := []struct {
@@ -323,7 +323,7 @@ func TestGatewayCloses(t *testing.T) {
 		{name: "without a status", opened: true, code: 1005,
 			run: func(t *testing.T, f *forger, ws *websocket.Conn) {
 				f.open(t, ws)
-				_ = ws.WriteControl(websocket.CloseMessage, nil, time.Now().Add(time.Second))
+				_ = ws.WriteControl(websocket.CloseMessage, nil, time.Now().Add(patience))
 				wait(ws)
 			}},
 	}
@@ -410,18 +410,19 @@ func TestOpenTimeouts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
 				ctx, cancel := context.WithCancel(t.Context())
 				defer cancel()
-				network := newPipes()
-				url := f.serveAt(t, network.server(), tt.run)
 				o := f.options()
-				o.NetDial, o.OpenTimeout = network.dial, 300*time.Millisecond
+				o.OpenTimeout = time.Minute
+				want := time.Minute
 				if tt.cancel {
-					o.OpenTimeout = time.Minute
-					time.AfterFunc(200*time.Millisecond, cancel)
+					want = 20 * time.Second
+					time.AfterFunc(want, cancel)
 				}
-				if _, err := client.Dial(ctx, url, o); !errors.Is(err, tt.want) {
-					t.Errorf("got %v, want %v", err, tt.want)
+				_, err := client.Dial(ctx, f.serveInMemory(t, &o, tt.run), o)
+				if took := time.Since(began); !errors.Is(err, tt.want) || took != want {
+					t.Errorf("got %v after %s, want %v after %s", err, took, tt.want, want)
 				}
 			})
 		})
@@ -430,32 +431,37 @@ func TestOpenTimeouts(t *testing.T) {
 
 func TestAckTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f, network := newForger(t), newPipes()
+		f := newForger(t)
 		told := make(chan [2]any, 1)
-		url := f.serveAt(t, network.server(), func(t *testing.T, f *forger, ws *websocket.Conn) {
+		o := f.options()
+		o.AckTimeout = 20 * time.Second
+		url := f.serveInMemory(t, &o, func(t *testing.T, f *forger, ws *websocket.Conn) {
 			key := f.open(t, ws)
 			if _, err := f.message(ws); err != nil {
 				t.Error(err)
 			}
+			time.Sleep(15 * time.Second)
 			f.send(ws, message{key: key, nonce: 8, sequence: 2, service: true, content: ackPayload(1)})
 			code, text := wait(ws)
 			told <- [2]any{code, text}
 		})
-		o := f.options()
-		o.NetDial, o.AckTimeout = network.dial, 400*time.Millisecond
 		c, err := client.Dial(t.Context(), url, o)
 		if err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(600 * time.Millisecond) // the timer does not run before the first message
+		time.Sleep(30 * time.Second) // the timer does not run before the first message
 		if c.Err() != nil {
 			t.Fatalf("closed while idle: %v", c.Err())
 		}
+		sent := time.Now()
 		if err := c.Send(t.Context(), []byte("x")); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := c.Receive(t.Context()); !errors.Is(err, client.ErrAckTimeout) {
 			t.Errorf("got %v", err)
+		}
+		if took := time.Since(sent); took != 35*time.Second {
+			t.Errorf("timed out after %s, want 20 s after the acknowledgement of 15 s", took)
 		}
 		if got := <-told; got != [2]any{4000, "Ack message timeout"} {
 			t.Errorf("the gateway was told %v", got)

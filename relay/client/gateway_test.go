@@ -1,14 +1,12 @@
 package client_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/big"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -22,6 +20,8 @@ import (
 	"github.com/fxamacker/cbor/v2"
 	"github.com/gorilla/websocket"
 
+	"github.com/icws-gateway/caddy-icws/examples/pipe"
+	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -179,16 +179,38 @@ type script func(t *testing.T, f *forger, ws *websocket.Conn)
 // serve runs a gateway with the given script and returns its URL. The server and its connections end with the test.
 func (f *forger) serve(t *testing.T, run script) string {
 	t.Helper()
-	return f.serveAt(t, httptest.NewUnstartedServer(nil), run)
+	handler, wait := f.handler(t, run)
+	server := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		server.Close()
+		wait()
+	})
+	return "ws" + strings.TrimPrefix(server.URL, "http")
 }
 
-// serveAt is serve on a server that has not been started.
-func (f *forger) serveAt(t *testing.T, server *httptest.Server, run script) string {
+// serveInMemory is serve without sockets, for synctest bubbles. The options get what dials it.
+func (f *forger) serveInMemory(t *testing.T, o *client.Options, run script) string {
 	t.Helper()
+	handler, wait := f.handler(t, run)
+	l := pipe.Listen()
+	o.NetDial = l.Dial
+	server := &http.Server{Handler: handler}
+	var served sync.WaitGroup
+	served.Go(func() { _ = server.Serve(l) })
+	t.Cleanup(func() {
+		_ = server.Close()
+		served.Wait()
+		wait()
+	})
+	return "ws://gateway.test"
+}
+
+// handler upgrades every request and plays the script. wait waits until none plays any more.
+func (f *forger) handler(t *testing.T, run script) (h http.Handler, wait func()) {
 	upgrader := websocket.Upgrader{CheckOrigin: func(*http.Request) bool { return true }}
 	var running sync.WaitGroup
-	server.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		running.Add(1) // before the hijack: until then server.Close waits for this handler
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		running.Add(1) // before the hijack: until then closing the server waits for this handler
 		defer running.Done()
 		ws, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
@@ -197,55 +219,8 @@ func (f *forger) serveAt(t *testing.T, server *httptest.Server, run script) stri
 		defer ws.Close()
 		_ = ws.SetReadDeadline(time.Now().Add(patience))
 		run(t, f, ws)
-	})
-	server.Start()
-	t.Cleanup(func() {
-		server.Close()
-		running.Wait()
-	})
-	return "ws" + strings.TrimPrefix(server.URL, "http")
+	}), running.Wait
 }
-
-// pipes is a listener of in-memory connections, for tests about time: in a bubble none passes while something is to be done.
-type pipes struct {
-	conns  chan net.Conn
-	closed chan struct{}
-	close  func()
-}
-
-func newPipes() *pipes {
-	p := &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
-	p.close = sync.OnceFunc(func() { close(p.closed) })
-	return p
-}
-
-// server is one that can be reached through dial.
-func (p *pipes) server() *httptest.Server {
-	return &httptest.Server{Listener: p, Config: new(http.Server)}
-}
-
-func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case p.conns <- there:
-		return here, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.closed:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error { p.close(); return nil }
-
-func (p *pipes) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1} }
 
 // handshake sends the gateway's first frame.
 func (f *forger) handshake(ws *websocket.Conn) error {
