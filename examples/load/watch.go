@@ -59,7 +59,7 @@ func (f *fleet) explainSilence(ctx context.Context, why func() string, progress 
 	arrived := func() uint64 { return f.stats.opens.Load() + f.stats.delivered.Load() }
 	var done sync.WaitGroup
 	done.Go(func() {
-		quiet.Watch(ctx, arrived, why, func(text string) { fmt.Fprintf(progress, "        nothing arrives: %s\n", text) })
+		quiet.Watch(ctx, quiet.Patience, arrived, why, func(text string) { fmt.Fprintf(progress, "        nothing arrives: %s\n", text) })
 	})
 	return func() { cancel(); done.Wait() }
 }

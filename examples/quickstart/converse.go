@@ -20,7 +20,7 @@ func (d *demo) converse(ctx context.Context, interval time.Duration) error {
 	if err != nil {
 		return err
 	}
-	go quiet.Watch(ctx, d.arrived.Load,
+	go quiet.Watch(ctx, patience, d.arrived.Load,
 		func() string { return quiet.Trouble(caddymodule.Snapshots()...) },
 		func(text string) { fmt.Printf("-- nothing arrives; %s\n", text) })
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/internal/quiet"
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
@@ -27,8 +28,11 @@ func main() {
 	}
 }
 
-// faults are those of the local network. Tests set them.
-var faults localnet.Faults
+// What tests set.
+var (
+	faults   localnet.Faults  // of the local network
+	patience = quiet.Patience // before silence is explained
+)
 
 // run starts everything and talks until ctx ends, then drains the session and removes what it made.
 func run(ctx context.Context, args []string) (err error) {

@@ -26,6 +26,7 @@ const unreadable = "unreadable"
 func TestMain(m *testing.M) {
 	if mode := os.Getenv(childVariable); mode != "" {
 		if mode == unreadable {
+			patience = 60 * time.Millisecond
 			faults = func(q *localnet.Request) (f localnet.Fault) {
 				if q.Endpoint == "query" {
 					f.Edit = func([]byte) []byte { return []byte("\xd9\xd9\xf7\x80") }
@@ -55,6 +56,7 @@ func child(t *testing.T, args ...string) *exec.Cmd {
 // The program prints verified messages until it is interrupted, then drains and ends with exit code 0, with nothing left
 // in the temporary directory.
 func TestQuickstart(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Log("interrupts cannot be sent to a child process on Windows; the rest is tested by TestPortTaken")
 		return
@@ -103,8 +105,9 @@ func TestQuickstart(t *testing.T) {
 	nothingLeft(t, cmd)
 }
 
-// A network that writes what the gateway cannot read is told within seconds, and again only when the error changes.
+// A network that writes what the gateway cannot read is told, with the error of the polls. When, is tested with package quiet.
 func TestSilenceIsExplained(t *testing.T) {
+	t.Parallel()
 	cmd := child(t, "-port", "0", "-latency", "50ms")
 	cmd.Env = append(cmd.Env, childVariable+"="+unreadable)
 	stdout, err := cmd.StdoutPipe()
@@ -152,12 +155,14 @@ func home(cmd *exec.Cmd) string {
 
 // Interrupted while it starts, the program ends with exit code 0 too, with nothing left.
 func TestInterruptedStart(t *testing.T) {
+	t.Parallel()
 	if runtime.GOOS == "windows" {
 		t.Log("interrupts cannot be sent to a child process on Windows")
 		return
 	}
 	for _, stage := range []string{"pki", "certificates"} { // of the storage, as Caddy makes them
 		t.Run(stage, func(t *testing.T) {
+			t.Parallel()
 			cmd := child(t, "-port", "0")
 			var output strings.Builder
 			cmd.Stdout, cmd.Stderr = &output, &output

@@ -8,17 +8,13 @@ import (
 	"github.com/icws-gateway/caddy-icws/relay"
 )
 
-const (
-	// Patience is how long nothing may arrive before it is asked why. An update takes 1 to 2 s on mainnet.
-	Patience = 3 * time.Second
-	// look is the time between two looks.
-	look = 500 * time.Millisecond
-)
+// Patience is how long nothing may arrive before it is asked why. An update takes 1 to 2 s on mainnet.
+const Patience = 3 * time.Second
 
-// Watch calls say with what ask returns once arrived has not changed for Patience, and again whenever that is something
-// new, until ctx ends. Nothing is said while ask returns "", nor while something arrives.
-func Watch(ctx context.Context, arrived func() uint64, ask func() string, say func(text string)) {
-	tick := time.NewTicker(look)
+// Watch calls say with what ask returns once arrived has not changed for patience, and again whenever that is something
+// new, until ctx ends. It looks six times in that time. Nothing is said while ask returns "", nor while something arrives.
+func Watch(ctx context.Context, patience time.Duration, arrived func() uint64, ask func() string, say func(text string)) {
+	tick := time.NewTicker(patience / 6)
 	defer tick.Stop()
 	count, since, said := arrived(), time.Now(), ""
 	for {
@@ -30,7 +26,7 @@ func Watch(ctx context.Context, arrived func() uint64, ask func() string, say fu
 		if n := arrived(); n != count {
 			count, since, said = n, time.Now(), ""
 		}
-		if time.Since(since) < Patience {
+		if time.Since(since) < patience {
 			continue
 		}
 		if text := ask(); text != "" && text != said {

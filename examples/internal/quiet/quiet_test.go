@@ -18,7 +18,7 @@ func TestWatch(t *testing.T) {
 		began := time.Now()
 		at := func() float64 { return time.Since(began).Seconds() }
 		var said []string
-		Watch(ctx, func() uint64 { // arrives until 2 s, and once at 12 s
+		Watch(ctx, Patience, func() uint64 { // arrives until 2 s, and once at 12 s
 			switch s := at(); {
 			case s < 2:
 				return uint64(s * 10)
