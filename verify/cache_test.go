@@ -86,6 +86,7 @@ func TestMemoComputesOnce(t *testing.T) {
 
 // The nodes of a subnet answer with delegations of their own, pruned for each canister. Each costs its check once.
 func TestManyDelegationsOfOneSubnet(t *testing.T) {
+	t.Parallel()
 	n := newTestNet(t)
 	a := n.authority()
 	canister, _ := n.canisterRangeOf()

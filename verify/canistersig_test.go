@@ -200,6 +200,7 @@ func TestCanisterSignatureBounded(t *testing.T) {
 
 // A canister signature belongs to one canister, one seed and one message.
 func TestCanisterSignatureIsForOne(t *testing.T) {
+	t.Parallel()
 	n := newTestNet(t)
 	a := n.authority()
 	s := newCanisterSigner(n)

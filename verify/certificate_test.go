@@ -152,6 +152,7 @@ func TestCertificateContents(t *testing.T) {
 // Every byte of a certificate matters, except for what does not change its meaning: nothing is in a certificate that is
 // neither checked for its form nor covered by a signature. A sample of bits at every position is flipped.
 func TestCertificateEveryByteCounts(t *testing.T) {
+	t.Parallel()
 	for _, k := range knownCertificates(t) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()

@@ -103,6 +103,7 @@ var further = []any{
 
 // Whatever form and order an answer to a query has, it says the same, and the node's signature is of what it says.
 func TestQueryReplyForms(t *testing.T) {
+	t.Parallel()
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{9}, 32))
 	der := slices.Concat(nodeKeyPrefix, key.Public().(ed25519.PublicKey))
 	node := SelfAuthenticating(der)

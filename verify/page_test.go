@@ -168,6 +168,7 @@ func (q *testQueue) checkFrame(frame []byte, m Message) error {
 }
 
 func TestPageFrames(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		count, size int
 		first, from uint64

@@ -121,6 +121,7 @@ func TestRecorded(t *testing.T) {
 // TestRecordedSpoilt cuts and spoils every small artefact everywhere. Whatever comes of it, nothing may panic, and what is
 // cut must be refused.
 func TestRecordedSpoilt(t *testing.T) {
+	t.Parallel()
 	readers := map[string]func([]byte) error{
 		"query":       func(b []byte) error { _, err := ParseQueryReply(b); return err },
 		"call":        func(b []byte) error { _, err := ParseCallReply(b); return err },

@@ -51,6 +51,7 @@ func judge(a *verify.Authority, endpoint string, body []byte, canister, gateway 
 
 // Every attack changes answers as it says, and only those of its target.
 func TestAttacks(t *testing.T) {
+	t.Parallel()
 	names := map[string]bool{}
 	for _, attack := range Attacks() {
 		if names[attack.Name] {
@@ -58,6 +59,7 @@ func TestAttacks(t *testing.T) {
 		}
 		names[attack.Name] = true
 		t.Run(attack.Name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { tryAttack(t, attack) })
 		})
 	}
@@ -201,6 +203,7 @@ func TestAttacksOutOfPlace(t *testing.T) {
 
 // Attacks combine, and the page lies still apply to what the one before made.
 func TestAttacksCombine(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t, Options{})
 	id := n.Install(NewCDK(CDKOptions{}))
 	gateway := newIdentity(t)

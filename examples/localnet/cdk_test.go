@@ -399,8 +399,10 @@ func TestSynctest(t *testing.T) {
 // A Motoko canister awaits the removal of a client, and then takes away whichever its principal has: a ws_close and a newer ws_open
 // in one block can leave the newer client registered and unusable. In Rust each is one message.
 func TestCloseAndOpenInOneBlock(t *testing.T) {
+	t.Parallel()
 	for _, motoko := range []bool{false, true} {
 		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				d := &desk{T: t, cdk: NewCDK(CDKOptions{Motoko: motoko}), gateway: newIdentity(t)}
 				var err error
@@ -464,6 +466,7 @@ func (a crash) OnMessage(ctx *AppContext, client verify.Principal, payload []byt
 // A trap in Rust undoes the message, so that the sequence number it used is
 // free again and the client's next one is wrong; in Motoko the number is used.
 func TestTraps(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		motoko, panics bool
 		next           uint64

@@ -273,6 +273,7 @@ func TestBoundaryNodes(t *testing.T) {
 // A thousand clients at once: calls under the race detector and in parallel
 // with polls end as they should.
 func TestConcurrency(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t, Options{Latency: 20 * time.Millisecond, Block: 10 * time.Millisecond})
 	cdk := NewCDK(CDKOptions{})
 	id := n.Install(cdk)

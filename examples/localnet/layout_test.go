@@ -32,6 +32,7 @@ func layouts(t testing.TB, cert []byte) string {
 
 // The endpoint decides the layout of the ranges, as on mainnet.
 func TestLayouts(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		o    Options

@@ -43,6 +43,7 @@ func TestAgentGoWithoutDelegation(t *testing.T) {
 // agent-go's agent opens a connection, polls its queue and reads the certified
 // message: calls with certificates, queries with node signatures, read_state.
 func TestAgentGo(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		o    Options

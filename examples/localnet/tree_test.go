@@ -90,6 +90,7 @@ func nesting(n hashtree.Node) int {
 
 // Witness depths of queues made by the Rust library are in the reference.
 func TestWitnessNesting(t *testing.T) {
+	t.Parallel()
 	g := verify.SelfAuthenticating([]byte("gateway"))
 	want := map[int]int{100: 14, 1000: 20, 5000: 26, 20000: 30}
 	var tree witnessTree = rbWitness{}
@@ -113,6 +114,7 @@ func TestWitnessNesting(t *testing.T) {
 // agent-go, every key is found in it, pruning keeps the root, older trees stay
 // as they were.
 func TestWitnessTrees(t *testing.T) {
+	t.Parallel()
 	for _, motoko := range []bool{false, true} {
 		t.Run(fmt.Sprintf("motoko=%v", motoko), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
