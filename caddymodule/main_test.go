@@ -16,8 +16,8 @@ import (
 
 	_ "github.com/caddyserver/caddy/v2/modules/standard"
 
+	"github.com/icws-gateway/caddy-icws/examples/caddylog"
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
-	"github.com/icws-gateway/caddy-icws/examples/testlog"
 )
 
 // runCaddyEnv makes the test binary behave like a caddy binary with this module, so that tests can start whole processes,
@@ -79,5 +79,5 @@ func runTests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return testlog.Run(m)
+	return caddylog.Run(m)
 }

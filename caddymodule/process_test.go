@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/caddylog"
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
-	"github.com/icws-gateway/caddy-icws/examples/testlog"
 )
 
 // process is a caddy of its own process: the test binary in another role.
@@ -85,7 +85,7 @@ func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 		_ = p.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("log of the process:\n%s", testlog.Excerpt(p.log.String()))
+			t.Logf("log of the process:\n%s", caddylog.Excerpt(p.log.String()))
 		}
 	})
 	eventually(t, "caddy to start", func() bool {

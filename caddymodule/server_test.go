@@ -19,8 +19,8 @@ import (
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/gorilla/websocket"
 
+	"github.com/icws-gateway/caddy-icws/examples/caddylog"
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
-	"github.com/icws-gateway/caddy-icws/examples/testlog"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -57,14 +57,14 @@ var running bool
 // stopAtEnd ends what a test is about to run in this process, at the end of the test. One that has failed shows the log.
 func stopAtEnd(t testing.TB) {
 	t.Helper()
-	testlog.Watch(t)
+	caddylog.Watch(t)
 	running = true
 	t.Cleanup(func() {
 		if !running {
 			return
 		}
 		running = false
-		testlog.Show(t)
+		caddylog.Show(t)
 		// An empty configuration without an admin endpoint takes the present one down.
 		if err := caddy.Load([]byte(`{"admin":{"disabled":true,"config":{"persist":false}}}`), true); err != nil {
 			t.Error(err)

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/examples/pipe"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
@@ -139,8 +139,8 @@ func (r *rig) serve(pipes bool) (stop func()) {
 	srv := &http.Server{Handler: r}
 	var l net.Listener
 	if pipes {
-		p := newPipeListener()
-		l, r.dial, r.url = p, p.dial, "ws://gateway.test/"
+		p := pipe.Listen()
+		l, r.dial, r.url = p, p.Dial, "ws://gateway.test/"
 	} else {
 		tcp, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -272,50 +272,6 @@ func closeOf(t testing.TB, c *client.Client) *client.CloseError {
 	}
 	return ce
 }
-
-// pipeListener accepts in-memory connections, which testing/synctest can wait for.
-type pipeListener struct {
-	conns chan net.Conn
-	once  sync.Once
-	done  chan struct{}
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (l *pipeListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
-	here, there := net.Pipe()
-	select {
-	case l.conns <- there:
-		return here, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return pipeAddr{} }
-
-type pipeAddr struct{}
-
-func (pipeAddr) Network() string { return "pipe" }
-func (pipeAddr) String() string  { return "127.0.0.1:1" }
 
 // sized is how much of something a test does: all of it with the build tag long, what shows the same in less time without, and what
 // takes part in every race with the race detector.

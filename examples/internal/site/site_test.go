@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/icws-gateway/caddy-icws/examples/testlog"
+	"github.com/icws-gateway/caddy-icws/examples/caddylog"
 )
 
 // childVariable makes the test binary run a site at the port that it names, until its standard input ends.
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
-	os.Exit(testlog.Run(m))
+	os.Exit(caddylog.Run(m))
 }
 
 // Two sites that claimed a port at the same moment would answer each other's clients.
@@ -40,7 +40,7 @@ func TestSharedPort(t *testing.T) {
 		t.Log("ports are not shared on Windows")
 		return
 	}
-	testlog.Watch(t)
+	caddylog.Watch(t)
 	port, err := ClaimPort(0)
 	if err != nil {
 		t.Fatal(err)

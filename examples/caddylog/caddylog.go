@@ -1,6 +1,6 @@
-// Package testlog keeps the log of a server away from the output of the tests that run it, and prints of it what somebody
+// Package caddylog keeps the log of a server away from the output of the tests that run it, and prints of it what somebody
 // needs who looks at a failed test.
-package testlog
+package caddylog
 
 import (
 	"encoding/json"
@@ -46,7 +46,7 @@ func Run(m *testing.M) int {
 	if all() {
 		return m.Run()
 	}
-	file, err := os.CreateTemp("", "icws-testlog")
+	file, err := os.CreateTemp("", "icws-caddylog")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
