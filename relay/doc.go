@@ -7,7 +7,7 @@
 // # One message up
 //
 //	session_read.go     readLoop, readMessage: a frame arrives, piece by piece
-//	memory.go           lease.grow: a large one waits for memory
+//	arrival.go          keep, lend: a large one waits for memory
 //	session_admit.go    handleFrame: is it an envelope, is its sender proven? The first one must be a ws_open (admit), which
 //	                    registers the session at its canister; the others are ws_message (checkMessage)
 //	inbox.go            takes, push: it waits behind the client's earlier ones

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net/netip"
 	"slices"
@@ -45,27 +44,6 @@ type lease struct {
 	held int64
 }
 
-// covers reports whether the lease is good for size bytes of a client that has no other message here.
-func (l *lease) covers(size int64) bool {
-	return size <= freeMessage+frameOverhead+1 || size <= l.held // one more byte shows that a message is too large
-}
-
-// grow makes the lease good for size bytes, waiting for a while if there is no room. Those who wait may hold memory that the
-// others wait for: relieve sees to it that some of them get on.
-func (l *lease) grow(ctx context.Context, m *memory, size int64) error {
-	if l.covers(size) {
-		return nil
-	}
-	more := size - l.held
-	ctx, cancel := context.WithTimeout(ctx, memoryPatience)
-	defer cancel()
-	if m.left.Acquire(ctx, more) != nil {
-		return errNoMemory
-	}
-	l.m, l.held = m, size
-	return nil
-}
-
 // count makes the lease good for all size bytes, however few, and reports whether there was room. It does not wait.
 func (l *lease) count(m *memory, size int64) bool {
 	if size > l.held {
@@ -102,23 +80,23 @@ func (g *Gateway) relieve(all []*session, now time.Time) {
 	var holds []hold
 	wanted := -g.relieveShares(all, now)
 	for _, s := range all {
-		bytes, lasted := s.arriving.Load(), s.messageAge(now)
-		switch {
-		case s.ended():
-			wanted -= bytes // on its way back
+		if s.ended() { // it holds nothing any more
 			continue
-		case bytes > 0 && lasted >= scarcePatience:
+		}
+		bytes, lasted := s.arriving(), s.messageAge(now)
+		if bytes > 0 && lasted >= scarcePatience {
 			holds = append(holds, hold{s, bytes, float64(bytes) * lasted.Seconds()})
 		}
 		wanted += s.wanted.Load()
 	}
 	slices.SortFunc(holds, func(a, b hold) int { return cmp.Compare(b.cost, a.cost) })
 	for _, h := range holds {
-		if wanted <= h.s.wanted.Load() { // nobody else waits any more
+		own := h.s.wanted.Load()
+		if wanted <= own { // nobody else waits any more
 			continue
 		}
 		h.s.end(newClosing(OverCapacity, "message arrived too slowly while others waited for memory, try again later"))
-		wanted -= h.bytes + h.s.wanted.Load()
+		wanted -= h.bytes + own
 	}
 }
 

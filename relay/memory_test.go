@@ -152,6 +152,63 @@ func TestUnfinishedMessagesKeepNobodyWaiting(t *testing.T) {
 	})
 }
 
+// The memory of a message that does not end is there for others as soon as its session has ended, not when its client has left.
+func TestMemoryComesBackWithTheEnd(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		honest := r.open()
+		defer r.gateway.TakeMessageMemoryBut(1 << 20)()
+		raw := r.openingRaw(r.options())
+		if _, _, err := raw.Read(t.Context()); err != nil { // OpenMessage
+			t.Fatal(err)
+		}
+		conn := raw.Conn().NetConn()
+		conn.SetDeadline(time.Time{})
+		if _, err := conn.Write(beginning(1<<20 - 1)); err != nil { // and then nothing, not even an answer to the close frame
+			t.Fatal(err)
+		}
+		var reading sync.WaitGroup
+		reading.Go(func() { io.Copy(io.Discard, conn) })
+		defer reading.Wait()
+		time.Sleep(10 * time.Second)
+		began := time.Now()
+		big := make([]byte, 100<<10)
+		if err := honest.Send(t.Context(), big); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := honest.Receive(t.Context()); err != nil || !bytes.Equal(m.Payload, big) {
+			t.Fatalf("%d bytes, %v", len(m.Payload), err)
+		}
+		if took := time.Since(began); took > 2*time.Second { // the sweeper looks once a second
+			t.Errorf("a message took %s", took)
+		}
+	})
+}
+
+// A client whose message waits for memory is gone soon after its session has ended, and does not wait on with what it holds. A drain
+// is an end after which what had been sent is still submitted.
+func TestEndOfTheWaitForMemory(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		defer r.gateway.TakeMessageMemoryBut(64 << 10)()
+		raw := r.openingRaw(r.options())
+		if _, _, err := raw.Read(t.Context()); err != nil { // OpenMessage
+			t.Fatal(err)
+		}
+		conn := raw.Conn().NetConn()
+		conn.SetDeadline(time.Time{})
+		var both sync.WaitGroup
+		both.Go(func() { conn.Write(beginning(100 << 10)) })
+		both.Go(func() { io.Copy(io.Discard, conn) })
+		defer both.Wait()
+		time.Sleep(time.Second)
+		began := time.Now()
+		both.Go(func() { r.gateway.Drain(t.Context(), relay.Draining) })
+		r.waitFor("the end of the session", func() bool { return len(r.gateway.Sessions()) == 0 })
+		if took := time.Since(began); took > 4*time.Second { // it lingers for 3s
+			t.Errorf("the session ended after %s", took)
+		}
+	})
+}
+
 // Two messages that have arrived in part wait for the same memory. One of them gets on.
 func TestHalfReadMessagesDoNotWaitForEachOther(t *testing.T) {
 	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {

@@ -58,7 +58,6 @@ type session struct {
 	pinged   atomic.Int64 // age at the unanswered ping, 0 = none
 
 	messageBegan atomic.Int64 // age when the message began that arrives, 0 = none does
-	arriving     atomic.Int64 // bytes that it holds of the memory for messages
 	wanted       atomic.Int64 // bytes that the reader waits for, 0 = it does not
 
 	departure *list.Element // in the gateway's departing, whose lock guards it
@@ -77,6 +76,7 @@ type session struct {
 	clientText string   // what the client said in its close frame, printable
 	out        outbox
 	in         inbox
+	arrival    arrival
 	opening    opening
 	life       context.Context    // of what the session submits; made when first needed, see lifetime
 	cancel     context.CancelFunc // ends life

@@ -118,6 +118,7 @@ func (s *session) end(c *closing) {
 	}
 	s.closing = c
 	s.state = stateEnded
+	s.arrival.drop()
 	if !c.removed {
 		s.clearOutbox()
 	}

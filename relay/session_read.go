@@ -31,10 +31,8 @@ func (s *session) sendHandshake() bool {
 func (s *session) readLoop() {
 	for {
 		kind, frame, held, err := s.readMessage()
-		s.arriving.Store(0)
 		s.messageBegan.Store(0)
 		if err != nil {
-			held.release()
 			s.readFailed(err)
 			return
 		}
@@ -65,7 +63,9 @@ func (s *session) messageLimit() int64 {
 }
 
 // readMessage reads the next message, and returns it with the memory that it holds. Every piece that arrives is a sign
-// of life: on a slow line the pong may be queued behind a large message.
+// of life: on a slow line the pong may be queued behind a large message. What is counted of a message that is not complete
+// is in s.arrival, so that the end of the session frees it at once, and not when the reader hears of it. After the end
+// nothing is kept.
 func (s *session) readMessage() (kind int, message []byte, held lease, err error) {
 	kind, r, err := s.ws.NextReader()
 	if err != nil {
@@ -74,48 +74,41 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 	s.seen()
 	s.messageBegan.Store(max(1, int64(s.age(time.Now()))))
 	limit := int(s.messageLimit()) + frameOverhead
-	buf := make([]byte, 0, 512)
+	free := freeMessage
+	if limit <= freeMessage+frameOverhead {
+		free = limit + 1 // one more byte shows that a message is too large
+	}
+	piece, before := make([]byte, 0, 512), 0
 	for {
-		if len(buf) == cap(buf) {
-			bigger := min(2*cap(buf), limit+1)
-			if err := s.lend(&held, int64(bigger)); err != nil {
+		if len(piece) == free {
+			if err := s.keep(piece, limit); err != nil {
 				return 0, nil, held, err
 			}
-			buf = append(make([]byte, 0, bigger), buf...)
+			before += len(piece)
+			piece = piece[:0]
+		} else if len(piece) == cap(piece) {
+			piece = append(make([]byte, 0, min(2*cap(piece), free)), piece...)
 		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
-		buf = buf[:len(buf)+n]
+		n, err := r.Read(piece[len(piece):cap(piece)])
+		piece = piece[:len(piece)+n]
 		switch {
+		case errors.Is(err, io.EOF) && before == 0:
+			return kind, piece, held, nil
 		case errors.Is(err, io.EOF):
-			return kind, buf, held, nil
+			if err := s.keep(piece, limit); err != nil {
+				return 0, nil, held, err
+			}
+			message, held = s.takeArrival()
+			return kind, message, held, nil
 		case err != nil:
 			return 0, nil, held, err
 		case s.ended(): // only waiting for the close frame
-			buf = make([]byte, 0, 512)
-			held.release()
-			s.arriving.Store(0)
-		case len(buf) > limit:
+			piece, before = piece[:0], 0
+		case before+len(piece) > limit:
 			return 0, nil, held, errTooLarge
 		}
 		s.seen()
 	}
-}
-
-// lend makes held good for size bytes of the message that arrives. Should it have to wait, that is held neither against the
-// client's pongs nor against the time it may take for the message.
-func (s *session) lend(held *lease, size int64) error {
-	if held.covers(size) {
-		return nil
-	}
-	began := time.Now()
-	s.wanted.Store(size - held.held)
-	defer func() {
-		s.messageBegan.Add(int64(time.Since(began)))
-		s.seen()
-		s.wanted.Store(0)
-		s.arriving.Store(held.held)
-	}()
-	return held.grow(s.lifetime(), s.g.memory, size)
 }
 
 // messageAge is how long the message that arrives has taken so far, 0 if none does.

@@ -178,7 +178,7 @@ func (s *session) envelopeDone(e *envelope) {
 	s.in.done(e)
 	s.in.outcome = time.Now()
 	s.in.release()
-	if s.cancel != nil && s.in.idle() && s.wanted.Load() == 0 {
+	if s.cancel != nil && s.in.idle() {
 		s.cancel() // an idle session keeps no context
 		s.life, s.cancel = nil, nil
 	}
@@ -200,8 +200,8 @@ func (s *session) submission(e *envelope) (context.Context, func()) {
 	return s.lifetime(), func() {}
 }
 
-// lifetime returns the context of what the session submits, and of the memory that it waits for. It ends with the gateway,
-// and with the session unless the end lets what waits be submitted.
+// lifetime returns the context of what the session submits. It ends with the gateway, and with the session unless the
+// end lets what waits be submitted.
 func (s *session) lifetime() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
