@@ -80,7 +80,7 @@ func (c *canister) fetch(ctx context.Context, ask *queue.Question, nonce uint64,
 func (c *canister) avoided(ask *queue.Question) *upstream.Host {
 	hosts := c.g.up.Hosts()
 	h := hosts.Named(string(ask.Avoid))
-	if ask.Lightly && !hosts.Besides(h, c.id) {
+	if ask.Lightly && !hosts.Besides(h, c.id, upstream.EndpointQuery) {
 		return nil
 	}
 	return h

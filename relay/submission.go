@@ -35,6 +35,7 @@ type submission struct {
 	id       [32]byte
 
 	avoid    *upstream.Host // the next attempt should go elsewhere; it gave no outcome
+	lightly  bool           // but not to a host that is in bad health
 	refused  quorum.Claim   // that it is refused for good
 	taken    bool           // the network may have it: without the outcome nothing may follow
 	failures int            // attempts that failed
@@ -56,6 +57,7 @@ type attempt struct {
 	accepted  bool           // a host says so
 	failed    bool           // the attempt failed, as opposed to: no outcome yet
 	avoid     *upstream.Host // the next attempt should go elsewhere; it gave no outcome
+	lightly   bool           // but not to a host that is in bad health
 	pause     time.Duration  // what the host asked for
 	err       error
 	last      *closing // what to tell the client if it stays like this until the expiry
@@ -76,7 +78,7 @@ func (g *Gateway) attempt(ctx context.Context, sub *submission, st upstream.Stag
 	case r.accepted:
 		sub.refused.Contradict()
 	}
-	sub.avoid = r.avoid
+	sub.avoid, sub.lightly = r.avoid, r.lightly
 	sub.last = cmp.Or(r.last, sub.last)
 	if r.failed {
 		sub.failures++
@@ -102,7 +104,11 @@ func (g *Gateway) pauseAfter(r *attempt, failures int, limit time.Duration) time
 
 // post posts sub to another host than the one to be avoided, if one answers.
 func (g *Gateway) post(ctx context.Context, sub *submission, st upstream.Stages) attempt {
-	a, err := g.up.Call(ctx, sub.canister, sub.body, sub.avoid, st)
+	avoid := sub.avoid
+	if sub.lightly && !g.up.Hosts().Besides(avoid, sub.canister, upstream.EndpointCall) {
+		avoid = nil
+	}
+	a, err := g.up.Call(ctx, sub.canister, sub.body, avoid, st)
 	if err != nil {
 		return failedAttempt(sub.method, err)
 	}
@@ -112,7 +118,7 @@ func (g *Gateway) post(ctx context.Context, sub *submission, st upstream.Stages)
 	}
 	defer a.Release()
 	if a.Status == 202 { // accepted or still running
-		return attempt{taken: true, accepted: true, avoid: a.Host}
+		return attempt{taken: true, accepted: true, avoid: a.Host, lightly: true}
 	}
 	reply, err := verify.ParseCallReply(a.Body)
 	if err != nil {
@@ -143,7 +149,7 @@ func (g *Gateway) post(ctx context.Context, sub *submission, st upstream.Stages)
 	}
 	// Received, processing, or unknown. A node that lags or lies can prove the last, with a certificate of any moment before;
 	// it is not believed, and the request goes to another host.
-	return attempt{taken: true, accepted: outcome.Status != verify.CallUnknown, avoid: a.Host}
+	return attempt{taken: true, accepted: outcome.Status != verify.CallUnknown, avoid: a.Host, lightly: true}
 }
 
 // discreet takes the client nonce out of a canister's text: such texts name client keys, and they are logged. It comes before

@@ -76,11 +76,12 @@ func (hs Hosts) second(canister verify.Principal, tried []*Host, call bool) *Hos
 	return h
 }
 
-// Besides reports whether there is a host to ask other than h that is in good health as far as canister is concerned, and answers.
-func (hs Hosts) Besides(h *Host, canister verify.Principal) bool {
+// Besides reports whether there is a host other than h to send a request of canister to e, that is in good health as far as canister
+// is concerned, and answers.
+func (hs Hosts) Besides(h *Host, canister verify.Principal, e Endpoint) bool {
 	now := time.Now()
 	return slices.ContainsFunc(hs, func(other *Host) bool {
 		s, _, _ := other.stands(canister, now)
-		return other != h && s != down && !other.silentFor(0)
+		return other != h && s != down && !other.silentFor(0) && (e != EndpointCall || other.answersCalls())
 	})
 }
