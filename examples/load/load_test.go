@@ -175,8 +175,8 @@ func checkChaos(t *testing.T) func(*report, int) {
 }
 
 func TestHeadOfLine(t *testing.T) {
-	// The latency is long against the time between two blocks, in which a message is lucky or not.
-	r, code := inFakeTime(t, "headofline", "-clients", "40", "-stalled", "4", "-rate", "10", "-opens", "0", "-duration", "9s", "-latency", "100ms", "-progress", "0")
+	// The latency is long against the time to the next block and the next poll, in which a message is lucky or not.
+	r, code := inFakeTime(t, "headofline", "-clients", "40", "-stalled", "4", "-rate", "0.5", "-opens", "0", "-duration", "3m", "-latency", "1s", "-progress", "0")
 	if code != 0 || len(r.Violations) > 0 {
 		t.Errorf("exit code %d, violations %q", code, r.Violations)
 	}
