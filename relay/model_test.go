@@ -62,7 +62,8 @@ type modelVariant struct {
 // a model that needs no gateway: a client sees exactly what the canister sent it, in order, and the canister exactly
 // what the client sent, as long as the session lasts; and a session ends only for a reason that is in the events.
 //
-// The seeds are fixed, so that a failure is the fault of the change at hand. ICWS_MODEL_SEED makes another run instead, and
+// The seeds fix the events. Which host is asked, how long a pause is and who somebody is differ from run to run: a failure may
+// need several to show again. ICWS_MODEL_SEED makes another run instead, and
 // ICWS_MODEL_STEPS gives it a length.
 func TestModel(t *testing.T) {
 	t.Parallel()
