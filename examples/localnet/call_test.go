@@ -200,31 +200,31 @@ func TestRefusals(t *testing.T) {
 		}
 	})
 	t.Run("in the middle", func(t *testing.T) {
-		n := newNetwork(t, Options{Latency: 50 * time.Millisecond})
-		id := n.Install(NewCDK(CDKOptions{}))
-		who := newIdentity(t)
-		c := content(n, who, "call", id, "ws_open", verify.AppendOpenArg(nil, 1, canisterID(1)))
-		body := envelope(t, c, who, nil)
-		var wg sync.WaitGroup
-		wg.Go(func() {
-			cert := parseCertificate(t, post(t, n, canisterPath("v4", id, "call"), body).decode(t).Certificate)
-			h := requestID(t, c)
-			code, err := cert.Tree.Lookup(label("request_status"), h[:], label("error_code"))
-			if err != nil || string(code) != "IC0508" {
-				t.Errorf("%s, %v", code, err)
+		synctest.Test(t, func(t *testing.T) {
+			n := newNetwork(t, Options{Latency: 50 * time.Millisecond})
+			id := n.Install(NewCDK(CDKOptions{}))
+			who := newIdentity(t)
+			c := content(n, who, "call", id, "ws_open", verify.AppendOpenArg(nil, 1, canisterID(1)))
+			body := envelope(t, c, who, nil)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				cert := parseCertificate(t, post(t, n, canisterPath("v4", id, "call"), body).decode(t).Certificate)
+				h := requestID(t, c)
+				code, err := cert.Tree.Lookup(label("request_status"), h[:], label("error_code"))
+				if err != nil || string(code) != "IC0508" {
+					t.Errorf("%s, %v", code, err)
+				}
+			})
+			synctest.Wait() // it has been accepted, and waits for its outcome
+			if err := n.Stop(id); err != nil {
+				t.Error(err)
 			}
+			wg.Wait()
+			if err := n.StartCanister(id); err != nil {
+				t.Error(err)
+			}
+			call(t, n, who, id, "ws_open", verify.AppendOpenArg(nil, 2, canisterID(1)))
 		})
-		for n.served.Load() == 0 {
-			time.Sleep(time.Millisecond)
-		}
-		if err := n.Stop(id); err != nil {
-			t.Error(err)
-		}
-		wg.Wait()
-		if err := n.StartCanister(id); err != nil {
-			t.Error(err)
-		}
-		call(t, n, who, id, "ws_open", verify.AppendOpenArg(nil, 2, canisterID(1)))
 	})
 	t.Run("no such method", func(t *testing.T) {
 		n := newNetwork(t, Options{})
