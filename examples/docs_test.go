@@ -344,6 +344,18 @@ func TestBuildVersions(t *testing.T) {
 			}
 		}
 	}
+	var recipe struct {
+		CaddyVersion string `json:"caddy_version"`
+		Plugins      []struct {
+			ModulePath string `json:"module_path"`
+		} `json:"plugins"`
+	}
+	if err := json.Unmarshal([]byte(read(t, "xcaddy.json")), &recipe); err != nil || len(recipe.Plugins) != 1 {
+		t.Fatalf("xcaddy.json: %v, %+v", err, recipe)
+	}
+	if line := "xcaddy build " + recipe.CaddyVersion + " --with " + recipe.Plugins[0].ModulePath + "\n"; !strings.Contains(build, line) {
+		t.Errorf("README.md does not build as xcaddy.json says: %s", line)
+	}
 }
 
 // TestDeployed holds the files of examples/deploy against each other: whatever stops a gateway waits until it has drained, and
@@ -392,7 +404,7 @@ func TestDeployed(t *testing.T) {
 
 // TestPaths looks for every file that the READMEs and their like name by a link.
 func TestPaths(t *testing.T) {
-	texts := []string{"../README.md", "../CHANGELOG.md"}
+	texts := []string{"../README.md", "../.github/CHANGELOG.md"}
 	for _, pattern := range []string{"*/README.md", "../.github/*.md"} {
 		more, err := filepath.Glob(pattern)
 		if err != nil {

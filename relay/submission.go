@@ -35,7 +35,7 @@ type submission struct {
 	id       [32]byte
 
 	avoid    *upstream.Host // the next attempt should go elsewhere; it gave no outcome
-	lightly  bool           // but not to a host that is in bad health
+	lightly  bool           // but only if another is in good health
 	refused  quorum.Claim   // that it is refused for good
 	taken    bool           // the network may have it: without the outcome nothing may follow
 	failures int            // attempts that failed
@@ -57,7 +57,7 @@ type attempt struct {
 	accepted  bool           // a host says so
 	failed    bool           // the attempt failed, as opposed to: no outcome yet
 	avoid     *upstream.Host // the next attempt should go elsewhere; it gave no outcome
-	lightly   bool           // but not to a host that is in bad health
+	lightly   bool           // but only if another is in good health
 	pause     time.Duration  // what the host asked for
 	err       error
 	last      *closing // what to tell the client if it stays like this until the expiry
