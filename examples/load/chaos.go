@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -32,7 +31,7 @@ const (
 const upgradeWake = 45 * time.Second
 
 // chaos runs clients against a network that fails in every way that it can, and a canister that is upgraded.
-func chaos(ctx context.Context, s *settings, progress io.Writer) (*report, error) {
+func chaos(ctx context.Context, s *settings, rec *recorder) (*report, error) {
 	before := measure()
 	w, err := newWorld(worldOptions{
 		latency: s.latency, seed: s.seed, nodes: 3, memory: s.memory,
@@ -42,7 +41,7 @@ func chaos(ctx context.Context, s *settings, progress io.Writer) (*report, error
 	if err != nil {
 		return nil, err
 	}
-	c := &storm{world: w, random: rand.New(rand.NewPCG(s.seed, 0)), progress: progress}
+	c := &storm{world: w, random: rand.New(rand.NewPCG(s.seed, 0)), mark: rec.mark}
 	if c.kinds, err = c.pick(s.weather); err != nil {
 		w.close()
 		return nil, err
@@ -50,11 +49,11 @@ func chaos(ctx context.Context, s *settings, progress io.Writer) (*report, error
 	p := s.plan()
 	p.judge = c.judge
 	f := newFleet(w.target(), p)
-	started := time.Now()
+	recorded := rec.start(f.stats)
 	runCtx, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()
-	watched := watch(runCtx, f, s, progress)
-	stop := f.explainSilence(runCtx, w.why, progress)
+	watched := watch(runCtx, s)
+	stop := f.explainSilence(runCtx, w.why, rec.console)
 	var weather sync.WaitGroup
 	weather.Go(func() { c.blow(runCtx, s.duration, s.upgrades) })
 	c.clients(runCtx, f)
@@ -62,14 +61,13 @@ func chaos(ctx context.Context, s *settings, progress io.Writer) (*report, error
 	weather.Wait()
 	stop()
 	trend := <-watched
-	took := time.Since(started)
+	recorded()
+	r := f.stats.report(s.mode, time.Since(rec.started))
 	w.drain(20 * time.Second)
 	left := len(w.cdk.Clients())
 	if err := w.close(); err != nil {
-		return nil, err
+		r.violate("%v", err)
 	}
-	r := f.stats.report(s.mode, took)
-	r.Seed, r.Clients = s.seed, s.clients
 	r.note("%d requests were disturbed, %d upgrades", c.disturbed.Load(), c.upgrades.Load())
 	r.note("%d clients still registered in the canister after the drain", left)
 	if c.upgrades.Load() == 0 && c.disturbed.Load() == 0 {
@@ -77,16 +75,13 @@ func chaos(ctx context.Context, s *settings, progress io.Writer) (*report, error
 	}
 	c, f, w = nil, nil, nil // the canister's queues are not what the gateway left behind
 	r.Before, r.During, r.After = before, trend.last, settle(before.Goroutines)
-	if r.After.Goroutines > before.Goroutines {
-		r.violate("%d goroutines before, %d after", before.Goroutines, r.After.Goroutines)
-	}
 	return r, nil
 }
 
 // storm makes the faults.
 type storm struct {
 	world     *world
-	progress  io.Writer
+	mark      func(format string, args ...any) // tells what the weather is
 	disturbed atomic.Uint64
 	upgrades  atomic.Uint64
 	kinds     []regime
@@ -208,7 +203,7 @@ func (c *storm) blow(ctx context.Context, total time.Duration, count int) {
 		if kind.name == "blackout" {
 			length = min(spell, 5*time.Second)
 		}
-		fmt.Fprintf(c.progress, "        weather: %s for %s\n", kind.name, length.Round(time.Millisecond))
+		c.mark("weather: %s for %s", kind.name, length.Round(time.Millisecond))
 		c.mu.Lock()
 		c.spell = i
 		c.mu.Unlock()
@@ -232,7 +227,7 @@ func (c *storm) upgrade() {
 	c.lastUp = time.Now()
 	c.mu.Unlock()
 	n, id := c.world.network, c.world.canister
-	fmt.Fprintln(c.progress, "        upgrade")
+	c.mark("upgrade")
 	_ = n.Stopping(id) // these fail for an unknown canister only
 	time.Sleep(500 * time.Millisecond)
 	_ = n.Stop(id)

@@ -40,7 +40,6 @@ type fleet struct {
 	stats  *stats
 	pace   *rate.Limiter
 	ids    atomic.Uint64
-	live   atomic.Int64
 }
 
 func newFleet(t target, p plan) *fleet {
@@ -100,7 +99,6 @@ func (f *fleet) open(ctx context.Context, change func(*session, *client.Options)
 	s.client = c
 	f.stats.opens.Add(1)
 	f.stats.openTime.add(time.Since(started))
-	f.live.Add(1)
 	return s, nil
 }
 
@@ -118,13 +116,16 @@ func (f *fleet) send(ctx context.Context, s *session) error {
 		f.stats.held.Add(1)
 		return nil
 	}
-	p := payload{session: s.id, number: s.ledger.next(), sent: time.Since(epoch)}
+	return f.say(ctx, s, 1)
+}
+
+// say sends the next message of s, which calls for so many deliveries. It counts even if the write fails: how much of it
+// went out is then not known.
+func (f *fleet) say(ctx context.Context, s *session, deliveries int) error {
+	m := payload{session: s.id, number: s.ledger.next(), sent: time.Since(epoch)}.encode(f.plan.size)
+	f.stats.send(m, deliveries)
 	// A write that is given up half-way costs the session, so the end of ctx must not interrupt it.
-	if err := s.client.Send(context.WithoutCancel(ctx), p.encode(f.plan.size)); err != nil {
-		return err
-	}
-	f.stats.sent.Add(1)
-	return nil
+	return s.client.Send(context.WithoutCancel(ctx), m)
 }
 
 // end closes s after its last messages came back or none came for the grace, and books what did not.
@@ -148,28 +149,38 @@ func (f *fleet) end(s *session) {
 	f.book(s)
 }
 
-// book counts what has become of the messages of a session that has ended.
+// book counts what has become of a session that has ended, and of its messages.
 func (f *fleet) book(s *session) {
-	f.live.Add(-1)
 	passed, pending := s.ledger.open()
 	var end *client.CloseError
 	errors.As(s.client.Err(), &end)
-	if end != nil && end.Local && end.Code == client.CodeNormal {
-		f.stats.lost.Add(passed + pending)
+	own := end == nil || end.Local && errors.Is(end, client.ErrClosed)
+	if own && end != nil && end.Code == client.CodeNormal {
+		passed, pending = passed+pending, 0 // it stayed open for all that was to come
+	}
+	// Closed by the other side, by an error or without a word: what was under way then is open, what was passed over is lost.
+	f.leave(s, own, passed, pending)
+	if own {
 		return
 	}
-	// Closed by the other side or by an error: what was under way then is open, what was passed over is lost.
-	f.stats.lost.Add(passed)
-	f.stats.unresolved.Add(pending)
-	if end == nil || end.Local && errors.Is(end, client.ErrClosed) {
-		return // we hung up
-	}
-	f.stats.count(&f.stats.closes, reason(end))
 	if f.plan.judge == nil {
 		f.stats.violation("session closed: %s", reason(end))
 	} else if err := f.plan.judge(end); err != nil {
 		f.stats.violation("session closed: %s: %v", reason(end), err)
 	}
+}
+
+// leave counts the end of s.
+func (f *fleet) leave(s *session, own bool, lost, unresolved uint64) {
+	f.stats.lost.Add(lost)
+	f.stats.unresolved.Add(unresolved)
+	to := &f.stats.own
+	if !own {
+		to = &f.stats.closes
+		f.stats.ended.Add(1)
+	}
+	f.stats.count(to, reason(s.client.Err()))
+	f.stats.closed.Add(1)
 }
 
 // run keeps all clients busy until ctx ends and returns when every session is closed and booked.
@@ -253,8 +264,6 @@ func (f *fleet) hangUp(s *session) {
 // endAnyhow closes s and counts its end, whatever it was, as its own doing.
 func (f *fleet) endAnyhow(s *session) {
 	s.client.Close()
-	f.live.Add(-1)
 	passed, pending := s.ledger.open()
-	f.stats.lost.Add(passed)
-	f.stats.unresolved.Add(pending)
+	f.leave(s, true, passed, pending)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -23,7 +22,7 @@ const pairs = 4
 
 // headOfLine broadcasts to all clients, in turns with and without some that never read, and compares how long the others
 // waited.
-func headOfLine(ctx context.Context, s *settings, progress io.Writer) (*report, error) {
+func headOfLine(ctx context.Context, s *settings, rec *recorder) (*report, error) {
 	before := measure()
 	w, err := newWorld(worldOptions{
 		latency: s.latency, seed: s.seed, sendBuffer: 4 << 10, memory: s.memory,
@@ -33,22 +32,23 @@ func headOfLine(ctx context.Context, s *settings, progress io.Writer) (*report, 
 		return nil, err
 	}
 	h := &hall{world: w, fleet: newFleet(w.target(), s.plan()), settings: s}
-	started := time.Now()
-	stop := h.fleet.explainSilence(ctx, w.why, progress)
-	r, unfinished := h.run(ctx, progress)
+	recorded := rec.start(h.fleet.stats)
+	stop := h.fleet.explainSilence(ctx, w.why, rec.console)
+	unfinished := h.run(ctx, rec)
 	stop()
+	recorded()
+	r := h.fleet.stats.report(s.mode, time.Since(rec.started))
 	if unfinished != nil {
-		r = h.fleet.stats.report(s.mode, time.Since(started))
-		r.Seed, r.Clients = s.seed, s.clients
 		r.violate("the comparison is not finished: %v", unfinished)
+	} else {
+		h.judge(r)
 	}
 	if err := w.close(); err != nil {
-		return nil, err
+		r.violate("%v", err)
 	}
-	r.Before, r.After = before, settle(before.Goroutines)
-	if r.After.Goroutines > before.Goroutines {
-		r.violate("%d goroutines before, %d after", before.Goroutines, r.After.Goroutines)
-	}
+	r.Before, r.During = before, h.during
+	h, w = nil, nil // the canister's queues are not what the gateway left behind
+	r.After = settle(before.Goroutines)
 	return r, nil
 }
 
@@ -57,15 +57,18 @@ type hall struct {
 	world    *world
 	fleet    *fleet
 	settings *settings
+	speaker  atomic.Pointer[session]
 	times    atomic.Pointer[histogram] // of the current turn
-	heard    atomic.Uint64             // messages received by listeners
-	gaps     atomic.Uint64
+	with     histogram                 // of all turns with sleepers
+	without  histogram
 	dropped  atomic.Uint64 // sleepers that the gateway closed in this turn
 	closed   int           // the same, of all turns
+	fewest   int           // sleepers that the gateway felt in a turn
+	during   footprint
 }
 
-func (h *hall) run(ctx context.Context, progress io.Writer) (*report, error) {
-	started := time.Now()
+// run has the turns taken and ends all sessions. The error says why there were not all turns.
+func (h *hall) run(ctx context.Context, rec *recorder) (unfinished error) {
 	awakeCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	listeners := make([]*session, h.settings.clients-h.settings.stalled)
@@ -84,62 +87,59 @@ func (h *hall) run(ctx context.Context, progress io.Writer) (*report, error) {
 	wg.Wait()
 	defer func() {
 		for _, s := range listeners {
-			if s != nil {
+			switch {
+			case s == nil:
+			case unfinished != nil: // what is on its way need not come any more
+				s.ledger.expect(h.spoken())
 				wg.Go(func() { h.fleet.endAnyhow(s) })
+			default:
+				s.ledger.expect(h.spoken())
+				wg.Go(func() { h.fleet.end(s) })
 			}
 		}
 		wg.Wait()
 	}()
 	if err := failed.Load(); err != nil {
-		return nil, fmt.Errorf("opening the sessions: %w", *err)
+		return fmt.Errorf("opening the sessions: %w", *err)
 	}
-	var warmUp, with, without histogram
-	turns := []*histogram{&warmUp}
+	h.speaker.Store(listeners[0])
+	turns := []*histogram{new(histogram)} // the first one warms up
 	for range pairs {
-		turns = append(turns, &without, &with)
+		turns = append(turns, &h.without, &h.with)
 	}
-	fewest := h.settings.stalled
+	h.fewest = h.settings.stalled
 	for i, turn := range turns {
 		h.times.Store(turn)
-		stop := func() {}
-		if turn == &with {
-			stop = h.sleepers(ctx)
+		stop, stalled := func() {}, 0
+		if turn == &h.with {
+			stop, stalled = h.sleepers(ctx), h.settings.stalled
 		}
-		err := h.speak(ctx, listeners[0], len(listeners), h.settings.duration/time.Duration(len(turns)))
-		if turn == &with {
-			fewest = min(fewest, h.stuck())
+		rec.mark("turn %d of %d, %d stalled clients", i+1, len(turns), stalled)
+		err := h.speak(ctx, len(listeners), h.settings.duration/time.Duration(len(turns)))
+		if turn == &h.with {
+			h.fewest = min(h.fewest, h.stuck())
 		}
 		stop()
 		if err != nil {
-			return nil, err
-		}
-		if h.settings.progress > 0 {
-			fmt.Fprintf(progress, "turn %d of %d: without %s, with %s\n", i+1, len(turns), without.report(), with.report())
+			return err
 		}
 	}
-	during := measure()
-	for _, s := range listeners {
-		if err := s.client.Err(); err != nil {
-			h.fleet.stats.violation("listener closed: %s", reason(err))
-		}
-	}
-	r := h.fleet.stats.report("headofline", time.Since(started))
-	r.Seed, r.Clients, r.During = h.settings.seed, h.settings.clients, during
-	r.Delivered, r.Push = h.heard.Load(), with.report()
-	ratio := float64(with.quantile(.99)) / float64(max(without.quantile(.99), 1))
-	r.note("without stalled clients  %s", without.report())
-	r.note("with %d stalled clients  %s", h.settings.stalled, with.report())
+	h.during = measure()
+	return nil
+}
+
+// judge compares the turns.
+func (h *hall) judge(r *report) {
+	ratio := float64(h.with.quantile(.99)) / float64(max(h.without.quantile(.99), 1))
+	r.note("without stalled clients  %s", h.without.report())
+	r.note("with %d stalled clients  %s", h.settings.stalled, h.with.report())
 	r.note("p99 ratio %.3f (at most %.1f), stalled clients closed by the gateway: %d", ratio, headOfLineBound, h.closed)
-	if fewest < h.settings.stalled {
-		r.violate("only %d of %d stalled clients were felt by the gateway: raise -size, -rate or -duration", fewest, h.settings.stalled)
+	if h.fewest < h.settings.stalled {
+		r.violate("only %d of %d stalled clients were felt by the gateway: raise -size, -rate or -duration", h.fewest, h.settings.stalled)
 	}
 	if ratio > headOfLineBound {
 		r.violate("p99 is %.3f times as long with %d stalled clients, at most %.1f is allowed", ratio, h.settings.stalled, headOfLineBound)
 	}
-	if n := h.gaps.Load(); n > 0 {
-		r.violate("%d messages missing or out of order", n)
-	}
-	return r, nil
 }
 
 // stuck is how many of the sleepers the gateway feels at the end of a turn: their frames wait in it, or it has closed them.
@@ -154,32 +154,40 @@ func (h *hall) stuck() int {
 	return n
 }
 
-// listen makes a session one that notes when it heard what.
-func (h *hall) listen(_ *session, o *client.Options) {
-	var last uint64
+// spoken is how many messages the speaker has sent.
+func (h *hall) spoken() uint64 {
+	if s := h.speaker.Load(); s != nil {
+		return s.ledger.last()
+	}
+	return 0
+}
+
+// listen makes a session one that is due what the speaker says, and notes how long that took in which turn.
+func (h *hall) listen(s *session, o *client.Options) {
 	o.OnMessage = func(m client.Message) {
-		p, ok := decodePayload(m.Payload)
-		if !ok || p.number != last+1 && last != 0 {
-			h.gaps.Add(1)
+		var speaker uint64
+		if s := h.speaker.Load(); s != nil {
+			speaker = s.id
 		}
-		last = p.number
-		h.times.Load().add(time.Since(epoch) - p.sent)
-		h.heard.Add(1)
+		s.ledger.expect(h.spoken())
+		h.fleet.stats.message(speaker, &s.ledger, m, true)
+		if p, ok := decodePayload(m.Payload); ok {
+			h.times.Load().add(time.Since(epoch) - p.sent)
+		}
 	}
 }
 
 // speak has the speaker send at the rate for the given time, and waits until everybody has heard everything.
-func (h *hall) speak(ctx context.Context, speaker *session, listeners int, d time.Duration) error {
+func (h *hall) speak(ctx context.Context, listeners int, d time.Duration) error {
 	turn := time.After(d)
 	tick := time.NewTicker(time.Duration(float64(time.Second) / max(h.settings.rate, .1)))
 	defer tick.Stop()
-	expect := h.heard.Load()
+	heard := h.fleet.stats.delivered.Load
+	expect := heard()
 	for sending := true; sending; {
-		p := payload{session: speaker.id, number: speaker.ledger.next(), sent: time.Since(epoch)}
-		if err := speaker.client.Send(ctx, p.encode(h.settings.size)); err != nil {
+		if err := h.fleet.say(ctx, h.speaker.Load(), listeners); err != nil {
 			return fmt.Errorf("the speaker cannot send: %w", err)
 		}
-		h.fleet.stats.sent.Add(1)
 		expect += uint64(listeners)
 		select {
 		case <-tick.C:
@@ -189,13 +197,12 @@ func (h *hall) speak(ctx context.Context, speaker *session, listeners int, d tim
 			return ctx.Err()
 		}
 	}
-	last := h.heard.Load()
-	for limit := time.Now().Add(h.settings.grace); h.heard.Load() < expect; time.Sleep(5 * time.Millisecond) {
-		if heard := h.heard.Load(); heard != last {
-			last, limit = heard, time.Now().Add(h.settings.grace)
+	last := heard()
+	for limit := time.Now().Add(h.settings.grace); heard() < expect; time.Sleep(5 * time.Millisecond) {
+		if n := heard(); n != last {
+			last, limit = n, time.Now().Add(h.settings.grace)
 		} else if time.Now().After(limit) {
-			h.fleet.stats.lost.Add(expect - heard)
-			return nil
+			return nil // the books of the listeners say what is lost
 		}
 	}
 	return nil
@@ -228,7 +235,7 @@ func (h *hall) sleepers(ctx context.Context) (stop func()) {
 				h.doze(ctx, s)
 				wake()
 				s.client.Abort()
-				h.fleet.live.Add(-1)
+				h.fleet.leave(s, true, 0, 0) // nothing is due to it
 			}
 		})
 	}

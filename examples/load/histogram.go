@@ -3,14 +3,18 @@ package main
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync/atomic"
 	"time"
 )
 
+// buckets is how many a histogram has: 16 for each power of two.
+const buckets = 64 * 16
+
 // A histogram counts durations in buckets of 1/16 of a power of two: quantiles are exact to 6 %. Safe for concurrent use;
 // the zero value is empty.
 type histogram struct {
-	buckets [64 * 16]atomic.Uint64
+	buckets [buckets]atomic.Uint64
 	total   atomic.Uint64
 	largest atomic.Int64
 }
@@ -44,20 +48,60 @@ func (h *histogram) add(d time.Duration) {
 	}
 }
 
-// quantile returns the duration that the share q of all do not exceed; 0 if there are none.
-func (h *histogram) quantile(q float64) time.Duration {
-	total := h.total.Load()
-	if total == 0 {
-		return 0
-	}
-	rank := uint64(q * float64(total))
-	var seen uint64
+// since returns what was added since the histogram had the counts last, and moves last on.
+func (h *histogram) since(last *[buckets]uint64) tally {
+	var t tally
 	for i := range h.buckets {
-		if seen += h.buckets[i].Load(); seen > rank {
-			return min(bound(i), time.Duration(h.largest.Load()))
+		if n := h.buckets[i].Load(); n > last[i] {
+			t = append(t, heap{bucket: i, n: n - last[i]})
+			last[i] = n
 		}
 	}
-	return time.Duration(h.largest.Load())
+	return t
+}
+
+// quantile returns the duration that the share q of all do not exceed; 0 if there are none.
+func (h *histogram) quantile(q float64) time.Duration {
+	return min(h.since(new([buckets]uint64)).quantile(q), time.Duration(h.largest.Load()))
+}
+
+// A tally is the buckets of a histogram that hold anything, in order.
+type tally []heap
+
+// A heap is n durations of one bucket.
+type heap struct {
+	bucket int
+	n      uint64
+}
+
+// quantile returns the duration that the share q of all do not exceed, at most 6 % too long; 0 if there are none.
+func (t tally) quantile(q float64) time.Duration {
+	var total, seen uint64
+	for _, h := range t {
+		total += h.n
+	}
+	rank := uint64(q * float64(total))
+	for i, h := range t {
+		if seen += h.n; seen > rank || i == len(t)-1 {
+			return bound(h.bucket)
+		}
+	}
+	return 0
+}
+
+// plus is both together.
+func (t tally) plus(u tally) tally {
+	all := slices.Concat(t, u)
+	slices.SortFunc(all, func(a, b heap) int { return a.bucket - b.bucket })
+	var sum tally
+	for _, h := range all {
+		if last := len(sum) - 1; last >= 0 && sum[last].bucket == h.bucket {
+			sum[last].n += h.n
+		} else {
+			sum = append(sum, h)
+		}
+	}
+	return slices.Clip(sum)
 }
 
 // quantiles is a histogram in a report, in milliseconds.
@@ -68,12 +112,14 @@ type quantiles struct {
 }
 
 func (h *histogram) report() quantiles {
-	ms := func(d time.Duration) float64 { return float64(d.Round(10*time.Microsecond)) / 1e6 }
 	return quantiles{
-		Count: h.total.Load(), P50: ms(h.quantile(.5)), P90: ms(h.quantile(.9)), P99: ms(h.quantile(.99)),
-		Max: ms(time.Duration(h.largest.Load())),
+		Count: h.total.Load(), P50: millis(h.quantile(.5)), P90: millis(h.quantile(.9)), P99: millis(h.quantile(.99)),
+		Max: millis(time.Duration(h.largest.Load())),
 	}
 }
+
+// millis is d in milliseconds with two digits.
+func millis(d time.Duration) float64 { return float64(d.Round(10*time.Microsecond)) / 1e6 }
 
 func (q quantiles) String() string {
 	return fmt.Sprintf("p50 %.4g ms   p90 %.4g ms   p99 %.4g ms   max %.4g ms   (%d)", q.P50, q.P90, q.P99, q.Max, q.Count)

@@ -2,7 +2,7 @@ package main
 
 import "sync"
 
-// A ledger holds what one session sent against what came back.
+// A ledger holds what one session is due, which is what it sent or what another says to all, against what came.
 type ledger struct {
 	mu      sync.Mutex
 	sent    uint64              // numbers 1 to sent went out
@@ -25,6 +25,20 @@ func (l *ledger) next() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent++
+	return l.sent
+}
+
+// expect takes it that the numbers up to n went out, to a listener of what another session sends.
+func (l *ledger) expect(n uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.sent = max(l.sent, n)
+}
+
+// last is the last number that went out.
+func (l *ledger) last() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.sent
 }
 

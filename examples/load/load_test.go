@@ -9,8 +9,10 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -110,12 +112,30 @@ func TestRun(t *testing.T) {
 func checkRun(t *testing.T) func(*report, int) {
 	return func(r *report, code int) {
 		t.Helper()
+		checkBooks(t, r)
 		if code != 0 || len(r.Violations) > 0 {
 			t.Errorf("exit code %d, violations %q", code, r.Violations)
 		}
 		if r.Opens <= 8 || r.Sent < 8 || r.Delivered != r.Sent || r.RoundTrip.Count != r.Sent || r.RoundTrip.P50 <= 0 {
 			t.Errorf("opened %d, sent %d, delivered %d, timed %d", r.Opens, r.Sent, r.Delivered, r.RoundTrip.Count)
 		}
+	}
+}
+
+// checkBooks checks that what is due is all accounted for, and every session.
+func checkBooks(t *testing.T, r *report) {
+	t.Helper()
+	if r.Due == 0 || r.Due != r.Delivered+r.Lost+r.Unresolved {
+		t.Errorf("due %d, delivered %d, lost %d, unresolved %d", r.Due, r.Delivered, r.Lost, r.Unresolved)
+	}
+	ends := uint64(0)
+	for _, m := range []map[string]uint64{r.Closes, r.OwnCloses} {
+		for _, n := range m {
+			ends += n
+		}
+	}
+	if r.Opens == 0 || r.Opens != r.Closed || r.Closed != ends {
+		t.Errorf("opened %d, closed %d, with %d reasons", r.Opens, r.Closed, ends)
 	}
 }
 
@@ -165,6 +185,7 @@ func TestChaos(t *testing.T) {
 func checkChaos(t *testing.T) func(*report, int) {
 	return func(r *report, code int) {
 		t.Helper()
+		checkBooks(t, r)
 		if code != 0 || len(r.Violations) > 0 {
 			t.Errorf("exit code %d, violations %q", code, r.Violations)
 		}
@@ -183,6 +204,92 @@ func TestHeadOfLine(t *testing.T) {
 	if r.Delivered == 0 || r.Delivered != r.Sent*36 {
 		t.Errorf("sent %d, delivered %d to 36 listeners", r.Sent, r.Delivered)
 	}
+	checkBooks(t, r)
+}
+
+// Of clients that all stop reading most messages stay open, and the run says whether that is too much. The numbers are those
+// between which luck decides nothing.
+func TestTooLittleIsKnown(t *testing.T) {
+	for resolved, want := range map[string]int{"100": 1, "0": 0} {
+		r, code := inFakeTime(t, "chaos", "-clients", "4", "-opens", "0", "-duration", "1m", "-latency", "50ms", "-weather", "none", "-progress", "0", "-resolved", resolved)
+		checkBooks(t, r)
+		if r.Unresolved == 0 {
+			t.Error("nothing is unresolved")
+		}
+		if code != want || (code == 0) != (len(r.Violations) == 0) {
+			t.Errorf("-resolved %s: exit code %d, violations %q", resolved, code, r.Violations)
+		}
+		if code == 1 && (len(r.Violations) != 1 || !strings.Contains(r.Violations[0], "the run proves too little")) {
+			t.Errorf("violations %q", r.Violations)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	usual, err := parse(nil, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		report report
+		want   string
+	}{
+		"all":               {report{Opens: 1, Due: 3, Delivered: 3}, ""},
+		"half":              {report{Opens: 1, Due: 100, Delivered: 49, Lost: 1, Unresolved: 50}, ""},
+		"less than half":    {report{Opens: 1, Due: 100, Delivered: 49, Unresolved: 51}, "what became of the messages is known of only 49.00 %, -resolved asks for 50 %: the run proves too little"},
+		"nothing sent":      {report{Opens: 1}, "no message was sent: the run proves nothing"},
+		"nothing opened":    {report{}, "no session could be opened"},
+		"goroutines remain": {report{Opens: 1, Due: 1, Before: footprint{Goroutines: 2}, After: footprint{Goroutines: 3}}, "2 goroutines before, 3 after"},
+	} {
+		tt.report.judge(usual)
+		if got := strings.Join(tt.report.Violations, "; "); got != tt.want {
+			t.Errorf("%s: violations %q, want %q", name, got, tt.want)
+		}
+	}
+	idle := report{Opens: 1}
+	if idle.judge(&settings{resolved: usual.resolved}); len(idle.Violations) > 0 {
+		t.Errorf("nothing sent, as asked for: violations %q", idle.Violations)
+	}
+}
+
+// A share that is not all or nothing does not look so.
+func TestPercent(t *testing.T) {
+	for want, of := range map[string][2]uint64{
+		"": {0, 0}, "0 %": {0, 7}, "100 %": {7, 7}, "<0.01 %": {1, 1e6}, ">99.99 %": {1e6 - 1, 1e6}, "33.33 %": {1, 3}, "0.01 %": {1, 10000}, "99.99 %": {9999, 10000},
+	} {
+		if got := percent(of[0], of[1]); got != want {
+			t.Errorf("%d of %d: %q, want %q", of[0], of[1], got, want)
+		}
+	}
+}
+
+// The report as text has every share, and nothing that a terminal would obey.
+func TestReportAsText(t *testing.T) {
+	var s stats
+	for range 3 {
+		s.send(make([]byte, payloadHead), 2)
+	}
+	s.delivered.Add(4)
+	s.unresolved.Add(1)
+	s.lost.Add(1)
+	s.count(&s.closes, "gateway 1011 \x1b[2Jgone\n  no violation")
+	s.count(&s.refusals, strings.Repeat("x", 1000))
+	var out bytes.Buffer
+	if code := s.report("run", time.Second).write(&out, false); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, want := range []string{
+		"sent 3 ", "    due                    6     100 %\n", "    delivered              4   66.67 %\n", "    lost                   1   16.67 %\n",
+		"    unresolved             1   16.67 %\n", "    duplicated             0       0 %\n", "    out of order           0       0 %\n",
+		"  closed      1 x gateway 1011 ?[2Jgone?  no violation\n", "x...\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, &out)
+		}
+	}
+	if out.Len() > 2000 {
+		t.Errorf("%d bytes", out.Len())
+	}
 }
 
 // What comes in between is a failure of the run and not of who called it, and the report says what it was.
@@ -197,11 +304,49 @@ func TestInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.memory = true
-			if code := s.run(ctx, &stdout, &stderr); code != 1 || !strings.Contains(stdout.String(), "not finished") {
+			if code := s.run(ctx, &stdout, &stderr); code != 1 || !strings.Contains(stdout.String(), "not finished") || strings.Contains(stdout.String(), "messages lost") {
 				t.Errorf("after %s: exit code %d\n%s\n%s", after, code, &stderr, &stdout)
 			}
 		})
 	}
+}
+
+// hush is a broadcast that closes its speaker with the third message.
+type hush struct {
+	localnet.Broadcast
+	heard int
+}
+
+func (a *hush) OnMessage(ctx *localnet.AppContext, from verify.Principal, payload []byte) error {
+	if a.heard++; a.heard == 3 {
+		return ctx.Close(from)
+	}
+	return a.Broadcast.OnMessage(ctx, from, payload)
+}
+
+// What a speaker who was cut off said last may not have gone out: it is not lost but unresolved.
+func TestSpeakerIsCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, err := newWorld(worldOptions{memory: true, latency: 10 * time.Millisecond, cdk: localnet.CDKOptions{App: new(hush)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.close()
+		s, err := parse([]string{"headofline", "-clients", "4", "-stalled", "1", "-opens", "0", "-progress", "0"}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec := newRecorder(newConsole(io.Discard), s)
+		h := &hall{world: w, fleet: newFleet(w.target(), s.plan()), settings: s}
+		stop := rec.start(h.fleet.stats)
+		err = h.run(t.Context(), rec)
+		stop()
+		r := h.fleet.stats.report("headofline", time.Second)
+		checkBooks(t, r)
+		if err == nil || !strings.Contains(err.Error(), "the speaker cannot send") || r.Delivered != 2*3 || r.Lost != 0 || r.Unresolved == 0 {
+			t.Errorf("%v; due %d, delivered %d, lost %d, unresolved %d", err, r.Due, r.Delivered, r.Lost, r.Unresolved)
+		}
+	})
 }
 
 // botch is an echo that does something wrong with the third message of each session.
@@ -326,7 +471,9 @@ func TestUsage(t *testing.T) {
 		{"-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"}, {"-root-key", "00"}, {"-ca", "x"}, {"-origin", "https://example.com"},
 		{"-url", "https://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"}, {"-url", "localhost:1", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"},
 		{"-url", "ws://localhost:1/"}, {"chaos", "-url", "ws://localhost:1/", "-canister", "aaaaa-aa"},
-		{"chaos", "-weather", "sunny"}, {"headofline", "-clients", "5", "-stalled", "5"},
+		{"chaos", "-weather", "sunny"}, {"-resolved", "101"}, {"-resolved", "NaN"}, {"-interval", "1ms"}, {"-csv", "-", "-json"},
+		{"-pid", "1"}, {"-pid", "-1"},
+		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-pid", "2147483647"}, {"headofline", "-clients", "5", "-stalled", "5"},
 		{"-url", "ws://localhost:1/", "-canister", "not a principal"},
 		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-root-key", "00"},
 		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-ca", "does/not/exist"},
@@ -368,7 +515,7 @@ func TestSilenceIsExplained(t *testing.T) {
 		defer cancel()
 		f := newFleet(w.target(), plan{clients: 2, window: 1})
 		var said bytes.Buffer
-		stop := f.explainSilence(ctx, w.why, &said)
+		stop := f.explainSilence(ctx, w.why, newConsole(&said))
 		f.run(ctx)
 		stop()
 		if !strings.Contains(said.String(), "nothing arrives: the gateway's polls fail: node0.test") || !strings.Contains(said.String(), "reading query answer") {
@@ -410,12 +557,21 @@ func TestRemote(t *testing.T) {
 	if _, err := fmt.Fscanln(stdout, &url, &canister, &rootKey); err != nil {
 		t.Fatal(err)
 	}
-	r, code := execute(t, false, " delivered [1-9]", "-url", url, "-canister", canister, "-root-key", rootKey, "-origin", "https://example.com",
+	series := filepath.Join(t.TempDir(), "run.csv")
+	r, code := execute(t, false, " delivered [1-9]", "-url", url, "-csv", series, "-pid", strconv.Itoa(elsewhere.Process.Pid), "-canister", canister, "-root-key", rootKey, "-origin", "https://example.com",
 		"-clients", "3", "-rate", "5", "-duration", "5m", "-grace", "5m", "-progress", "20ms")
 	if code != 0 || len(r.Violations) > 0 {
 		t.Errorf("exit code %d, violations %q", code, r.Violations)
 	}
 	if r.Delivered == 0 || r.Delivered != r.Sent {
 		t.Errorf("sent %d, delivered %d", r.Sent, r.Delivered)
+	}
+	raw, err := os.ReadFile(series)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := readSeries(t, raw)
+	if rss := rows.number(t, 0, "rss_bytes"); rss < 1<<20 {
+		t.Errorf("the gateway's process has %g bytes", rss)
 	}
 }

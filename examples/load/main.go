@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -43,7 +44,10 @@ type settings struct {
 	url, canister, root, ca string
 	origin                  string
 	asJSON                  bool
-	progress                time.Duration
+	csv                     string
+	interval, progress      time.Duration
+	resolved                float64
+	pid                     int
 	memory                  bool // embedded: without sockets, for tests in fake time
 }
 
@@ -63,7 +67,7 @@ var modes = map[string]settings{
 	},
 }
 
-// run is main without the process: it returns the exit code, 1 for violations and 2 for misuse.
+// run is main without the process: it returns the exit code, 1 for violations and 2 for misuse or a run that cannot begin.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -76,24 +80,42 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return s.run(ctx, stdout, stderr)
 }
 
-// run runs the mode and returns the exit code.
+// run runs the mode, writes all that is asked for and returns the exit code.
 func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) int {
-	var r *report
-	var err error
-	progress := &shared{w: stderr}
-	switch s.mode {
-	case "chaos":
-		r, err = chaos(ctx, s, progress)
-	case "headofline":
-		r, err = headOfLine(ctx, s, progress)
-	default:
-		r, err = load(ctx, s, progress)
-	}
+	rec := newRecorder(newConsole(stderr), s)
+	out, err := open(s, rec, stdout, stderr)
 	if err != nil {
 		fmt.Fprintln(stderr, "load:", err)
 		return 2
 	}
-	return r.write(stdout, s.asJSON)
+	r, err := s.play(ctx, rec)
+	if err != nil {
+		fmt.Fprintln(stderr, "load:", err)
+		_ = out.close()
+		return 2
+	}
+	if ctx.Err() != nil {
+		r.note("interrupted after %.1f s", r.Seconds)
+	}
+	r.judge(s)
+	code := r.write(out.report, s.asJSON)
+	if err := out.close(); err != nil {
+		fmt.Fprintln(stderr, "load:", err)
+		code = 1
+	}
+	return code
+}
+
+// play runs the mode.
+func (s *settings) play(ctx context.Context, rec *recorder) (*report, error) {
+	switch s.mode {
+	case "chaos":
+		return chaos(ctx, s, rec)
+	case "headofline":
+		return headOfLine(ctx, s, rec)
+	default:
+		return load(ctx, s, rec)
+	}
 }
 
 // parse reads the mode and the flags.
@@ -129,7 +151,11 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	fs.StringVar(&s.ca, "ca", "", "with -url: PEM file with the certificate authority to trust")
 	fs.StringVar(&s.origin, "origin", "", "with -url: Origin header")
 	fs.BoolVar(&s.asJSON, "json", false, "report as JSON")
-	fs.DurationVar(&s.progress, "progress", 10*time.Second, "between lines of progress on standard error, 0 for none")
+	fs.StringVar(&s.csv, "csv", "", "file for the time series, one row each -interval; - for standard output, with the report on standard error")
+	fs.DurationVar(&s.interval, "interval", time.Second, "of a row of -csv")
+	fs.Float64Var(&s.resolved, "resolved", 50, "percent of the messages of which it must be known at the end what became of them, or the run proves too little and fails")
+	fs.IntVar(&s.pid, "pid", 0, "with -url: the gateway's process on this machine, whose CPU and memory are recorded (Linux)")
+	fs.DurationVar(&s.progress, "progress", 10*time.Second, "between lines of progress on standard error, 0 for none; a terminal has one line, changed every second")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -160,11 +186,26 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, errors.New("-canister, -root-key, -ca and -origin are for a gateway elsewhere: name it with -url")
 	case s.upgrades < 0:
 		return nil, fmt.Errorf("-upgrades %d: must not be negative", s.upgrades)
+	case !(s.resolved >= 0 && s.resolved <= 100):
+		return nil, fmt.Errorf("-resolved %v: must be from 0 to 100", s.resolved)
+	case s.interval < leastInterval:
+		return nil, fmt.Errorf("-interval %s: must be at least %s", s.interval, leastInterval)
+	case s.csv == "-" && s.asJSON:
+		return nil, errors.New("-csv - and -json both write to standard output: give -csv a file")
+	case s.pid < 0:
+		return nil, fmt.Errorf("-pid %d: must not be negative", s.pid)
+	case s.pid > 0 && s.url == "":
+		return nil, errors.New("-pid is for a gateway elsewhere, without -url it is in this process")
+	case s.pid > 0 && process(strconv.Itoa(s.pid)).use() == use{}:
+		return nil, fmt.Errorf("-pid %d: /proc has no such process", s.pid)
 	case s.stalled < 0 || s.stalled >= s.clients:
 		return nil, fmt.Errorf("-stalled %d: must be from 0 to less than -clients (%d)", s.stalled, s.clients)
 	}
 	return &s, nil
 }
+
+// leastInterval is the shortest that is worth a look: CPU times come in hundredths of a second.
+const leastInterval = 10 * time.Millisecond
 
 // What flags that count per second may be, besides 0: periods that a duration holds and a timer can keep.
 const leastPerSecond, mostPerSecond = 1e-6, 1e6
@@ -221,7 +262,7 @@ func (s *settings) plan() plan {
 }
 
 // load is the modes run and soak.
-func load(ctx context.Context, s *settings, progress io.Writer) (*report, error) {
+func load(ctx context.Context, s *settings, rec *recorder) (*report, error) {
 	before := measure()
 	var w *world
 	t, err := target{}, error(nil)
@@ -237,32 +278,25 @@ func load(ctx context.Context, s *settings, progress io.Writer) (*report, error)
 		return nil, err
 	}
 	f := newFleet(t, s.plan())
-	started := time.Now()
+	recorded := rec.start(f.stats)
 	runCtx, cancel := context.WithTimeout(ctx, s.duration)
 	defer cancel()
-	watched := watch(runCtx, f, s, progress)
-	stop := f.explainSilence(runCtx, why, progress)
+	watched := watch(runCtx, s)
+	stop := f.explainSilence(runCtx, why, rec.console)
 	f.run(runCtx)
 	cancel()
 	stop()
 	flat := <-watched
-	took := time.Since(started)
+	recorded()
+	r := f.stats.report(s.mode, time.Since(rec.started))
 	if w != nil {
 		w.drain(20 * time.Second)
 		if err := w.close(); err != nil {
-			return nil, err
+			r.violate("%v", err)
 		}
 		w = nil // the canister's queues are not what the gateway left behind
 	}
-	r := f.stats.report(s.mode, took)
-	r.Seed, r.Clients = s.seed, s.clients
 	r.Before, r.During, r.After = before, flat.last, settle(before.Goroutines)
-	if r.Opens == 0 {
-		r.violate("no session could be opened")
-	}
-	if r.After.Goroutines > before.Goroutines {
-		r.violate("%d goroutines before, %d after", before.Goroutines, r.After.Goroutines)
-	}
 	if s.mode == "soak" {
 		flat.judge(r)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 )
@@ -30,6 +31,33 @@ func TestHistogram(t *testing.T) {
 		if d > 16 && d < time.Hour && (bound(i) < d || float64(bound(i)) > 1.07*float64(d)) {
 			t.Errorf("%d is in a bucket up to %d", d, bound(i))
 		}
+	}
+}
+
+// What came since is what was added in between, and together it is all.
+func TestHistogramSince(t *testing.T) {
+	var h histogram
+	var last [buckets]uint64
+	var all tally
+	for round := range 3 {
+		for i := range 10 {
+			h.add(time.Duration(i+round) * time.Second)
+		}
+		t1 := h.since(&last)
+		var n uint64
+		for _, heap := range t1 {
+			n += heap.n
+		}
+		if n != 10 {
+			t.Errorf("round %d: %d since the last one", round, n)
+		}
+		all = all.plus(t1)
+	}
+	if got := h.since(&last); got != nil {
+		t.Errorf("nothing came: %v", got)
+	}
+	if whole := h.since(new([buckets]uint64)); !slices.Equal(all, whole) {
+		t.Errorf("together %v, all at once %v", all, whole)
 	}
 }
 

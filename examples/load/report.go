@@ -1,24 +1,21 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 )
 
 // footprint is what the process holds.
 type footprint struct {
 	HeapBytes  uint64
-	RSSBytes   uint64 // 0 where /proc does not tell
+	RSSBytes   uint64 // 0 where it is not known
 	Goroutines int
 }
 
@@ -29,21 +26,7 @@ func measure() footprint {
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return footprint{HeapBytes: m.HeapAlloc, RSSBytes: residentBytes(), Goroutines: runtime.NumGoroutine()}
-}
-
-// residentBytes reads the resident set size of this process on Linux.
-func residentBytes() uint64 {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0
-	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 {
-		return 0
-	}
-	pages, _ := strconv.ParseUint(fields[1], 10, 64)
-	return pages * uint64(os.Getpagesize())
+	return footprint{HeapBytes: m.HeapAlloc, RSSBytes: thisProcess.use().rss, Goroutines: runtime.NumGoroutine()}
 }
 
 func (f footprint) String() string {
@@ -52,7 +35,7 @@ func (f footprint) String() string {
 
 func mib(b uint64) float64 { return float64(b) / (1 << 20) }
 
-// report is the outcome of a run.
+// report is the outcome of a run. Of what is due, all is delivered, lost or unresolved.
 type report struct {
 	Mode           string
 	Seed           uint64
@@ -60,11 +43,13 @@ type report struct {
 	Seconds        float64
 	Opens          uint64
 	OpensPerSecond float64
+	Closed         uint64
 	Refused        uint64
 	Sent           uint64
+	Due            uint64 // deliveries that the messages sent call for: one each, or one to each listener
 	Delivered      uint64
 	Lost           uint64
-	Unresolved     uint64 // on their way when their session was closed for another reason
+	Unresolved     uint64 // on their way when their session ended for another reason
 	Duplicated     uint64
 	Reordered      uint64
 	Foreign        uint64
@@ -74,7 +59,8 @@ type report struct {
 	Push           quantiles
 	Before, During footprint
 	After          footprint
-	Closes         map[string]uint64 `json:",omitempty"`
+	Closes         map[string]uint64 `json:",omitempty"` // ends that were not the session's own doing
+	OwnCloses      map[string]uint64 `json:",omitempty"` // the others
 	Refusals       map[string]uint64 `json:",omitempty"`
 	Notes          []string          `json:",omitempty"`
 	Violations     []string          `json:",omitempty"`
@@ -85,12 +71,12 @@ func (s *stats) report(mode string, took time.Duration) *report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := &report{
-		Mode: mode, Seconds: took.Seconds(),
-		Opens: s.opens.Load(), OpensPerSecond: float64(s.opens.Load()) / took.Seconds(), Refused: s.refused.Load(),
-		Sent: s.sent.Load(), Delivered: s.delivered.Load(), Lost: s.lost.Load(), Unresolved: s.unresolved.Load(),
+		Mode: mode, Seconds: took.Seconds(), OpensPerSecond: float64(s.opens.Load()) / max(took, 1).Seconds(),
+		Opens: s.opens.Load(), Closed: s.closed.Load(), Refused: s.refused.Load(),
+		Sent: s.sent.Load(), Due: s.due.Load(), Delivered: s.delivered.Load(), Lost: s.lost.Load(), Unresolved: s.unresolved.Load(),
 		Duplicated: s.duplicated.Load(), Reordered: s.reordered.Load(), Foreign: s.foreign.Load(), Held: s.held.Load(),
 		OpenTime: s.openTime.report(), RoundTrip: s.roundTrip.report(), Push: s.push.report(),
-		Closes: maps.Clone(s.closes), Refusals: maps.Clone(s.refusals),
+		Closes: maps.Clone(s.closes), OwnCloses: maps.Clone(s.own), Refusals: maps.Clone(s.refusals),
 	}
 	for _, text := range slices.Sorted(maps.Keys(s.violations)) {
 		r.Violations = append(r.Violations, fmt.Sprintf("%d x %s", s.violations[text], text))
@@ -101,6 +87,86 @@ func (s *stats) report(mode string, took time.Duration) *report {
 		}
 	}
 	return r
+}
+
+// judge adds what can be said of every mode: whether the run proves anything, and whether all is gone that it began.
+func (r *report) judge(s *settings) {
+	r.Seed, r.Clients = s.seed, s.clients
+	switch resolved := r.Due - r.Unresolved; {
+	case r.Opens == 0:
+		r.violate("no session could be opened")
+	case r.Due == 0 && s.rate > 0:
+		r.violate("no message was sent: the run proves nothing")
+	case float64(resolved) < s.resolved/100*float64(r.Due):
+		r.violate("what became of the messages is known of only %s, -resolved asks for %g %%: the run proves too little",
+			percent(resolved, r.Due), s.resolved)
+	}
+	if r.After.Goroutines > r.Before.Goroutines {
+		r.violate("%d goroutines before, %d after", r.Before.Goroutines, r.After.Goroutines)
+	}
+}
+
+// percent is the share of n in all. It says 100 or 0 only where that is exact.
+func percent(n, all uint64) string {
+	switch share := 100 * float64(n) / float64(all); {
+	case all == 0:
+		return ""
+	case n == 0:
+		return "0 %"
+	case n == all:
+		return "100 %"
+	case share < .01:
+		return "<0.01 %"
+	case share > 99.99 && n < all:
+		return ">99.99 %"
+	default:
+		return fmt.Sprintf("%.2f %%", share)
+	}
+}
+
+// A share is one line of what became of the messages.
+type share struct {
+	Name    string
+	Count   uint64
+	Percent string // of what was due; "" if nothing was
+}
+
+// shares is what became of the messages.
+func (r *report) shares() []share {
+	var all []share
+	for _, s := range []share{
+		{Name: "due", Count: r.Due}, {Name: "delivered", Count: r.Delivered}, {Name: "lost", Count: r.Lost}, {Name: "unresolved", Count: r.Unresolved},
+		{Name: "duplicated", Count: r.Duplicated}, {Name: "out of order", Count: r.Reordered}, {Name: "foreign", Count: r.Foreign},
+	} {
+		all = append(all, share{s.Name, s.Count, percent(s.Count, r.Due)})
+	}
+	return all
+}
+
+// ends are why sessions ended or did not open, most frequent first.
+type ends struct {
+	Title, Word string
+	Counts      []reasonCount
+}
+
+type reasonCount struct {
+	Text  string
+	Count uint64
+}
+
+func (r *report) ends() []ends {
+	all := []ends{
+		{Title: "Sessions that the gateway or an error ended", Word: "closed"},
+		{Title: "Sessions that the clients ended", Word: "left"},
+		{Title: "Openings refused", Word: "refused"},
+	}
+	for i, m := range []map[string]uint64{r.Closes, r.OwnCloses, r.Refusals} {
+		for _, text := range slices.Sorted(maps.Keys(m)) {
+			all[i].Counts = append(all[i].Counts, reasonCount{text, m[text]})
+		}
+		slices.SortStableFunc(all[i].Counts, func(a, b reasonCount) int { return cmp.Compare(b.Count, a.Count) })
+	}
+	return all
 }
 
 // violate adds a line to the violations.
@@ -131,17 +197,18 @@ func (r *report) write(w io.Writer, asJSON bool) int {
 
 func (r *report) text(w io.Writer) {
 	fmt.Fprintf(w, "%s: %d clients, %.1f s, seed %d\n", r.Mode, r.Clients, r.Seconds, r.Seed)
-	fmt.Fprintf(w, "  sessions    opened %d (%.1f/s)   refused %d\n", r.Opens, r.OpensPerSecond, r.Refused)
-	fmt.Fprintf(w, "  messages    sent %d   delivered %d   lost %d   duplicated %d   reordered %d   foreign %d\n",
-		r.Sent, r.Delivered, r.Lost, r.Duplicated, r.Reordered, r.Foreign)
-	fmt.Fprintf(w, "              unresolved at a close %d   held back by the window %d\n", r.Unresolved, r.Held)
+	fmt.Fprintf(w, "  sessions    opened %d (%.1f/s)   closed %d   refused %d\n", r.Opens, r.OpensPerSecond, r.Closed, r.Refused)
+	fmt.Fprintf(w, "  messages    sent %d   held back by the window %d\n", r.Sent, r.Held)
+	for _, s := range r.shares() {
+		fmt.Fprintf(w, "    %-14s%10d%10s\n", s.Name, s.Count, s.Percent)
+	}
 	fmt.Fprintf(w, "  open        %s\n", r.OpenTime)
 	fmt.Fprintf(w, "  round trip  %s\n", r.RoundTrip)
 	fmt.Fprintf(w, "  push        %s\n", r.Push)
 	fmt.Fprintf(w, "  before      %s\n  during      %s\n  after       %s\n", r.Before, r.During, r.After)
-	for title, m := range map[string]map[string]uint64{"closed": r.Closes, "refused": r.Refusals} {
-		for _, text := range slices.Sorted(maps.Keys(m)) {
-			fmt.Fprintf(w, "  %-10s  %d x %s\n", title, m[text], text)
+	for _, e := range r.ends() {
+		for _, c := range e.Counts {
+			fmt.Fprintf(w, "  %-10s  %d x %s\n", e.Word, c.Count, c.Text)
 		}
 	}
 	for _, n := range r.Notes {
@@ -159,18 +226,5 @@ func (r *report) text(w io.Writer) {
 func peek() footprint {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return footprint{HeapBytes: m.HeapAlloc, RSSBytes: residentBytes(), Goroutines: runtime.NumGoroutine()}
-}
-
-// shared lets several goroutines write lines.
-type shared struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-// Write implements io.Writer.
-func (s *shared) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.w.Write(b)
+	return footprint{HeapBytes: m.HeapAlloc, RSSBytes: thisProcess.use().rss, Goroutines: runtime.NumGoroutine()}
 }

@@ -3,33 +3,55 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
 
 // stats is what a run counts. All of it may be used concurrently.
 type stats struct {
-	opens, refused            atomic.Uint64 // sessions opened; attempts that failed
-	sent, delivered           atomic.Uint64
-	lost, unresolved          atomic.Uint64 // never came back: from sessions that stayed open, from others
+	opens, refused, closed    atomic.Uint64 // sessions opened; attempts that failed; sessions ended, whoever did it
+	ended                     atomic.Uint64 // of closed: not by their own doing
+	sent, due                 atomic.Uint64 // messages sent; deliveries that they call for
+	delivered                 atomic.Uint64 // of due: verified, unaltered and for the first time
+	lost, unresolved          atomic.Uint64 // of due, never delivered: to sessions that stayed open, to others
 	duplicated, reordered     atomic.Uint64
 	foreign                   atomic.Uint64 // not ours, or altered
+	received                  atomic.Uint64 // all that came, whatever it was
+	sentBytes, receivedBytes  atomic.Uint64 // of payloads
 	held                      atomic.Uint64 // sends put off because the window was full
 	openTime, roundTrip, push histogram     // push: certified by the canister to verified here
 
 	mu         sync.Mutex
 	closes     map[string]uint64 // how sessions ended that we did not end
+	own        map[string]uint64 // how the others ended
 	refusals   map[string]uint64
 	violations map[string]uint64 // what must not be
 }
 
-// maxReasons bounds the distinct texts that are kept, since a server makes them.
-const maxReasons = 60
+// What is kept of texts that a server makes: so many distinct ones, each of so many letters.
+const maxReasons, maxReason = 60, 300
+
+// printable makes a text that came over the network fit for a terminal, which obeys control characters, and bounds it.
+func printable(text string) string {
+	letters := []rune(strings.TrimSpace(text))
+	if len(letters) > maxReason {
+		letters = append(letters[:maxReason], []rune("...")...)
+	}
+	for i, r := range letters {
+		if !unicode.IsPrint(r) {
+			letters[i] = '?'
+		}
+	}
+	return string(letters)
+}
 
 func (s *stats) count(m *map[string]uint64, key string) {
+	key = printable(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if *m == nil {
@@ -63,8 +85,17 @@ func reason(err error) string {
 	return text
 }
 
-// message books one message that session id received. timed is false for clients that read late on purpose.
+// send books one message of a session that calls for so many deliveries.
+func (s *stats) send(payload []byte, deliveries int) {
+	s.sent.Add(1)
+	s.sentBytes.Add(uint64(len(payload)))
+	s.due.Add(uint64(deliveries))
+}
+
+// message books one message that session id sent and the session of l received. timed is false for clients that read late on purpose.
 func (s *stats) message(id uint64, l *ledger, m client.Message, timed bool) {
+	s.received.Add(1)
+	s.receivedBytes.Add(uint64(len(m.Payload)))
 	p, ok := decodePayload(m.Payload)
 	if !ok || p.session != id {
 		s.foreign.Add(1)

@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"sync"
 	"time"
 
@@ -15,51 +13,38 @@ type trend struct {
 	warm, last footprint // after -warm, and at the end of the run
 }
 
-// watch measures during a run and prints lines of progress. The trend comes when ctx ends.
-func watch(ctx context.Context, f *fleet, s *settings, progress io.Writer) <-chan trend {
+// watch measures during a run. The trend comes when ctx ends.
+func watch(ctx context.Context, s *settings) <-chan trend {
 	out := make(chan trend, 1)
 	go func() {
 		var t trend
 		defer func() { out <- t }()
-		started := time.Now()
-		period := s.progress
-		if period <= 0 {
-			period = max(s.duration/10, time.Second)
-		}
 		// The last look comes shortly before the end, while everything still runs.
-		look := time.NewTimer(s.duration - min(s.duration/20, 2*time.Second))
-		defer look.Stop()
-		tick := time.NewTicker(period)
-		defer tick.Stop()
+		last := time.NewTimer(s.duration - min(s.duration/20, 2*time.Second))
+		defer last.Stop()
+		warm := time.NewTimer(s.warm)
+		defer warm.Stop()
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-look.C:
+			case <-warm.C:
+				t.warm = measure()
+			case <-last.C:
 				t.last = measure()
-			case <-tick.C:
-				if t.warm == (footprint{}) && time.Since(started) > s.warm {
-					t.warm = measure()
-				}
-				if s.progress > 0 {
-					fmt.Fprintf(progress, "%4.0f s  %d sessions, opened %d, refused %d, sent %d, delivered %d, p99 %s, %s\n",
-						time.Since(started).Seconds(), f.live.Load(), f.stats.opens.Load(), f.stats.refused.Load(),
-						f.stats.sent.Load(), f.stats.delivered.Load(), f.stats.roundTrip.quantile(.99).Round(time.Millisecond),
-						peek())
-				}
 			}
 		}
 	}()
 	return out
 }
 
-// explainSilence says on progress, while no session opens and no message comes, what why returns. stop ends it.
-func (f *fleet) explainSilence(ctx context.Context, why func() string, progress io.Writer) (stop func()) {
+// explainSilence says on the console, while no session opens and no message comes, what why returns. stop ends it.
+func (f *fleet) explainSilence(ctx context.Context, why func() string, c *console) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	arrived := func() uint64 { return f.stats.opens.Load() + f.stats.delivered.Load() }
 	var done sync.WaitGroup
 	done.Go(func() {
-		quiet.Watch(ctx, quiet.Patience, arrived, why, func(text string) { fmt.Fprintf(progress, "        nothing arrives: %s\n", text) })
+		quiet.Watch(ctx, quiet.Patience, arrived, why, func(text string) { c.say("        nothing arrives: %s", printable(text)) })
 	})
 	return func() { cancel(); done.Wait() }
 }
