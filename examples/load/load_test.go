@@ -471,8 +471,8 @@ func TestUsage(t *testing.T) {
 		{"-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"}, {"-root-key", "00"}, {"-ca", "x"}, {"-origin", "https://example.com"},
 		{"-url", "https://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"}, {"-url", "localhost:1", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai"},
 		{"-url", "ws://localhost:1/"}, {"chaos", "-url", "ws://localhost:1/", "-canister", "aaaaa-aa"},
-		{"chaos", "-weather", "sunny"}, {"-resolved", "101"}, {"-resolved", "NaN"}, {"-interval", "1ms"}, {"-csv", "-", "-json"},
-		{"-pid", "1"}, {"-pid", "-1"},
+		{"chaos", "-weather", "sunny"}, {"-resolved", "101"}, {"-resolved", "NaN"}, {"-interval", "1ms"}, {"-csv", "-", "-json"}, {"-html", "-"},
+		{"-csv", "x", "-html", "x"}, {"-pid", "1"}, {"-pid", "-1"},
 		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-pid", "2147483647"}, {"headofline", "-clients", "5", "-stalled", "5"},
 		{"-url", "ws://localhost:1/", "-canister", "not a principal"},
 		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-root-key", "00"},
@@ -573,5 +573,16 @@ func TestRemote(t *testing.T) {
 	rows := readSeries(t, raw)
 	if rss := rows.number(t, 0, "rss_bytes"); rss < 1<<20 {
 		t.Errorf("the gateway's process has %g bytes", rss)
+	}
+}
+
+// A password in the address is in no page.
+func TestShownWithoutPassword(t *testing.T) {
+	s, err := parse([]string{"-url", "wss://me:secret@example.com/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-clients", "3"}, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.command != "load run -canister=bkyz2-fmaaa-aaaaa-qaaaq-cai -clients=3 -url=wss://me:xxxxx@example.com/" || strings.Contains(fmt.Sprint(s.flags), "secret") {
+		t.Errorf("%s %v", s.command, s.flags)
 	}
 }

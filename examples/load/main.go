@@ -44,12 +44,17 @@ type settings struct {
 	url, canister, root, ca string
 	origin                  string
 	asJSON                  bool
-	csv                     string
+	csv, html               string
 	interval, progress      time.Duration
 	resolved                float64
 	pid                     int
-	memory                  bool // embedded: without sockets, for tests in fake time
+	command                 string    // the mode and the flags that were given
+	flags                   []setting // all that have a value
+	memory                  bool      // embedded: without sockets, for tests in fake time
 }
+
+// A setting is the value of a flag.
+type setting struct{ Name, Value string }
 
 // modes and what they change of the defaults.
 var modes = map[string]settings{
@@ -91,7 +96,9 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	r, err := s.play(ctx, rec)
 	if err != nil {
 		fmt.Fprintln(stderr, "load:", err)
-		_ = out.close()
+		r = &report{Mode: s.mode, Seed: s.seed, Clients: s.clients}
+		r.violate("the run failed: %v", err)
+		_ = out.close(r)
 		return 2
 	}
 	if ctx.Err() != nil {
@@ -99,7 +106,7 @@ func (s *settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	}
 	r.judge(s)
 	code := r.write(out.report, s.asJSON)
-	if err := out.close(); err != nil {
+	if err := out.close(r); err != nil {
 		fmt.Fprintln(stderr, "load:", err)
 		code = 1
 	}
@@ -152,7 +159,8 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	fs.StringVar(&s.origin, "origin", "", "with -url: Origin header")
 	fs.BoolVar(&s.asJSON, "json", false, "report as JSON")
 	fs.StringVar(&s.csv, "csv", "", "file for the time series, one row each -interval; - for standard output, with the report on standard error")
-	fs.DurationVar(&s.interval, "interval", time.Second, "of a row of -csv")
+	fs.StringVar(&s.html, "html", "", "file for a page with the report and plots")
+	fs.DurationVar(&s.interval, "interval", time.Second, "of a row of -csv and of a point of -html")
 	fs.Float64Var(&s.resolved, "resolved", 50, "percent of the messages of which it must be known at the end what became of them, or the run proves too little and fails")
 	fs.IntVar(&s.pid, "pid", 0, "with -url: the gateway's process on this machine, whose CPU and memory are recorded (Linux)")
 	fs.DurationVar(&s.progress, "progress", 10*time.Second, "between lines of progress on standard error, 0 for none; a terminal has one line, changed every second")
@@ -192,6 +200,10 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("-interval %s: must be at least %s", s.interval, leastInterval)
 	case s.csv == "-" && s.asJSON:
 		return nil, errors.New("-csv - and -json both write to standard output: give -csv a file")
+	case s.csv != "" && s.csv == s.html:
+		return nil, fmt.Errorf("-csv and -html both name %s", s.csv)
+	case s.html == "-":
+		return nil, errors.New("-html -: give it a file, standard output has the report")
 	case s.pid < 0:
 		return nil, fmt.Errorf("-pid %d: must not be negative", s.pid)
 	case s.pid > 0 && s.url == "":
@@ -201,7 +213,27 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	case s.stalled < 0 || s.stalled >= s.clients:
 		return nil, fmt.Errorf("-stalled %d: must be from 0 to less than -clients (%d)", s.stalled, s.clients)
 	}
+	s.command = "load " + mode
+	fs.VisitAll(func(f *flag.Flag) {
+		if value := shown(f); value != "" {
+			s.flags = append(s.flags, setting{f.Name, value})
+		}
+	})
+	fs.Visit(func(f *flag.Flag) { s.command += fmt.Sprintf(" -%s=%s", f.Name, shown(f)) })
 	return &s, nil
+}
+
+// shown is the value of a flag for pages, which people hand on: without a password.
+func shown(f *flag.Flag) string {
+	value := f.Value.String()
+	if f.Name != "url" || value == "" {
+		return value
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		return "?"
+	}
+	return u.Redacted()
 }
 
 // leastInterval is the shortest that is worth a look: CPU times come in hundredths of a second.

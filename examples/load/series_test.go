@@ -108,14 +108,15 @@ func TestSeriesOfARun(t *testing.T) {
 	}
 }
 
-// Rows are written when they are taken, and who interrupts a run has them all and the report.
+// Rows are written when they are taken, and who interrupts a run has them all, the report and the page.
 func TestSeriesOfAnInterruptedRun(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "run.html")
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		stdout := &until{match: regexp.MustCompile(`Z,3,1,`), done: cancel}
 		var stderr bytes.Buffer
-		s, err := parse([]string{"-clients", "3", "-opens", "0", "-duration", "1h", "-latency", "20ms", "-progress", "0", "-csv", "-"}, &stderr)
+		s, err := parse([]string{"-clients", "3", "-opens", "0", "-duration", "1h", "-latency", "20ms", "-progress", "0", "-csv", "-", "-html", page}, &stderr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,12 +131,26 @@ func TestSeriesOfAnInterruptedRun(t *testing.T) {
 			t.Errorf("said %s", &stderr)
 		}
 	})
+	if text := readPage(t, page); !strings.Contains(text, "interrupted after 3.") || !strings.Contains(text, "<path") {
+		t.Error("the page does not show the run")
+	}
+}
+
+// A run that cannot be made says so on its page.
+func TestPageOfAFailedRun(t *testing.T) {
+	page := filepath.Join(t.TempDir(), "run.html")
+	if code := run(t.Context(), []string{"chaos", "-weather", "sunny", "-html", page}, io.Discard, io.Discard); code != 2 {
+		t.Errorf("exit code %d", code)
+	}
+	if text := readPage(t, page); !strings.Contains(text, "the run failed: -weather &#34;sunny&#34; is not known") {
+		t.Error("the page does not say what failed")
+	}
 }
 
 // Files are opened before the run and not after it.
 func TestOutputsThatCannotBe(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing", "file")
-	for _, flag := range []string{"-csv"} {
+	for _, flag := range []string{"-csv", "-html"} {
 		var stderr bytes.Buffer
 		if code := run(t.Context(), []string{"-duration", "1ms", flag, missing}, io.Discard, &stderr); code != 2 || !strings.Contains(stderr.String(), flag+": open ") {
 			t.Errorf("%s: exit code %d, said %s", flag, code, &stderr)
