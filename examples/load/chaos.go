@@ -336,11 +336,11 @@ func stall(ctx context.Context, f *fleet, random *rand.Rand) error {
 	}
 	<-brief.Done()
 	close(valve)
+	// Its pings stayed unanswered while it stalled, so the gateway may have given it up.
 	if random.IntN(2) == 0 {
-		f.hangUp(s)
+		f.endAnyhow(s, s.client.Abort)
 	} else {
-		// Its pings stayed unanswered while it stalled, so the gateway may have given it up.
-		f.endAnyhow(s)
+		f.endAnyhow(s, func() { s.client.Close() })
 	}
 	return nil
 }

@@ -261,9 +261,9 @@ func (f *fleet) hangUp(s *session) {
 	f.book(s)
 }
 
-// endAnyhow closes s and counts its end, whatever it was, as its own doing.
-func (f *fleet) endAnyhow(s *session) {
-	s.client.Close()
+// endAnyhow calls end for s, and counts its end, whatever it was, as its own doing.
+func (f *fleet) endAnyhow(s *session, end func()) {
+	end()
 	passed, pending := s.ledger.open()
 	f.leave(s, true, passed, pending)
 }

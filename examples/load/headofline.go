@@ -91,7 +91,7 @@ func (h *hall) run(ctx context.Context, rec *recorder) (unfinished error) {
 			case s == nil:
 			case unfinished != nil: // what is on its way need not come any more
 				s.ledger.expect(h.spoken())
-				wg.Go(func() { h.fleet.endAnyhow(s) })
+				wg.Go(func() { h.fleet.endAnyhow(s, func() { s.client.Close() }) })
 			default:
 				s.ledger.expect(h.spoken())
 				wg.Go(func() { h.fleet.end(s) })

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -436,6 +437,34 @@ func TestChaosJudge(t *testing.T) {
 		if err := tt.storm.judge(tt.end); (err == nil) != tt.fine {
 			t.Errorf("%s: %v", tt.name, err)
 		}
+	}
+}
+
+// silent says nothing.
+type silent struct{ localnet.NoCallbacks }
+
+func (silent) OnMessage(*localnet.AppContext, verify.Principal, []byte) error { return nil }
+
+// A client that stalled is not judged, whichever way it ends and whatever the gateway did before.
+func TestStalledClientsAreNotJudged(t *testing.T) {
+	for seed := range uint64(6) { // one of them hangs up, the others close
+		synctest.Test(t, func(t *testing.T) {
+			w, err := newWorld(worldOptions{memory: true, latency: 10 * time.Millisecond, cdk: localnet.CDKOptions{App: silent{}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.close()
+			f := newFleet(w.target(), plan{clients: 1, size: payloadHead, window: 2})
+			time.AfterFunc(time.Second, func() { w.drain(time.Second) }) // it stalls for 2 s at least
+			if err := stall(t.Context(), f, rand.New(rand.NewPCG(seed, 0))); err != nil {
+				t.Fatal(err)
+			}
+			r := f.stats.report("test", time.Second)
+			checkBooks(t, r)
+			if len(r.Violations) > 0 || len(r.OwnCloses) != 1 {
+				t.Errorf("seed %d: violations %q, ends %v and %v", seed, r.Violations, r.Closes, r.OwnCloses)
+			}
+		})
 	}
 }
 
