@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/aviate-labs/agent-go/candid"
+	agentcandid "github.com/aviate-labs/agent-go/candid"
 	"github.com/aviate-labs/agent-go/principal"
 
+	"github.com/icws-gateway/caddy-icws/examples/localnet/candid"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -89,7 +90,7 @@ func TestReadsAgentGo(t *testing.T) {
 
 func mustCandid(t testing.TB, v any) []byte {
 	t.Helper()
-	b, err := candid.Marshal([]any{v})
+	b, err := agentcandid.Marshal([]any{v})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func TestHostileArguments(t *testing.T) {
 		"another magic":           "DIDM\x00\x01\x7f",
 		"variant without its arm": "DIDL\x01\x6b\x01\x00\x7f\x01\x00\x01",
 	} {
-		if v, err := readCandid([]byte(arg)); err == nil {
+		if v, err := candid.Read([]byte(arg)); err == nil {
 			t.Errorf("%s is read as %v", name, v)
 		}
 	}

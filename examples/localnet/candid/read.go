@@ -1,4 +1,4 @@
-package localnet
+package candid
 
 import (
 	"encoding/binary"
@@ -8,55 +8,55 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// The canister reads its arguments with these functions instead of with those
-// of package verify, whose writing they meet in every test: a wrong belief
-// about Candid would otherwise be on both sides.
-
 // Type codes of the Candid specification, section "Types", as signed LEB128.
 const (
-	candidNull      = -1
-	candidBool      = -2
-	candidNat8      = -5
-	candidNat64     = -8
-	candidText      = -15
-	candidReserved  = -16
-	candidOpt       = -18
-	candidVec       = -19
-	candidRecord    = -20
-	candidVariant   = -21
-	candidPrincipal = -24
+	codeNull      = -1
+	codeBool      = -2
+	codeNat8      = -5
+	codeNat64     = -8
+	codeText      = -15
+	codeReserved  = -16
+	codeOpt       = -18
+	codeVec       = -19
+	codeRecord    = -20
+	codeVariant   = -21
+	codePrincipal = -24
 
-	maxCandidDepth  = 64
-	maxCandidValues = 10_000 // of one argument, nested ones included; bytes of a blob do not count
+	maxDepth  = 64
+	maxValues = 10_000 // of one argument, nested ones included; bytes of a blob do not count
 )
 
-var errCandid = errors.New("malformed or unexpected candid")
+// ErrUnexpected says that bytes are no Candid, or not of the wanted type.
+var ErrUnexpected = errors.New("malformed or unexpected candid")
 
-// candidType is an entry of a type table.
-type candidType struct {
+// typeEntry is an entry of a type table.
+type typeEntry struct {
 	kind   int64
 	elem   int64 // of an option or a vector
-	fields []candidField
+	fields []typeField
 }
 
-type candidField struct {
+type typeField struct {
 	id   uint32
 	kind int64
 }
 
-// A decoded value is a uint64, bool, string, []byte (blob), []any (vector),
-// nil (null, reserved), verify.Principal, or one of these.
+// A value is a uint64 (nat64), bool, string, []byte (blob), []any (vector), nil
+// (null, reserved, an absent option), verify.Principal, or one of these.
 type (
-	record  map[uint32]any
-	variant struct {
-		id    uint32
-		value any
+	// Record holds its values by the numbers of the fields, see ID.
+	Record map[uint32]any
+	// Variant is one case of a variant.
+	Variant struct {
+		ID    uint32 // of its name
+		Value any
 	}
-	option struct{ value any } // present
+	// Option is one that is present.
+	Option struct{ Value any }
 )
 
-// fieldID is the number of a field name.
-func fieldID(name string) uint32 {
+// ID is the number of a field name.
+func ID(name string) uint32 {
 	var h uint32
 	for _, c := range []byte(name) {
 		h = h*223 + uint32(c)
@@ -64,19 +64,19 @@ func fieldID(name string) uint32 {
 	return h
 }
 
-type candidReader struct {
+type reader struct {
 	buf    []byte
-	types  []candidType
+	types  []typeEntry
 	values int
 	bad    bool
 }
 
-// readCandid decodes the first of the arguments in b. As canisters do, it
-// ignores further ones, which newer callers may send.
-func readCandid(b []byte) (any, error) {
-	r := &candidReader{buf: b}
+// Read decodes the first of the arguments in b. As canisters do, it
+// ignores further ones, which newer callers may send. Blobs are parts of b.
+func Read(b []byte) (any, error) {
+	r := &reader{buf: b}
 	if string(r.take(4)) != "DIDL" {
-		return nil, errCandid
+		return nil, ErrUnexpected
 	}
 	for range r.count() {
 		r.types = append(r.types, r.readType())
@@ -86,18 +86,18 @@ func readCandid(b []byte) (any, error) {
 		args = append(args, r.signed())
 	}
 	if r.bad || len(args) == 0 {
-		return nil, errCandid
+		return nil, ErrUnexpected
 	}
 	v := r.value(args[0], 0)
 	if r.bad || len(args) == 1 && len(r.buf) > 0 {
-		return nil, errCandid
+		return nil, ErrUnexpected
 	}
 	return v, nil
 }
 
-func (r *candidReader) fail() { r.bad, r.buf = true, nil }
+func (r *reader) fail() { r.bad, r.buf = true, nil }
 
-func (r *candidReader) take(n uint64) []byte {
+func (r *reader) take(n uint64) []byte {
 	if uint64(len(r.buf)) < n {
 		r.fail()
 		return nil
@@ -107,7 +107,7 @@ func (r *candidReader) take(n uint64) []byte {
 	return b
 }
 
-func (r *candidReader) unsigned() uint64 {
+func (r *reader) unsigned() uint64 {
 	n, size := binary.Uvarint(r.buf)
 	if size <= 0 {
 		r.fail()
@@ -117,7 +117,7 @@ func (r *candidReader) unsigned() uint64 {
 	return n
 }
 
-func (r *candidReader) signed() (n int64) {
+func (r *reader) signed() (n int64) {
 	for shift := 0; shift < 63; shift += 7 {
 		b := r.take(1)
 		if r.bad {
@@ -136,7 +136,7 @@ func (r *candidReader) signed() (n int64) {
 }
 
 // count reads how many things follow that take a byte each at least.
-func (r *candidReader) count() uint64 {
+func (r *reader) count() uint64 {
 	n := r.unsigned()
 	if n > uint64(len(r.buf)) {
 		r.fail()
@@ -145,18 +145,18 @@ func (r *candidReader) count() uint64 {
 	return n
 }
 
-func (r *candidReader) readType() (t candidType) {
+func (r *reader) readType() (t typeEntry) {
 	switch t.kind = r.signed(); t.kind {
-	case candidOpt, candidVec:
+	case codeOpt, codeVec:
 		t.elem = r.signed()
-	case candidRecord, candidVariant:
+	case codeRecord, codeVariant:
 		for i := range r.count() {
 			id := r.unsigned()
 			if r.bad || id > 1<<32-1 || i > 0 && uint32(id) <= t.fields[i-1].id {
 				r.fail()
 				return t
 			}
-			t.fields = append(t.fields, candidField{uint32(id), r.signed()})
+			t.fields = append(t.fields, typeField{uint32(id), r.signed()})
 		}
 	default: // functions and services are no data of this canister's
 		r.fail()
@@ -164,8 +164,8 @@ func (r *candidReader) readType() (t candidType) {
 	return t
 }
 
-func (r *candidReader) value(kind int64, depth int) any {
-	if r.values++; r.bad || depth > maxCandidDepth || r.values > maxCandidValues {
+func (r *reader) value(kind int64, depth int) any {
+	if r.values++; r.bad || depth > maxDepth || r.values > maxValues {
 		r.fail()
 		return nil
 	}
@@ -177,22 +177,22 @@ func (r *candidReader) value(kind int64, depth int) any {
 		return r.composite(&r.types[kind], depth)
 	}
 	switch kind {
-	case candidNull, candidReserved:
+	case codeNull, codeReserved:
 		return nil
-	case candidBool:
+	case codeBool:
 		b := r.take(1)
 		if r.bad || b[0] > 1 {
 			r.fail()
 			return nil
 		}
 		return b[0] == 1
-	case candidNat64:
+	case codeNat64:
 		if b := r.take(8); !r.bad {
 			return binary.LittleEndian.Uint64(b)
 		}
-	case candidText:
+	case codeText:
 		return string(r.take(r.unsigned()))
-	case candidPrincipal:
+	case codePrincipal:
 		if b := r.take(1); r.bad || b[0] != 1 {
 			break
 		}
@@ -204,17 +204,17 @@ func (r *candidReader) value(kind int64, depth int) any {
 	return nil
 }
 
-func (r *candidReader) composite(t *candidType, depth int) any {
+func (r *reader) composite(t *typeEntry, depth int) any {
 	switch {
-	case t.kind == candidVec && t.elem == candidNat8:
+	case t.kind == codeVec && t.elem == codeNat8:
 		return r.take(r.unsigned())
-	case t.kind == candidVec:
+	case t.kind == codeVec:
 		var list []any
 		for n := r.unsigned(); n > 0 && !r.bad; n-- {
 			list = append(list, r.value(t.elem, depth+1))
 		}
 		return list
-	case t.kind == candidOpt:
+	case t.kind == codeOpt:
 		b := r.take(1)
 		switch {
 		case r.bad || b[0] > 1:
@@ -223,9 +223,9 @@ func (r *candidReader) composite(t *candidType, depth int) any {
 		case b[0] == 0:
 			return nil
 		}
-		return option{r.value(t.elem, depth+1)}
-	case t.kind == candidRecord:
-		m := record{}
+		return Option{r.value(t.elem, depth+1)}
+	case t.kind == codeRecord:
+		m := Record{}
 		for _, f := range t.fields {
 			m[f.id] = r.value(f.kind, depth+1)
 		}
@@ -236,19 +236,19 @@ func (r *candidReader) composite(t *candidType, depth int) any {
 		r.fail()
 		return nil
 	}
-	return variant{t.fields[i].id, r.value(t.fields[i].kind, depth+1)}
+	return Variant{t.fields[i].id, r.value(t.fields[i].kind, depth+1)}
 }
 
-// field finds a field of a record that has the wanted type.
-func field[T any](v any, name string) (T, error) {
-	m, ok := v.(record)
+// Field finds a field of a record that has the wanted type.
+func Field[T any](v any, name string) (T, error) {
+	m, ok := v.(Record)
 	if !ok {
 		var none T
-		return none, errCandid
+		return none, ErrUnexpected
 	}
-	value, ok := m[fieldID(name)].(T)
+	value, ok := m[ID(name)].(T)
 	if !ok {
-		return value, fmt.Errorf("%w: field %s", errCandid, name)
+		return value, fmt.Errorf("%w: field %s", ErrUnexpected, name)
 	}
 	return value, nil
 }
