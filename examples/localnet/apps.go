@@ -62,6 +62,18 @@ func (ctx *AppContext) Clients() []verify.Principal {
 	return out
 }
 
+// Call makes a call to another canister if this message succeeds, as
+// ic_cdk::spawn does in the callbacks of a Rust canister. then is run with the
+// reply or the reject as a message of its own, see Env.Call; other messages
+// come between, so that what was true before has to be looked at again.
+func (ctx *AppContext) Call(c Call, then func(ctx *AppContext, reply []byte, reject *Reject) error) {
+	cdk := ctx.cdk
+	ctx.env.Call(c, func(env *Env, reply []byte, reject *Reject) error {
+		_, err := cdk.message(env, func(ctx *AppContext) ([]byte, error) { return nil, then(ctx, reply, reject) })
+		return err
+	})
+}
+
 // NoCallbacks is an App that does nothing; embed it to leave out callbacks.
 type NoCallbacks struct{}
 

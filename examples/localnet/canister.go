@@ -85,7 +85,9 @@ type Env struct {
 	certified    []byte
 	setCertified bool
 	certificate  func() []byte
-	await        func(*Env) ([]byte, error)
+	in           *ingress // the update that this message belongs to, if any
+	conts        []*continuation
+	awaits       bool // conts has one of Await
 }
 
 // SetCertifiedData makes data, at most 32 bytes, the canister's certified data.
@@ -110,11 +112,6 @@ func (e *Env) After(d time.Duration, f func(*Env)) {
 		e.subnet.addTimer(e.slot, e.Time.Add(d), f)
 	}
 }
-
-// Await ends the update method here: its result is ignored, and the message
-// goes on with f as a message of its own, behind those of the same block. That
-// is how a Motoko method continues after it awaited something.
-func (e *Env) Await(f func(*Env) ([]byte, error)) { e.await = f }
 
 // slot is a canister id with what is installed there.
 type slot struct {

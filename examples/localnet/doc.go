@@ -12,6 +12,15 @@
 // makes canisters and boundary nodes lie. SetBoundaryNodes lists hosts in
 // certified state.
 //
+// Canisters may call the management canister, which here has the methods of
+// vetKD: a canister that is a Go value with Env.Call or AppContext.Call, a
+// compiled one as it would on the IC. Other messages run between a call and its
+// answer, which comes after Options.Latency. Each network has master keys of its
+// own under the names dfx_test_key, test_key_1 and key_1, see
+// Network.VetKDPublicKey; package vetkd has what clients do with keys. As on
+// the IC, a key that is asked for with the identity as the transport key is
+// handed out unencrypted: a canister has to refuse that transport key.
+//
 // What it writes has the form of what the real network writes: key order, maps
 // of indefinite length, headers, statuses and texts are held against recorded
 // answers by TestShapes. By default the hosts are HTTP gateways such as

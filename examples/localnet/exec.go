@@ -25,13 +25,15 @@ type ingress struct {
 	arg      []byte
 	accepted time.Time
 	due      time.Time
-	install  int // of the slot when an await began
 
 	status string // received, processing, replied, rejected
 	reply  []byte
 	reject *Reject
 	done   chan struct{} // closed with the final status
-	cont   func(*Env) ([]byte, error)
+
+	later    bool // the answer is not what the method returns
+	answered bool // reply and reject are the answer
+	open     int  // continuations that belong to this update and have not run
 }
 
 // canisterTimer is a message that a canister sends itself later.
@@ -110,36 +112,42 @@ func (s *subnet) forgetLocked(now time.Time) {
 	s.expiring = s.expiring[n:]
 }
 
-// executeLocked runs an update, from its beginning or from where it awaited.
+// executeLocked runs an update.
 func (s *subnet) executeLocked(in *ingress, now time.Time) {
 	if refused := in.slot.refusal(); refused != nil {
 		s.finishLocked(in, nil, refused)
 		return
 	}
-	if in.cont != nil && in.install != in.slot.install {
-		s.finishLocked(in, nil, &Reject{CanisterError, "IC0503", fmt.Sprintf("Canister %s was installed anew during the call", in.slot.id)})
-		return
-	}
 	env := s.envLocked(in.slot, in.caller, now)
+	env.in = in
 	reply, reject := in.slot.run("update", in.method, func() ([]byte, error) {
-		if cont := in.cont; cont != nil {
-			in.cont = nil
-			return cont(env)
-		}
 		return in.slot.canister.Update(env, in.method, in.arg)
 	})
 	s.applyLocked(in.slot, env, reject == nil)
-	if reject == nil && env.await != nil {
-		in.cont, in.install = env.await, in.slot.install
-		in.status = "processing"
-		s.recordLocked(in)
-		s.conts = append(s.conts, in)
+	if reject != nil || !in.later {
+		s.finishLocked(in, reply, reject)
 		return
 	}
-	if reject == nil && len(reply) > maxUpdateReply {
-		reply, reject = nil, replyTooLarge(in.slot.id, len(reply), maxUpdateReply)
+	in.status = "processing"
+	s.recordLocked(in)
+	s.concludeLocked(in, nil)
+}
+
+// concludeLocked finishes an update that is answered later if it has been, or
+// if nothing of it is left that could answer it. failure is that of the message
+// which has just run.
+func (s *subnet) concludeLocked(in *ingress, failure *Reject) {
+	switch {
+	case in.status != "processing":
+	case failure == nil && in.answered:
+		s.finishLocked(in, in.reply, in.reject)
+	case in.open > 0:
+		in.answered = false // a trap takes its answer back
+	case failure != nil:
+		s.finishLocked(in, nil, failure)
+	default:
+		s.finishLocked(in, nil, &Reject{CanisterError, "IC0506", fmt.Sprintf("Error from Canister %s: Canister did not reply to the call", in.slot.id)})
 	}
-	s.finishLocked(in, reply, reject)
 }
 
 func replyTooLarge(id verify.Principal, size, limit int) *Reject {
@@ -147,22 +155,16 @@ func replyTooLarge(id verify.Principal, size, limit int) *Reject {
 }
 
 func (s *subnet) finishLocked(in *ingress, reply []byte, reject *Reject) {
+	if reject == nil && len(reply) > maxUpdateReply {
+		reply, reject = nil, replyTooLarge(in.slot.id, len(reply), maxUpdateReply)
+	}
 	in.status, in.reply, in.reject = "replied", reply, reject
 	if reject != nil {
 		in.status = "rejected"
 	}
-	in.arg, in.cont = nil, nil
+	in.arg = nil
 	s.recordLocked(in)
 	close(in.done)
-}
-
-// continueLocked runs what awaited, until nothing does.
-func (s *subnet) continueLocked(now time.Time) {
-	for len(s.conts) > 0 {
-		in := s.conts[0]
-		s.conts = s.conts[1:]
-		s.executeLocked(in, now)
-	}
 }
 
 func (s *subnet) envLocked(slot *slot, caller verify.Principal, now time.Time) *Env {
@@ -175,6 +177,12 @@ func (s *subnet) envLocked(slot *slot, caller verify.Principal, now time.Time) *
 // applyLocked takes over what a message did to the state of its canister.
 func (s *subnet) applyLocked(slot *slot, env *Env, ok bool) {
 	slot.changed = true
+	if ok {
+		s.conts = append(s.conts, env.conts...)
+		if env.in != nil {
+			env.in.open += len(env.conts)
+		}
+	}
 	if ok && env.setCertified {
 		slot.certified = bytes.Clone(env.certified)
 		s.canisterTree = s.canisterTree.with(slot.id.Bytes(), mapOf(s.canisterInfo(slot)))
@@ -249,6 +257,7 @@ func (s *subnet) wake() {
 		_, reject := t.slot.run("", "timer", func() ([]byte, error) { t.run(env); return nil, nil })
 		s.applyLocked(t.slot, env, reject == nil)
 	}
+	s.continueLocked(now) // what the timers called
 	s.armLocked()
 }
 
@@ -267,6 +276,11 @@ func (s *subnet) nextDueLocked() (at time.Time, ok bool) {
 	for _, in := range s.due {
 		if !ok || in.due.Before(at) {
 			at, ok = in.due, true
+		}
+	}
+	for _, c := range s.conts {
+		if c.ready() && (!ok || c.due.Before(at)) {
+			at, ok = c.due, true
 		}
 	}
 	for _, t := range s.timers {
@@ -310,6 +324,7 @@ func (s *subnet) message(slot *slot, f func(*Env) ([]byte, error)) *Reject {
 	env := s.envLocked(slot, slot.id, s.net.Now())
 	_, reject := slot.run("", "message", func() ([]byte, error) { return f(env) })
 	s.applyLocked(slot, env, true)
+	s.continueLocked(env.Time)
 	s.armLocked()
 	return reject
 }

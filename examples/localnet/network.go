@@ -117,6 +117,7 @@ type Network struct {
 	faults     atomic.Pointer[Faults]
 	mounted    atomic.Pointer[[]*Mounted]
 	boundaries atomic.Pointer[node] // /api_boundary_nodes
+	vetKeys    map[string]*vetKey   // by name
 
 	mu      sync.Mutex // hosts, servers
 	servers []*http.Server
@@ -131,6 +132,7 @@ func New(o Options) (*Network, error) {
 	o.setDefaults()
 	n := &Network{opts: o}
 	n.closed, n.stop = context.WithCancel(context.Background())
+	n.vetKeys = newVetKeys(o.Seed)
 	n.root = newSubnet(n, "root", nil)
 	if o.NoDelegation {
 		n.root.ranges = hostRanges(0)

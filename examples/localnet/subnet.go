@@ -27,9 +27,9 @@ type subnet struct {
 	slots    map[verify.Principal]*slot
 	nextID   uint64
 	requests map[[32]byte]*ingress
-	expiring []*ingress // by expiry, to forget old requests
-	due      []*ingress // accepted and not yet executed
-	conts    []*ingress // executed up to an await
+	expiring []*ingress      // by expiry, to forget old requests
+	due      []*ingress      // accepted and not yet executed
+	conts    []*continuation // what canisters wait for
 	timers   []*canisterTimer
 	alarm    *time.Timer
 	gone     bool

@@ -3,6 +3,8 @@ package ic0
 import (
 	"context"
 	"errors"
+	"math"
+	"math/bits"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/tetratelabs/wazero/api"
@@ -10,10 +12,10 @@ import (
 
 // message is one execution: its input, and what it has asked for so far.
 type message struct {
-	env    *localnet.Env
-	caller []byte // nil where the system itself calls
-	arg    []byte
-	query  bool
+	env   *localnet.Env
+	of    *conversation
+	arg   []byte
+	query bool
 
 	rejectCode uint32 // in callbacks
 	rejectText string
@@ -30,12 +32,14 @@ type message struct {
 
 // outgoing is a call to another canister or to itself.
 type outgoing struct {
-	callee              []byte
-	method              string
-	arg                 []byte
-	onReply, replyEnv   uint32 // index in the function table, and its argument
-	onReject, rejectEnv uint32
+	of     *conversation // that the callbacks belong to
+	callee []byte
+	localnet.Call
+	onReply, onReject, onCleanup callback
 }
+
+// callback is an index in the function table, and its argument.
+type callback struct{ function, argument uint32 }
 
 // errTrap ends an execution that called ic0.trap; the text is in the message.
 var errTrap = errors.New("trapped")
@@ -56,10 +60,10 @@ func (c *Canister) link(ctx context.Context) error {
 	}
 	blob("msg_arg_data", func(m *message) []byte { return m.arg })
 	blob("msg_caller", func(m *message) []byte {
-		if m.caller == nil {
+		if m.of.caller == nil {
 			return m.env.Self.Bytes()
 		}
-		return m.caller
+		return m.of.caller
 	})
 	blob("msg_reject_msg", func(m *message) []byte { return []byte(m.rejectText) })
 	blob("canister_self", func(m *message) []byte { return m.env.Self.Bytes() })
@@ -101,19 +105,36 @@ func (c *Canister) link(ctx context.Context) error {
 		panic(errTrap)
 	})
 
-	export("call_new", func(_ context.Context, mod api.Module, callee, calleeSize, name, nameSize, onReply, replyEnv, onReject, rejectEnv uint32) {
-		c.msg.call = &outgoing{
-			callee: append([]byte(nil), read(mod, callee, calleeSize)...),
-			method: string(read(mod, name, nameSize)), onReply: onReply, replyEnv: replyEnv, onReject: onReject, rejectEnv: rejectEnv,
+	// Without call_new before them, the functions that follow are the canister's mistake.
+	call := func() *outgoing {
+		if c.msg.call == nil {
+			panic(errors.New("there is no call under construction"))
 		}
+		return c.msg.call
+	}
+	export("call_new", func(_ context.Context, mod api.Module, callee, calleeSize, name, nameSize, onReply, replyArg, onReject, rejectArg uint32) {
+		if c.msg.query {
+			panic(errors.New("ic0.call_new cannot be executed in non replicated query mode"))
+		}
+		c.msg.call = &outgoing{
+			of: c.msg.of, callee: append([]byte(nil), read(mod, callee, calleeSize)...),
+			onReply: callback{onReply, replyArg}, onReject: callback{onReject, rejectArg},
+		}
+		c.msg.call.Method = string(read(mod, name, nameSize))
 	})
 	export("call_data_append", func(_ context.Context, mod api.Module, src, size uint32) {
-		c.msg.call.arg = append(c.msg.call.arg, read(mod, src, size)...)
+		call().Arg = append(call().Arg, read(mod, src, size)...)
 	})
-	export("call_on_cleanup", func(_, _ uint32) {})    // a callback that traps is reported, not cleaned up after
-	export("call_cycles_add128", func(_, _ uint64) {}) // there are no cycles
-	export("call_perform", func() uint32 {             // never refused
-		c.msg.calls = append(c.msg.calls, c.msg.call)
+	export("call_on_cleanup", func(function, argument uint32) { call().onCleanup = callback{function, argument} })
+	export("call_cycles_add128", func(high, low uint64) {
+		sum, carry := bits.Add64(call().Cycles, low, 0)
+		if high > 0 || carry > 0 {
+			sum = math.MaxUint64 // more than any fee
+		}
+		call().Cycles = sum
+	})
+	export("call_perform", func() uint32 { // never refused
+		c.msg.calls = append(c.msg.calls, call())
 		c.msg.call = nil
 		return 0
 	})

@@ -4,9 +4,11 @@
 //
 // It is for development and for tests that want the published CDK on the other
 // end and not this project's own idea of it. Messages run one at a time; a trap
-// undoes what its message did, as on the IC. Calls to other canisters are
-// rejected, cycles and instruction limits do not exist, and stable memory is
-// not offered: a canister that imports what is missing here fails to load with
+// undoes what its message did, as on the IC. Calls reach the management canister
+// as far as the local network has it, and the canister itself, within the same
+// message; calls to others are rejected. A canister pays with cycles that it
+// need not have, instruction limits do not exist, and stable memory is not
+// offered: a canister that imports what is missing here fails to load with
 // an error that names it.
 package ic0
 
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
+	"github.com/icws-gateway/caddy-icws/verify"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental/table"
@@ -98,92 +101,159 @@ func (c *Canister) Init(env *localnet.Env) error {
 		return nil
 	}
 	// Candid for no arguments.
-	_, err = c.run(env, &message{arg: []byte("DIDL\x00\x00")}, entry)
-	return err
+	if failure := c.enter(env, &message{of: &conversation{}, arg: []byte("DIDL\x00\x00")}, entry); failure != nil {
+		return failure
+	}
+	return nil
 }
 
 // Update implements localnet.Canister.
 func (c *Canister) Update(env *localnet.Env, method string, arg []byte) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.call(env, &message{caller: env.Caller.Bytes(), arg: arg}, "canister_update "+method)
-}
-
-// Query implements localnet.Canister.
-func (c *Canister) Query(env *localnet.Env, method string, arg []byte) ([]byte, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.call(env, &message{caller: env.Caller.Bytes(), arg: arg, query: true}, "canister_query "+method)
-}
-
-// call runs a method and demands an answer.
-func (c *Canister) call(env *localnet.Env, m *message, entry string) ([]byte, error) {
+	entry := "canister_update " + method
 	if c.instance.ExportedFunction(entry) == nil {
 		return nil, localnet.ErrNoMethod
 	}
-	return c.run(env, m, entry)
+	// A reject with words does not undo what was done, so it is not returned as an error.
+	talk := &conversation{caller: env.Caller.Bytes(), answer: env.AnswerLater()}
+	c.report(c.enter(env, &message{of: talk, arg: arg}, entry))
+	return nil, nil
 }
 
-// run executes one exported function as a message, and then the calls that it
-// made to the canister itself, each with its callback.
-func (c *Canister) run(env *localnet.Env, m *message, entry string) ([]byte, error) {
-	if err := c.execute(env, m, func(ctx context.Context) error {
+// Query implements localnet.Canister.
+func (c *Canister) Query(env *localnet.Env, method string, arg []byte) (reply []byte, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	entry := "canister_query " + method
+	if c.instance.ExportedFunction(entry) == nil {
+		return nil, localnet.ErrNoMethod
+	}
+	talk := &conversation{caller: env.Caller.Bytes(), answer: func(b []byte, reject *localnet.Reject) {
+		if reply = b; reject != nil {
+			err = reject
+		}
+	}}
+	c.report(c.enter(env, &message{of: talk, arg: arg, query: true}, entry))
+	return reply, err
+}
+
+// conversation is what began with one message and goes on with the callbacks of
+// its calls: a call context, as the interface specification has it.
+type conversation struct {
+	caller []byte // nil where the system itself calls
+	answer func(reply []byte, reject *localnet.Reject)
+	done   bool // answered
+	open   int  // calls that are not answered
+}
+
+// tell answers the caller, once.
+func (t *conversation) tell(reply []byte, reject *localnet.Reject) {
+	if t.answer != nil && !t.done {
+		t.answer(reply, reject)
+	}
+	t.done = true
+}
+
+// enter executes an exported function as a message, and what follows from it at
+// once. What it returns is how the message failed, nil if it did not.
+func (c *Canister) enter(env *localnet.Env, m *message, entry string) *localnet.Reject {
+	return c.proceed(env, m, func(ctx context.Context) error {
 		_, err := c.instance.ExportedFunction(entry).Call(ctx)
 		return err
-	}); err != nil {
-		return nil, err
-	}
-	for len(m.calls) > 0 {
-		next := m.calls[0]
-		m.calls = m.calls[1:]
-		back, err := c.deliver(env, next)
-		if err != nil {
-			return nil, err
-		}
-		m.calls = append(m.calls, back...)
-	}
-	switch {
-	case m.rejected != nil:
-		return nil, &localnet.Reject{Code: localnet.CanisterReject, ErrorCode: "IC0406", Message: *m.rejected}
-	case m.replied || m.caller == nil:
-		return m.reply, nil
-	}
-	return nil, &localnet.Reject{Code: localnet.CanisterError, ErrorCode: "IC0506", Message: "Canister did not produce a response"}
+	})
 }
 
-// deliver executes a call of the canister to itself and the callback that its
-// outcome selects. It returns the calls that the callback made.
-func (c *Canister) deliver(env *localnet.Env, call *outgoing) ([]*outgoing, error) {
-	answer := &message{}
-	callback, closure := call.onReply, call.replyEnv
-	reply, err := func() ([]byte, error) {
-		if string(call.callee) != string(env.Self.Bytes()) {
-			return nil, &localnet.Reject{Code: localnet.DestinationInvalid, Message: "this network runs no other canisters for this one"}
+// proceed executes f as a message, makes the calls that it asked for, and tells
+// the caller what is to be told. Calls of the canister to itself happen at once.
+func (c *Canister) proceed(env *localnet.Env, m *message, f func(context.Context) error) *localnet.Reject {
+	talk := m.of
+	failure := c.execute(env, m, f)
+	if failure == nil {
+		switch {
+		case m.rejected != nil:
+			talk.tell(nil, &localnet.Reject{Code: localnet.CanisterReject, ErrorCode: "IC0406", Message: *m.rejected})
+		case m.replied:
+			talk.tell(m.reply, nil)
 		}
-		return c.call(env, &message{caller: env.Self.Bytes(), arg: call.arg}, "canister_update "+call.method)
-	}()
-	answer.arg = reply
-	if err != nil {
-		answer.rejectCode, answer.rejectText = localnet.CanisterError, err.Error()
-		if r, ok := err.(*localnet.Reject); ok {
-			answer.rejectCode, answer.rejectText = uint32(r.Code), r.Message
+		talk.open += len(m.calls)
+		for _, call := range m.calls {
+			c.make(env, call)
 		}
-		callback, closure = call.onReject, call.rejectEnv
 	}
-	err = c.execute(env, answer, func(ctx context.Context) error {
-		f := table.LookupFunction(c.instance, 0, callback, []api.ValueType{api.ValueTypeI32}, nil)
-		_, err := f.Call(ctx, uint64(closure))
+	if talk.open == 0 {
+		if failure == nil {
+			talk.tell(nil, &localnet.Reject{Code: localnet.CanisterError, ErrorCode: "IC0506", Message: "Canister did not produce a response"})
+		} else {
+			talk.tell(nil, failure)
+		}
+	}
+	return failure
+}
+
+// make makes a call.
+func (c *Canister) make(env *localnet.Env, call *outgoing) {
+	var err error
+	if call.Canister, err = verify.PrincipalFromBytes(call.callee); err != nil {
+		c.back(env, call, nil, &localnet.Reject{Code: localnet.DestinationInvalid, Message: err.Error()})
+		return
+	}
+	if call.Canister != env.Self {
+		env.Call(call.Call, func(env *localnet.Env, reply []byte, reject *localnet.Reject) error {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.back(env, call, reply, reject)
+			return nil
+		})
+		return
+	}
+	entry := "canister_update " + call.Method
+	talk := &conversation{caller: env.Self.Bytes(), answer: func(reply []byte, reject *localnet.Reject) { c.back(env, call, reply, reject) }}
+	if c.instance.ExportedFunction(entry) == nil {
+		talk.tell(nil, localnet.ErrNoMethod)
+		return
+	}
+	c.report(c.enter(env, &message{of: talk, arg: call.Arg}, entry))
+}
+
+// back executes the callback that the outcome of a call selects, and the one
+// for cleaning up if that traps.
+func (c *Canister) back(env *localnet.Env, call *outgoing, reply []byte, reject *localnet.Reject) {
+	m, to := &message{of: call.of, arg: reply}, call.onReply
+	if reject != nil {
+		m.rejectCode, m.rejectText, to = uint32(reject.Code), reject.Message, call.onReject
+	}
+	call.of.open--
+	failure := c.proceed(env, m, c.calling(to))
+	if failure != nil && call.onCleanup != (callback{}) {
+		c.report(c.execute(env, &message{of: &conversation{caller: call.of.caller, done: true}}, c.calling(call.onCleanup)))
+	}
+	c.report(failure)
+}
+
+// report prints how a message failed, as replicas put it into the canister's
+// log. failure may be nil.
+func (c *Canister) report(failure *localnet.Reject) {
+	if failure != nil && c.Print != nil {
+		c.Print(failure.Message)
+	}
+}
+
+// calling is an execution of a callback.
+func (c *Canister) calling(to callback) func(context.Context) error {
+	return func(ctx context.Context) error {
+		f := table.LookupFunction(c.instance, 0, to.function, []api.ValueType{api.ValueTypeI32}, nil)
+		_, err := f.Call(ctx, uint64(to.argument))
 		return err
-	})
-	return answer.calls, err
+	}
 }
 
 // execute runs f as one message execution: what it did stays if it succeeded
 // and is undone if it trapped or was a query.
-func (c *Canister) execute(env *localnet.Env, m *message, f func(context.Context) error) (err error) {
+func (c *Canister) execute(env *localnet.Env, m *message, f func(context.Context) error) *localnet.Reject {
 	before, msg := c.save(), c.msg
 	m.env, c.msg = env, m
-	err = f(context.Background())
+	err := f(context.Background())
 	c.msg = msg
 	if err != nil || m.query {
 		c.restore(before)
@@ -214,9 +284,7 @@ func (c *Canister) arm(env *localnet.Env, at time.Time, number uint64) {
 		if c.timer != number || c.instance.ExportedFunction(entry) == nil {
 			return
 		}
-		if _, err := c.run(env, &message{}, entry); err != nil && c.Print != nil {
-			c.Print("timer: " + err.Error())
-		}
+		c.report(c.enter(env, &message{of: &conversation{}}, entry))
 	})
 }
 
