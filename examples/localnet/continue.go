@@ -62,7 +62,7 @@ type Call struct {
 	// value. Calls to others are rejected.
 	Canister verify.Principal
 	Method   string
-	Arg      []byte
+	Arg      []byte // kept until the answer is there
 	// Cycles is what is paid with the call. Here they come from nowhere, and
 	// what is not charged goes back there.
 	Cycles uint64

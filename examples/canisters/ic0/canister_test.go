@@ -113,13 +113,13 @@ func TestCanister(t *testing.T) {
 }
 
 // ask makes one call or query and returns the reply or the reject code.
-func ask(t *testing.T, n *localnet.Network, authority *verify.Authority, id verify.Principal, endpoint, method string) ([]byte, uint64) {
+func ask(t *testing.T, n *localnet.Network, authority *verify.Authority, id verify.Principal, endpoint, method string, arg ...byte) ([]byte, uint64) {
 	t.Helper()
 	signer, err := identity.NewRandomEd25519Identity()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &verify.Request{Type: endpoint, Canister: id, Method: method, IngressExpiry: time.Now().Add(time.Minute)}
+	r := &verify.Request{Type: endpoint, Canister: id, Method: method, Arg: arg, IngressExpiry: time.Now().Add(time.Minute)}
 	envelope, request, err := r.Sign(signer)
 	if err != nil {
 		t.Fatal(err)
