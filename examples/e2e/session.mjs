@@ -21,8 +21,8 @@ globalThis.ErrorEvent ??= class ErrorEvent extends Event {
  * The Candid interface of a canister that uses the CDK, as its generated declarations have it.
  * The SDK reads the type of application messages off the second argument of ws_message.
  */
-const service = ({ IDL }) => {
-  const AppMessage = IDL.Record({ text: IDL.Text });
+const service = (type) => ({ IDL }) => {
+  const AppMessage = type ? type(IDL) : IDL.Record({ text: IDL.Text });
   const ClientKey = IDL.Record({ client_principal: IDL.Principal, client_nonce: IDL.Nat64 });
   const Result = IDL.Variant({ Ok: IDL.Null, Err: IDL.Text });
   const Message = IDL.Record({
@@ -64,7 +64,7 @@ function within(promise, what) {
 }
 
 export class Session {
-  /** Texts received, in order. */
+  /** Texts received, in order; whole messages where they have a type of their own. */
   received = [];
   /** Errors the SDK reported through onerror. */
   errors = [];
@@ -72,6 +72,7 @@ export class Session {
   #taken = 0;
   #opened;
   #closed;
+  #typed;
 
   /**
    * @param {object} o
@@ -80,10 +81,12 @@ export class Session {
    * @param {string} o.canister canister id, text
    * @param {object} o.identity a SignIdentity of @dfinity/agent
    * @param {number} [o.ackIntervalMs] must equal the canister's
+   * @param {function} [o.type] Candid type of application messages, of IDL; records of one text otherwise
    */
-  constructor({ gateway, network, canister, identity, ackIntervalMs }) {
+  constructor({ gateway, network, canister, identity, ackIntervalMs, type }) {
+    this.#typed = Boolean(type);
     const agent = HttpAgent.createSync({ host: network, identity });
-    const canisterActor = Actor.createActor(service, { agent, canisterId: canister });
+    const canisterActor = Actor.createActor(service(type), { agent, canisterId: canister });
     this.ws = new IcWebSocket(
       gateway,
       undefined,
@@ -107,7 +110,7 @@ export class Session {
       done(this.end);
     };
     this.ws.onmessage = ({ data }) => {
-      this.received.push(data.text);
+      this.received.push(this.#typed ? data : data.text);
       for (const wake of this.#waiting.splice(0)) wake();
     };
     this.ws.onerror = ({ error }) => this.errors.push(String(error));
@@ -123,11 +126,11 @@ export class Session {
     return within(this.#closed, "close event");
   }
 
-  send(text) {
-    this.ws.send({ text });
+  send(message) {
+    this.ws.send(this.#typed ? message : { text: message });
   }
 
-  /** The next text not yet taken, in order of arrival. */
+  /** The next message not yet taken, in order of arrival. */
   async next() {
     while (this.received.length === this.#taken) {
       if (this.end) throw new Error(`closed with ${this.end.code} "${this.end.reason}" while waiting for a message`);

@@ -71,10 +71,10 @@ func TestMembers(t *testing.T) {
 		id := a.room(b)
 		key := a.getKey(id, 1)
 		if key == nil || !bytes.Equal(b.getKey(id, 1), key) {
-			t.Error("members of a room have different keys")
+			w.Error("members of a room have different keys")
 		}
 		if other := a.getKey(a.room(), 1); other == nil || bytes.Equal(other, key) {
-			t.Error("two rooms have the same key")
+			w.Error("two rooms have the same key")
 		}
 		b.ask("say", say(id, 1, 7, "opaque"))
 		a.want("B said 7 in epoch 1: opaque")
@@ -117,7 +117,7 @@ func TestMembers(t *testing.T) {
 		b.open()
 		b.want("room epoch 1 of A: AB")
 		if b.number("room") != id {
-			t.Error("another room")
+			w.Error("another room")
 		}
 		a.ask("close", map[string]any{"room": id})
 		a.want("left")
@@ -139,7 +139,7 @@ func TestEpochs(t *testing.T) {
 		b.want("left")
 		for _, epoch := range []uint64{1, 2} {
 			if b.getKey(id, epoch) != nil {
-				t.Errorf("a removed member gets the key of epoch %d", epoch)
+				w.Errorf("a removed member gets the key of epoch %d", epoch)
 			}
 			b.want("get_key refused: " + string(noRoom))
 			b.ask("say", say(id, epoch, 1, "x"))
@@ -152,23 +152,23 @@ func TestEpochs(t *testing.T) {
 		b.want("")
 		second := a.getKey(id, 2)
 		if second == nil || bytes.Equal(second, first) {
-			t.Error("a new epoch has the key of the last one")
+			w.Error("a new epoch has the key of the last one")
 		}
 		if again := a.getKey(id, 1); !bytes.Equal(again, first) {
-			t.Error("a member of both epochs gets another key of the first")
+			w.Error("a member of both epochs gets another key of the first")
 		}
 
 		a.ask("add", map[string]any{"room": id, "who": c.key.Principal})
 		c.want("room epoch 2 of A: AC")
 		if c.getKey(id, 1) != nil {
-			t.Error("a member gets a key from before they came")
+			w.Error("a member gets a key from before they came")
 		}
 		c.want("get_key refused: " + string(noKey))
 		if !bytes.Equal(c.getKey(id, 2), second) {
-			t.Error("another key for who came later")
+			w.Error("another key for who came later")
 		}
 		if c.getKey(id, 3) != nil || c.getKey(id, 0) != nil {
-			t.Error("a key of an epoch that is not")
+			w.Error("a key of an epoch that is not")
 		}
 		c.told()
 		c.ask("remove", map[string]any{"room": id, "who": c.key.Principal}) // of one's own accord
@@ -176,14 +176,14 @@ func TestEpochs(t *testing.T) {
 		a.ask("add", map[string]any{"room": id, "who": b.key.Principal})
 		b.want("room epoch 3 of A: AB")
 		if b.getKey(id, 2) != nil {
-			t.Error("a key from while they were away")
+			w.Error("a key from while they were away")
 		}
 		b.told()
 		if third := b.getKey(id, 3); third == nil || bytes.Equal(third, second) {
-			t.Error("no new key for who came back")
+			w.Error("no new key for who came back")
 		}
 		if !bytes.Equal(b.getKey(id, 1), first) {
-			t.Error("no key of an epoch that they were in")
+			w.Error("no key of an epoch that they were in")
 		}
 	})
 }
@@ -195,7 +195,7 @@ func TestRemovedInFlight(t *testing.T) {
 		id := a.room(b)
 		transport, err := vetkd.NewTransportKey()
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		ask := request1("get_key", map[string]any{"room": id, "epoch": uint64(1), "transport_key": transport.PublicKey()})
 		b.send(ask)
@@ -238,7 +238,7 @@ func TestTransportKeys(t *testing.T) {
 		} {
 			a.ask("get_key", map[string]any{"room": id, "epoch": uint64(1), "transport_key": tt.key})
 			if got := a.told(); got != "get_key refused: "+tt.reason {
-				t.Errorf("%s: %s", tt.name, got)
+				w.Errorf("%s: %s", tt.name, got)
 			}
 		}
 	})
@@ -250,20 +250,20 @@ func TestBounds(t *testing.T) {
 		id := a.room(b)
 		for i := range maxKeysPerHour {
 			if a.getKey(id, 1) == nil {
-				t.Fatalf("key %d: %s", i+1, a.told())
+				w.Fatalf("key %d: %s", i+1, a.told())
 			}
 		}
 		a.getKey(id, 1)
 		a.want("get_key refused: you have asked for too many keys: wait an hour")
 		if b.getKey(id, 1) == nil {
-			t.Error("somebody else's keys count")
+			w.Error("somebody else's keys count")
 		}
 		w.net.Advance(time.Hour)
 		w.next = 0 // everybody fell silent, and the queue ended
 		a.open()
 		a.told()
 		if a.getKey(id, 1) == nil {
-			t.Errorf("an hour later: %s", a.told())
+			w.Errorf("an hour later: %s", a.told())
 		}
 		a.ask("say", say(id, 1, 1, ""))
 		a.want("say refused: a message has from 1 to 8000 bytes")
@@ -305,7 +305,7 @@ func TestHostileMessages(t *testing.T) {
 			a.send(payload)
 			w.wait()
 			if got := a.told(); got != "closed" {
-				t.Errorf("%s: %q", name, got)
+				w.Errorf("%s: %q", name, got)
 			}
 		}
 		a := w.join()
@@ -316,33 +316,33 @@ func TestHostileMessages(t *testing.T) {
 // The public key that the canister tells is the one that clients derive by themselves.
 func TestPublicKey(t *testing.T) {
 	each(t, func(w *world) {
-		signer := newSigner(t)
+		signer := newSigner(w.T)
 		r := w.submit(signer, "public_key", candid.Encode(nil))
 		w.wait()
 		w.wait()
 		_, body := w.post(signer, r, "v3", "call") // again: the outcome
 		reply, err := verify.ParseCallReply(body)
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		_, id, err := r.Sign(signer)
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		out, err := w.authority.Outcome(reply.Certificate, w.canister, id, w.net.Now())
 		if err != nil || out.Status != verify.CallReplied {
-			t.Fatalf("%v: %+v", err, out)
+			w.Fatalf("%v: %+v", err, out)
 		}
 		got, err := candid.Read(out.Reply)
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		want, err := vetkd.DerivePublic(w.net.VetKDPublicKey(KeyName), w.canister.Bytes(), Context)
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		if key, _ := got.([]byte); !bytes.Equal(key, want) {
-			t.Errorf("%x, not %x", got, want)
+			w.Errorf("%x, not %x", got, want)
 		}
 	})
 }
@@ -354,7 +354,7 @@ func TestUpgrade(t *testing.T) {
 		before := a.room()
 		key := a.getKey(before, 1)
 		if err := w.net.Upgrade(w.canister); err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		w.next = 0
 		a.open()
@@ -362,7 +362,7 @@ func TestUpgrade(t *testing.T) {
 		a.ask("say", say(before, 1, 1, "x"))
 		a.want("say refused: " + string(noRoom))
 		if after := a.room(); after <= before || bytes.Equal(a.getKey(after, 1), key) {
-			t.Errorf("room %d after room %d", after, before)
+			w.Errorf("room %d after room %d", after, before)
 		}
 	})
 }
