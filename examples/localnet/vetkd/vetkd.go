@@ -162,17 +162,8 @@ func (k *TransportKey) Open(encrypted, public, input []byte) ([]byte, error) {
 	return encodeG1(&key), nil
 }
 
-// Verify tells whether key is the one that belongs to a derived public key and
-// an input. It is a BLS signature of the input.
-func Verify(key, public, input []byte) bool {
-	dpk, err := decodeG2(public)
-	if err != nil {
-		return false
-	}
-	k, err := decodeG1(key)
-	return err == nil && signed(&k, &dpk, input)
-}
-
+// signed tells whether key is the one that belongs to a derived public key and
+// an input: a BLS signature of the input.
 func signed(key *bls12381.G1Affine, public *bls12381.G2Affine, input []byte) bool {
 	_, _, _, g2 := bls12381.Generators()
 	m := hashToG1(public, input)
