@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/chat/room"
+	"github.com/icws-gateway/caddy-icws/examples/internal/chromium"
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
@@ -54,6 +55,6 @@ func TestBrowserTwoInstances(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	inChromium(t, "instances.test.mjs", 1, rootCert,
+	chromium.Run(t, "web/instances.test.mjs", 1, rootCert,
 		fmt.Sprintf("ICWS_FIRST=https://localhost:%d", ports[0]), fmt.Sprintf("ICWS_SECOND=https://localhost:%d", ports[1]))
 }

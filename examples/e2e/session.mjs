@@ -7,6 +7,7 @@ import { Actor, HttpAgent } from "@dfinity/agent";
 import { Principal } from "@dfinity/principal";
 import { WebSocket } from "ws";
 import { IcWebSocket, createWsConfig } from "ic-websocket-js";
+import { idlFactory } from "../first/canister.mjs";
 
 globalThis.WebSocket = WebSocket;
 globalThis.ErrorEvent ??= class ErrorEvent extends Event {
@@ -15,40 +16,6 @@ globalThis.ErrorEvent ??= class ErrorEvent extends Event {
     this.error = init.error;
     this.message = init.message ?? String(init.error ?? "");
   }
-};
-
-/**
- * The Candid interface of a canister that uses the CDK, as its generated declarations have it.
- * The SDK reads the type of application messages off the second argument of ws_message.
- */
-const service = (type) => ({ IDL }) => {
-  const AppMessage = type ? type(IDL) : IDL.Record({ text: IDL.Text });
-  const ClientKey = IDL.Record({ client_principal: IDL.Principal, client_nonce: IDL.Nat64 });
-  const Result = IDL.Variant({ Ok: IDL.Null, Err: IDL.Text });
-  const Message = IDL.Record({
-    client_key: ClientKey,
-    sequence_num: IDL.Nat64,
-    timestamp: IDL.Nat64,
-    is_service_message: IDL.Bool,
-    content: IDL.Vec(IDL.Nat8),
-  });
-  const Output = IDL.Record({ client_key: ClientKey, key: IDL.Text, content: IDL.Vec(IDL.Nat8) });
-  const Certified = IDL.Record({
-    messages: IDL.Vec(Output),
-    cert: IDL.Vec(IDL.Nat8),
-    tree: IDL.Vec(IDL.Nat8),
-    is_end_of_queue: IDL.Bool,
-  });
-  return IDL.Service({
-    ws_open: IDL.Func([IDL.Record({ client_nonce: IDL.Nat64, gateway_principal: IDL.Principal })], [Result], []),
-    ws_message: IDL.Func([IDL.Record({ msg: Message }), IDL.Opt(AppMessage)], [Result], []),
-    ws_close: IDL.Func([IDL.Record({ client_key: ClientKey })], [Result], []),
-    ws_get_messages: IDL.Func(
-      [IDL.Record({ nonce: IDL.Nat64 })],
-      [IDL.Variant({ Ok: Certified, Err: IDL.Text })],
-      ["query"],
-    ),
-  });
 };
 
 /** How long anything may take before a test gives up, in milliseconds. Far below the SDK's own 60 s. */
@@ -86,7 +53,8 @@ export class Session {
   constructor({ gateway, network, canister, identity, ackIntervalMs, type }) {
     this.#typed = Boolean(type);
     const agent = HttpAgent.createSync({ host: network, identity });
-    const canisterActor = Actor.createActor(service(type), { agent, canisterId: canister });
+    const service = type ? ({ IDL }) => idlFactory({ IDL }, type(IDL)) : idlFactory;
+    const canisterActor = Actor.createActor(service, { agent, canisterId: canister });
     this.ws = new IcWebSocket(
       gateway,
       undefined,

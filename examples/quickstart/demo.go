@@ -25,7 +25,8 @@ type demo struct {
 	arrived  atomic.Uint64 // sessions that opened and messages that came
 }
 
-// caddyfile is the site. It is all that one on mainnet needs too, without bind, network and root_key.
+// caddyfile is the site. One on mainnet needs no bind, network and root_key, and no reverse_proxy, as the page then talks to
+// the network itself.
 const caddyfile = `
 https://localhost:{port} {
 	bind 127.0.0.1
@@ -34,9 +35,17 @@ https://localhost:{port} {
 		root_key {root_key}
 		drain_timeout 5s
 	}
-	respond / "IC WebSocket gateway for {canister} at wss://localhost:{port}/ws"
+	reverse_proxy /api/* {network}
+	root {page}
+	file_server
+	handle_errors 404 {
+		respond "Not there yet: npm ci --prefix examples/first && npm run page --prefix examples/first"
+	}
 }
 `
+
+// page is where npm puts the page of examples/first.
+const page = "examples/first/dist"
 
 // start runs Caddy in this process, as the caddy command does with this Caddyfile. Its storage is in dir.
 func (d *demo) start(ctx context.Context, dir string) (err error) {
@@ -45,6 +54,7 @@ func (d *demo) start(ctx context.Context, dir string) (err error) {
 		"{canister}", d.canister.String(),
 		"{network}", d.network,
 		"{root_key}", hex.EncodeToString(d.rootKey),
+		"{page}", page,
 	).Replace(caddyfile)})
 	return err
 }
@@ -79,7 +89,12 @@ A client of your own, with the JavaScript SDK in Node.js 20 or newer, from anoth
   npm ci --prefix examples/first
   NODE_EXTRA_CA_CERTS=%s node examples/first/first.mjs %s %s %s
 
-In a browser, go run ./examples/chat is a whole page. Interrupt (Ctrl-C) to end.
+The same in a browser, which warns of the certificate once:
 
-`, d.network, d.canister, d.url(), d.rootCert, d.rootCert, d.url(), d.canister, d.network)
+  npm run page --prefix examples/first
+  https://localhost:%d/?canister=%s
+
+A page that does more: go run ./examples/chat. Interrupt (Ctrl-C) to end.
+
+`, d.network, d.canister, d.url(), d.rootCert, d.rootCert, d.url(), d.canister, d.network, d.port, d.canister)
 }

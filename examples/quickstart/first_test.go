@@ -10,13 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/icws-gateway/caddy-icws/examples/internal/chromium"
 )
 
-// TestFirstClient does what the quickstart says, word for word: the commands that it prints run the smallest client.
+// TestFirstClient does what the quickstart says, word for word: the commands that it prints run the smallest client in Node.js and
+// build its page, which is at the address that it prints.
 func TestFirstClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := child(t, "-port", "0", "-latency", "50ms")
+	cmd.Dir = "../.."
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -28,27 +32,35 @@ func TestFirstClient(t *testing.T) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	}()
-	var commands []string
-	lines := bufio.NewScanner(stdout)
-	for len(commands) < 2 && lines.Scan() {
-		if line := strings.TrimSpace(lines.Text()); strings.HasPrefix(line, "npm ") || strings.HasPrefix(line, "NODE_EXTRA_CA_CERTS=") {
-			commands = append(commands, line)
+	said := bufio.NewScanner(stdout)
+	line := func(prefix string) string {
+		for said.Scan() {
+			if line := strings.TrimSpace(said.Text()); strings.HasPrefix(line, prefix) {
+				return line
+			}
 		}
+		t.Fatalf("the quickstart has no line %s...", prefix)
+		return ""
 	}
+	install, node, build, url := line("npm ci "), line("NODE_EXTRA_CA_CERTS="), line("npm run page "), line("https://localhost:")
 	go func() {
-		for lines.Scan() { // nothing may hold the program up
+		for said.Scan() { // nothing may hold the program up
 		}
 	}()
-	var out []byte
-	for _, line := range commands {
+	run := func(line string) string {
 		sh := exec.CommandContext(ctx, "sh", "-ec", line)
 		sh.Dir, sh.Env = "../..", os.Environ()
-		if out, err = sh.CombinedOutput(); err != nil {
+		out, err := sh.CombinedOutput()
+		if err != nil {
 			t.Fatalf("%s: %v\n%s", line, err, out)
 		}
+		return string(out)
 	}
-	want := "open\nthe canister says \"ping\"\nthe canister says \"hello-pong\"\nclosed: "
-	if len(commands) != 2 || !strings.HasPrefix(string(out), want) {
-		t.Errorf("%q\n%s", commands, out)
+	run(install)
+	if out := run(node); !strings.HasPrefix(out, "open\nthe canister says \"ping\"\nthe canister says \"hello-pong\"\nclosed: 1000") {
+		t.Errorf("%s:\n%s", node, out)
 	}
+	run(build)
+	rootCert, _, _ := strings.Cut(strings.TrimPrefix(node, "NODE_EXTRA_CA_CERTS="), " ")
+	chromium.Run(t, "../first/page.test.mjs", 4, rootCert, "ICWS_PAGE="+url)
 }

@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -126,6 +128,49 @@ func TestSilenceIsExplained(t *testing.T) {
 	}
 	if !told {
 		t.Error("ended without a word about the polls")
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// Until npm has made the page, its address says how to make it.
+func TestPageIsNotThere(t *testing.T) {
+	t.Parallel()
+	cmd := child(t, "-port", "0")
+	cmd.Dir = home(cmd) // no page in it
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer watchdog.Stop()
+	var d demo
+	var url string
+	for lines := bufio.NewScanner(stdout); url == "" && lines.Scan(); {
+		line := strings.TrimSpace(lines.Text())
+		if rest, ok := strings.CutPrefix(line, "NODE_EXTRA_CA_CERTS="); ok {
+			d.rootCert, _, _ = strings.Cut(rest, " ")
+		}
+		if strings.HasPrefix(line, "https://localhost:") {
+			url = line
+		}
+	}
+	trusting, err := d.tls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: trusting}
+	defer transport.CloseIdleConnections()
+	res, err := (&http.Client{Transport: transport}).Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if body, err := io.ReadAll(res.Body); err != nil || res.StatusCode != http.StatusNotFound || !strings.Contains(string(body), "npm run page --prefix examples/first") {
+		t.Errorf("%s: %d %q, %v", url, res.StatusCode, body, err)
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
