@@ -178,6 +178,39 @@ func TestAdminTable(t *testing.T) {
 	}
 }
 
+// TestCompatibilityTable compares what the README says of the SDKs with examples/e2e/matrix/pairs.json, which TestSDKMatrix holds
+// against npm and against sessions.
+func TestCompatibilityTable(t *testing.T) {
+	var pairs []struct {
+		SDK, Agent, Core, NPM, End, Error, Remedy string
+		Takes                                     []string
+	}
+	if err := json.Unmarshal([]byte(read(t, "examples/e2e/matrix/pairs.json")), &pairs); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, p := range pairs {
+		with, npm, end := "`@dfinity/agent` "+p.Agent, "installs", p.End
+		if p.Core != "" {
+			with = "`@icp-sdk/core` " + p.Core + ": " + strings.Join(p.Takes, ", ")
+		}
+		if p.NPM != "" {
+			npm = "`" + p.NPM + "`"
+		}
+		if end != "works" {
+			end = "`" + end + "`"
+		}
+		if p.Error != "" {
+			end += ", `" + p.Error + "`"
+		}
+		want = append(want, strings.TrimSpace(fmt.Sprintf("| %s | %s | %s | %s | %s", p.SDK, with, npm, end, p.Remedy))+" |")
+	}
+	got := regexp.MustCompile(`(?m)^\| \d.*$`).FindAllString(section(t, "Compatibility"), -1)
+	if !slices.Equal(got, want) {
+		t.Errorf("README.md has\n%s\nit should be\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
 // TestCodes compares what the README tells clients to do after each code with the codes that the gateway sends, and with what the
 // chat page does.
 func TestCodes(t *testing.T) {

@@ -3,4 +3,9 @@
 // build tag e2e:
 //
 //	go test -tags e2e ./examples/e2e
+//
+// TestSDKMatrix has the versions of it. One more is a line in matrix/pairs.json,
+// its packages in matrix/package.json under names that end in their versions,
+// npm install --package-lock-only in that directory, and the row that
+// TestCompatibilityTable of package examples then prints for the README.
 package e2e

@@ -70,17 +70,25 @@ func TestSDK(t *testing.T) {
 	t.Cleanup(control.Close)
 	s.Control = control.URL
 
+	var rootCert string
+	s.Gateway, rootCert = serve(t, network, s.Network, s.Canister, s.Greeter, s.Eager)
+	runNodeTests(t, ".", "sdk.test.mjs", s, rootCert)
+}
+
+// serve runs a Caddy until the end of the test. It returns the wss URL of its gateway for these canisters, and the file of the root
+// certificate.
+func serve(t *testing.T, network *localnet.Network, boundary string, canisters ...string) (url, rootCert string) {
+	t.Helper()
 	port := freeport.ForTest(t)
-	s.Gateway = fmt.Sprintf("wss://localhost:%d/ws", port)
 	rootCert, err := site.Run(t.Context(), site.Options{Dir: t.TempDir(), Port: port, Caddyfile: fmt.Sprintf(`
 		https://localhost:%d {
 			bind 127.0.0.1
-			icws /ws %s %s %s {
+			icws /ws %s {
 				network %s
 				root_key %x
 				drain_timeout 1s
 			}
-		}`, port, s.Canister, s.Greeter, s.Eager, s.Network, network.RootKey())})
+		}`, port, strings.Join(canisters, " "), boundary, network.RootKey())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +97,7 @@ func TestSDK(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	runNodeTests(t, ".", "sdk.test.mjs", s, rootCert)
+	return fmt.Sprintf("wss://localhost:%d/ws", port), rootCert
 }
 
 const eagerInterval = 3 * time.Second

@@ -8,6 +8,7 @@ import { Principal } from "@dfinity/principal";
 import { WebSocket } from "ws";
 import { IcWebSocket, createWsConfig } from "ic-websocket-js";
 import { idlFactory } from "../first/canister.mjs";
+import { waitForRootKey } from "./rootkey.mjs";
 
 globalThis.WebSocket = WebSocket;
 globalThis.ErrorEvent ??= class ErrorEvent extends Event {
@@ -66,6 +67,7 @@ export class Session {
         ackMessageIntervalMs: ackIntervalMs,
       }),
     );
+    waitForRootKey(this.ws, identity);
     let opened, refused, done;
     this.#opened = new Promise((resolve, reject) => ([opened, refused] = [resolve, reject]));
     this.#opened.catch(() => {}); // a test that expects a refusal looks at closed() only

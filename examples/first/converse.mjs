@@ -16,6 +16,8 @@ import { idlFactory } from "./canister.mjs";
 export async function converse({ gateway, canister, network }, say) {
   const identity = generateRandomIdentity(); // of the person who is logged in, in an application
   const agent = HttpAgent.createSync({ host: network, identity });
+  // A local network has a key of its own. The SDK asks for it and does not wait for the answer, which is fast after this.
+  if (["localhost", "127.0.0.1"].includes(new URL(network).hostname)) await agent.fetchRootKey();
   const canisterActor = Actor.createActor(idlFactory, { agent, canisterId: canister });
   const ws = new IcWebSocket(gateway, undefined, createWsConfig({ canisterId: canister, canisterActor, identity, networkUrl: network }));
   let messages = 0;

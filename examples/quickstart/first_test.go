@@ -19,7 +19,7 @@ import (
 func TestFirstClient(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	cmd := child(t, "-port", "0", "-latency", "50ms")
+	cmd := child(t, "-port", "0")
 	cmd.Dir = "../.."
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
