@@ -11,10 +11,16 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// TestAckRound holds what the gateway concludes from acks against the published CDK, and the canister of examples/localnet: every
+// TestAckRound holds what the gateway concludes from acks against the published CDKs, and the canister of examples/localnet: every
 // client gets an ack in each round, although it has never sent anything, all acks of a round have one time, and a client that was
 // replaced through another gateway gets none. A gateway with no client left gets no acks at all.
 func TestAckRound(t *testing.T) {
+	for cdk := range chats {
+		t.Run(cdk, func(t *testing.T) { testAckRound(t, cdk) })
+	}
+}
+
+func testAckRound(t *testing.T, cdk string) {
 	began := time.Now().Truncate(time.Millisecond)
 	n, err := localnet.New(localnet.Options{Now: func() time.Time { return began }})
 	if err != nil {
@@ -26,7 +32,7 @@ func TestAckRound(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.canisters[0] = n.Install(localnet.NewCDK(localnet.CDKOptions{App: room.Room{}}))
-	p.canisters[1] = n.Install(loadChat(t))
+	p.canisters[1] = n.Install(loadChat(t, cdk))
 	first, second := newSigner(t), newSigner(t)
 	moves, stays, silent := newSigner(t), newSigner(t), newSigner(t)
 	open := func(who, gateway verify.Signer, nonce uint64) {

@@ -24,19 +24,23 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-const chatWasm = "../rust/target/wasm32-unknown-unknown/release/chat.wasm"
+// chats are the compiled chat canisters, by the version of the CDK in them.
+var chats = map[string]string{
+	"0.4.2": "../rust/target/wasm32-unknown-unknown/release/chat.wasm",
+	"0.4.1": "../rust/target/wasm32-unknown-unknown/release/chat_cdk_0_4_1.wasm",
+}
 
 var (
 	seed  = flag.Uint64("seed", 0, "seed of the random script; 0 takes one from the clock")
 	steps = flag.Int("steps", 600, "length of the random script")
 )
 
-// loadChat loads the chat canister with the published CDK in it.
-func loadChat(t *testing.T) *ic0.Canister {
+// loadChat loads the chat canister with a published CDK in it.
+func loadChat(t *testing.T, cdk string) *ic0.Canister {
 	t.Helper()
-	wasm, err := os.ReadFile(chatWasm)
+	wasm, err := os.ReadFile(chats[cdk])
 	if err != nil {
-		t.Fatalf("%v: run `cargo build --release --target wasm32-unknown-unknown` in examples/canisters/rust", err)
+		t.Fatalf("%v: build it in examples/canisters/rust as its README says", err)
 	}
 	c, err := ic0.Load(wasm)
 	if err != nil {
@@ -47,9 +51,15 @@ func loadChat(t *testing.T) *ic0.Canister {
 }
 
 // TestPublishedCDK holds the canister of examples/localnet, which all other
-// tests of this project rely on, against the published CDK: the same random
+// tests of this project rely on, against the published CDKs: the same random
 // calls on both, and every answer, message, proof and error text must agree.
 func TestPublishedCDK(t *testing.T) {
+	for cdk := range chats {
+		t.Run(cdk, func(t *testing.T) { testPublishedCDK(t, cdk) })
+	}
+}
+
+func testPublishedCDK(t *testing.T, cdk string) {
 	if *seed == 0 {
 		*seed = uint64(time.Now().UnixNano())
 	}
@@ -67,7 +77,7 @@ func TestPublishedCDK(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.canisters[0] = n.Install(localnet.NewCDK(localnet.CDKOptions{App: room.Room{}}))
-	p.canisters[1] = n.Install(loadChat(t))
+	p.canisters[1] = n.Install(loadChat(t, cdk))
 
 	clients := make([]*client, 4)
 	for i := range clients {
