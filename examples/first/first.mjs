@@ -20,4 +20,5 @@ if (!network) {
   console.error("usage: node first.mjs <gateway, wss://...> <canister id> <network, https://icp-api.io>");
   process.exit(2);
 }
-process.exit((await converse({ gateway, canister, network }, console.log)) ? 0 : 1);
+const answered = await converse({ gateway, canister, network }, console.log).catch((error) => console.error(String(error)));
+process.exit(answered ? 0 : 1);

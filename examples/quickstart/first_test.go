@@ -47,18 +47,31 @@ func TestFirstClient(t *testing.T) {
 		for said.Scan() { // nothing may hold the program up
 		}
 	}()
-	run := func(line string) string {
+	try := func(line string) (string, error) {
 		sh := exec.CommandContext(ctx, "sh", "-ec", line)
 		sh.Dir, sh.Env = "../..", os.Environ()
 		out, err := sh.CombinedOutput()
+		return string(out), err
+	}
+	run := func(line string) string {
+		out, err := try(line)
 		if err != nil {
 			t.Fatalf("%s: %v\n%s", line, err, out)
 		}
-		return string(out)
+		return out
 	}
 	run(install)
 	if out := run(node); !strings.HasPrefix(out, "open\nthe canister says \"ping\"\nthe canister says \"hello-pong\"\nclosed: 1000") {
 		t.Errorf("%s:\n%s", node, out)
+	}
+	words := strings.Fields(node) // its last three are gateway, canister and network
+	words[len(words)-2] = "aaaaa-aa"
+	if out, err := try(strings.Join(words, " ")); err == nil || !strings.HasPrefix(out, "closed: 1008 ") {
+		t.Errorf("another canister: %v\n%s", err, out)
+	}
+	words[len(words)-2] = "nonsense"
+	if out, err := try(strings.Join(words, " ")); err == nil || strings.Count(out, "\n") != 1 || !strings.Contains(out, "nonsense") {
+		t.Errorf("no canister: %v\n%s", err, out)
 	}
 	run(build)
 	rootCert, _, _ := strings.Cut(strings.TrimPrefix(node, "NODE_EXTRA_CA_CERTS="), " ")
