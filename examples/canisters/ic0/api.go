@@ -140,7 +140,9 @@ func (c *Canister) link(ctx context.Context) error {
 		write(mod, dst, binary.LittleEndian.AppendUint64(nil, math.MaxUint64), 0, 8)
 		write(mod, dst+8, make([]byte, 8), 0, 8)
 	})
-	export("cost_call", func(_ context.Context, mod api.Module, _, _ uint64, dst uint32) { write(mod, dst, make([]byte, 16), 0, 16) })
+	export("cost_call", func(_ context.Context, mod api.Module, _, _ uint64, dst uint32) {
+		write(mod, dst, make([]byte, 16), 0, 16)
+	})
 	export("call_perform", func() uint32 { // never refused
 		c.msg.calls = append(c.msg.calls, call())
 		c.msg.call = nil
