@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("making a directory for Caddy's storage: %w", err)
 	}
-	defer remove(dir)
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 
 	d := &demo{port: listen, canister: canister, network: networkURL, rootKey: network.RootKey()}
 	if err := d.start(ctx, dir); err != nil && ctx.Err() == nil {
@@ -88,13 +88,4 @@ func run(ctx context.Context, args []string) (err error) {
 		<-talking
 	}
 	return err
-}
-
-// remove removes the directory of Caddy's storage. Where the process is interrupted while Caddy obtains its certificate,
-// that is still being written, so it looks again.
-func remove(dir string) {
-	for range 5 {
-		os.RemoveAll(dir)
-		time.Sleep(20 * time.Millisecond)
-	}
 }

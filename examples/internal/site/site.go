@@ -1,6 +1,7 @@
 // Package site runs a Caddy with the icws handler inside this process, for the
 // examples and for tests that want the whole of it: real listeners, real TLS
 // from Caddy's internal certificate authority, nothing outside of one directory.
+// When Run returns, nothing is being written there.
 package site
 
 import (
@@ -18,6 +19,7 @@ import (
 
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/caddyconfig"
+	"github.com/caddyserver/caddy/v2/modules/caddytls"
 	_ "github.com/caddyserver/caddy/v2/modules/standard" // the modules of an ordinary Caddy
 
 	"github.com/icws-gateway/caddy-icws/caddymodule"
@@ -26,11 +28,13 @@ import (
 
 // options are what every site here wants: an admin endpoint only where asked
 // for, keys and certificates in one directory, no root certificate installed
-// into the system, and no server on port 80.
+// into the system, no server on port 80, and nothing in the background that
+// writes to the directory.
 const options = `{
 	admin %s
 	persist_config off
 	storage file_system %q
+	storage_clean_interval off
 	skip_install_trust
 	auto_https disable_redirects
 	grace_period 2s
@@ -58,7 +62,8 @@ type Options struct {
 // Run loads the configuration in place of what ran before in this process, and
 // waits until the site answers with a certificate that the returned root
 // certificate, a PEM file, vouches for. Caddy's state is global: one site runs
-// at a time, and XDG_DATA_HOME is set for the whole process. Stop ends it.
+// at a time, and XDG_DATA_HOME is set for the whole process. Stop ends it. The
+// end of ctx is heeded only once Caddy has its certificate.
 func Run(ctx context.Context, o Options) (rootCert string, err error) {
 	if o.Admin == "" {
 		o.Admin = "off"
@@ -85,6 +90,9 @@ func Run(ctx context.Context, o Options) (rootCert string, err error) {
 		return "", fmt.Errorf("starting Caddy: %w", err)
 	}
 	rootCert = filepath.Join(o.Dir, "pki", "authorities", "local", "root.crt")
+	if err := obtained(); err != nil {
+		return "", errors.Join(err, Stop())
+	}
 	if err := answers(ctx, rootCert, o.Port); err != nil {
 		return "", errors.Join(err, Stop())
 	}
@@ -104,8 +112,21 @@ func Stop() error {
 	return nil
 }
 
-// answers waits until TLS handshakes with the site succeed, several in a row.
-// Caddy obtains certificates in the background, its own included. Another
+// obtained waits until Caddy holds the certificate of the site. Caddy obtains it
+// in the background and writes it to the storage before it holds it; caddy.Stop
+// waits for neither, so who wants to remove the directory waits here, also when
+// interrupted. Its own authority takes some milliseconds.
+func obtained() error {
+	for range 6000 {
+		if len(caddytls.AllMatchingCertificates("localhost")) > 0 {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("waiting for the site's certificate: there is none after a minute")
+}
+
+// answers waits until TLS handshakes with the site succeed, several in a row. Another
 // process that came to listen on the same port at the same moment, unseen by
 // ClaimPort, shows by a certificate of another authority.
 func answers(ctx context.Context, rootCert string, port int) error {

@@ -3,11 +3,15 @@ package site
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,6 +58,35 @@ func TestSharedPort(t *testing.T) {
 	}
 	if _, err := ClaimPort(port); err == nil || !strings.Contains(err.Error(), "is taken") {
 		t.Errorf("claiming the port: %v", err)
+	}
+}
+
+// A site that is interrupted while it starts leaves nobody behind who writes to its directory.
+func TestInterruptedRun(t *testing.T) {
+	caddylog.Watch(t)
+	port, err := ClaimPort(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	dir := t.TempDir()
+	if _, err := Run(ctx, Options{Dir: dir, Port: port, Caddyfile: page(port)}); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
+	}
+	var files []string
+	if err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			files = append(files, e.Name())
+		}
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(files)
+	want := []string{"intermediate.crt", "intermediate.key", "localhost.crt", "localhost.json", "localhost.key", "root.crt", "root.key"}
+	if !slices.Equal(files, want) {
+		t.Errorf("the directory has %q, want %q", files, want)
 	}
 }
 
