@@ -42,10 +42,14 @@ type closer struct {
 	lanes   map[verify.Principal]*closeLane // those with calls
 	waiting int                             // calls that wait, in all lanes
 	left    int                             // calls that are not done, in all lanes
-	untold  bool                            // a call was given up, or the canister did not say Ok or Err
+	tally   tally                           // of the calls that are done
 	drains  chan struct{}                   // closed once the gateway drains
 	idle    chan struct{}                   // closed when no call is left; nil if nobody asked
 }
+
+// tally is of how many sessions the canisters have heard that they ended, and of how many not: the call was given up, or the canister
+// said neither Ok nor Err. Those for which no call was needed are in neither.
+type tally struct{ told, untold int }
 
 // closeLane is the calls to one canister. The closer's lock guards it.
 type closeLane struct {
@@ -70,8 +74,8 @@ func newCloser(g *Gateway) *closer {
 	return &closer{g: g, lanes: make(map[verify.Principal]*closeLane), drains: make(chan struct{})}
 }
 
-// startDrain lets more calls be under way from now on, and ends the pauses.
-func (c *closer) startDrain() {
+// startDrain lets more calls be under way from now on, and ends the pauses. It returns the tally so far.
+func (c *closer) startDrain() tally {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.draining() {
@@ -80,6 +84,7 @@ func (c *closer) startDrain() {
 	for _, l := range c.lanes {
 		c.startWorkers(l)
 	}
+	return c.tally
 }
 
 func (c *closer) draining() bool {
@@ -131,7 +136,7 @@ func (c *closer) dropOne() {
 			longest = l
 		}
 	}
-	c.untold = true
+	c.tally.untold++
 	c.done(longest, c.pop(longest))
 }
 
@@ -167,7 +172,7 @@ func (c *closer) startWorkers(l *closeLane) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if call != nil {
-				c.untold = true
+				c.tally.untold++
 				c.done(l, call)
 			}
 			c.countOut(l)
@@ -270,9 +275,9 @@ func (c *closer) resume(l *closeLane, call *closeCall) bool {
 func (c *closer) over(ctx context.Context, l *closeLane, call *closeCall) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	unknown := ctx.Err() != nil || call.refusals >= drainRefusals
+	unknown := !call.needless && (ctx.Err() != nil || call.refusals >= drainRefusals)
 	if unknown {
-		c.untold = true
+		c.tally.untold++
 		c.g.log().Debug("ws_close has no outcome, the canister will notice by itself", zap.Stringer("canister_id", l.canister))
 	}
 	if unknown || call.needless {
@@ -322,7 +327,11 @@ func (c *closer) judge(l *closeLane, call *closeCall, r *attempt) (time.Duration
 	}
 	switch {
 	case r.final && !r.passing:
-		c.untold = c.untold || r.err != nil
+		if r.answered {
+			c.tally.told++
+		} else {
+			c.tally.untold++
+		}
 		c.done(l, call)
 		return 0, closeDone
 	case failed && (call.sub == nil || !call.sub.taken):
@@ -358,31 +367,21 @@ func (c *closer) pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// toldAll reports whether every call so far has been answered by its canister, or was not needed.
-func (c *closer) toldAll() bool {
+// wait returns when every queued ws_close is done, or ctx ends; and then the tally of those that are done, and how many are not.
+func (c *closer) wait(ctx context.Context) (done tally, left int) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return !c.untold
-}
-
-// wait returns when every queued ws_close is done, or ctx ends; then it returns how many are not.
-func (c *closer) wait(ctx context.Context) int {
-	c.mu.Lock()
-	if c.left == 0 {
+	if c.left > 0 {
+		if c.idle == nil {
+			c.idle = make(chan struct{})
+		}
+		idle := c.idle
 		c.mu.Unlock()
-		return 0
+		select {
+		case <-idle:
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
 	}
-	if c.idle == nil {
-		c.idle = make(chan struct{})
-	}
-	idle := c.idle
-	c.mu.Unlock()
-	select {
-	case <-idle:
-		return 0
-	case <-ctx.Done():
-	}
-	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.left
+	return c.tally, c.left
 }

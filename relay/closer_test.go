@@ -93,7 +93,7 @@ func TestCloserOfACanisterThatFails(t *testing.T) {
 		if n := requests.Load(); n > 150 {
 			t.Errorf("%d requests to a canister that fails", n)
 		}
-		if left := g.closer.wait(t.Context()); left != 0 {
+		if _, left := g.closer.wait(t.Context()); left != 0 {
 			t.Errorf("%d calls are left", left)
 		}
 		if n := len(g.closer.lanes); n != 0 {
@@ -128,7 +128,7 @@ func TestCloserForgets(t *testing.T) {
 		for n := range uint64(100) {
 			g.closer.forget(testPrincipal(1), leaverKey(n))
 		}
-		if left := g.closer.wait(t.Context()); left != 0 {
+		if _, left := g.closer.wait(t.Context()); left != 0 {
 			t.Errorf("%d calls are left", left)
 		}
 		if n := requests.Load() - before; n > 1 {

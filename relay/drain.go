@@ -30,7 +30,7 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) (told bool) {
 	g.refusing = why
 	all := g.snapshotSessions()
 	g.mu.Unlock()
-	g.closer.startDrain()
+	before := g.closer.startDrain()
 
 	if len(all) > 0 {
 		g.log().Info("draining", zap.String("reason", reason.Label()), zap.Int("sessions", len(all)), zap.Duration("over", g.cfg.DrainTimeout))
@@ -49,12 +49,17 @@ func (g *Gateway) Drain(ctx context.Context, reason CloseReason) (told bool) {
 		}
 		s.end(why)
 	}
-	told = g.waitUntilGone(ctx) && !g.orphansLeft()
-	left := g.closer.wait(ctx)
-	if left > 0 {
-		g.log().Warn("canisters were not told of all closed sessions, they will notice by themselves", zap.Int("sessions", left))
+	left := g.waitUntilGone(ctx)
+	told = left == 0 && !g.orphansLeft()
+	after, pending := g.closer.wait(ctx)
+	told = told && pending == 0 && after.untold == 0
+	during := tally{after.told - before.told, after.untold - before.untold + pending + left}
+	switch {
+	case during.untold > 0:
+		g.log().Warn("canisters were not told of all closed sessions, they will notice by themselves", zap.Int("told", during.told), zap.Int("not_told", during.untold))
+	case len(all) > 0:
+		g.log().Info("drained", zap.Int("told", during.told))
 	}
-	told = told && left == 0 && g.closer.toldAll()
 	g.Close()
 	return told
 }
@@ -67,17 +72,14 @@ func (g *Gateway) orphansLeft() bool {
 	return g.scans.Load() > 0 || slices.ContainsFunc(all, (*canister).orphansLeft)
 }
 
-// waitUntilGone waits until no session is left and what they sent has its outcome, or ctx ends, and reports whether that is so.
-func (g *Gateway) waitUntilGone(ctx context.Context) bool {
+// waitUntilGone waits until no session is left and what they sent has its outcome, or ctx ends, and returns how many are left.
+func (g *Gateway) waitUntilGone(ctx context.Context) int {
 	for {
 		g.mu.Lock()
 		left := g.places + g.departing.Len()
 		g.mu.Unlock()
-		if left == 0 {
-			return true
-		}
-		if pause.Sleep(ctx, 10*time.Millisecond) != nil {
-			return false
+		if left == 0 || pause.Sleep(ctx, 10*time.Millisecond) != nil {
+			return left
 		}
 	}
 }

@@ -88,9 +88,9 @@ func repliedAttempt(method string, reply []byte, discreet func(string) string) a
 		return attempt{final: true, outcome: OutcomeRefused,
 			closing: newClosing(CanisterUnusable, method+": canister's answer is not {Ok; Err}, it does not use the IC WebSocket CDK")}
 	case ok:
-		return attempt{final: true, outcome: OutcomeOK}
+		return attempt{final: true, outcome: OutcomeOK, answered: true}
 	}
-	return attempt{final: true, outcome: OutcomeRefused, closing: refused(method, discreet(text))}
+	return attempt{final: true, outcome: OutcomeRefused, answered: true, closing: refused(method, discreet(text))}
 }
 
 // refused turns the Err text of a CDK into a closing. The texts are those of PROTOCOL section 3.

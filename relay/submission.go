@@ -48,6 +48,7 @@ type attempt struct {
 	outcome  Outcome
 	closing  *closing  // for a final outcome that ends the session
 	executed time.Time // a certified time by which the canister had executed it; zero = none is known
+	answered bool      // the canister has replied, or nobody can prove that it did: a host says that it has taken the request
 	passing  bool      // the canister rejects it for a cause that may pass; a new request may do better later
 
 	refusedBy *upstream.Host // says without proof that outcome and closing are final; nil = nobody
@@ -114,7 +115,7 @@ func (g *Gateway) post(ctx context.Context, sub *submission, st upstream.Stages)
 	}
 	if a == nil {
 		g.noticeUncertified()
-		return attempt{final: true, outcome: OutcomePending}
+		return attempt{final: true, outcome: OutcomePending, answered: true}
 	}
 	defer a.Release()
 	if a.Status == 202 { // accepted or still running
