@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,23 +13,28 @@ import (
 	"github.com/caddyserver/caddy/v2"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/fileserver"
+	"github.com/caddyserver/caddy/v2/modules/caddyhttp/reverseproxy"
 	"github.com/caddyserver/caddy/v2/modules/caddyhttp/rewrite"
 	"go.uber.org/zap"
 )
 
 // enclosingRoutes returns the lists of routes that the module being provisioned may be in, from the server's to the innermost.
 func enclosingRoutes(ctx caddy.Context) (lists []caddyhttp.RouteList) {
+	if server := serverOf(ctx); server != nil {
+		lists = append(lists, server.Routes)
+	}
 	for _, module := range ctx.Modules() {
-		switch m := module.(type) {
-		case *caddyhttp.App:
-			for _, server := range m.Servers {
-				lists = append(lists, server.Routes)
-			}
-		case *caddyhttp.Subroute:
+		if m, ok := module.(*caddyhttp.Subroute); ok {
 			lists = append(lists, m.Routes)
 		}
 	}
 	return lists
+}
+
+// serverOf returns the server that the module being provisioned is in, or nil if it is in none.
+func serverOf(ctx caddy.Context) *caddyhttp.Server {
+	server, _ := ctx.Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+	return server
 }
 
 // beingProvisioned reports whether the handlers of a route are not ready. The first such route of a list is the one that is
@@ -47,59 +53,145 @@ func warnOfPlace(ctx caddy.Context, logger *zap.Logger) {
 	}
 }
 
-// shadowedBy returns the module that answers every request before the one that is being provisioned could, or "".
+// shadowedBy returns the module that answers every opening before the handler that is being provisioned could, or "". It sends an
+// opening for each path of the handler through the routes, on paper: matchers are asked, and handlers are looked at.
 func shadowedBy(ctx caddy.Context) caddy.ModuleID {
+	var openings []*http.Request
+	vars := map[string]any{}
 	for _, routes := range enclosingRoutes(ctx) {
 		at := slices.IndexFunc(routes, beingProvisioned)
 		if at < 0 {
 			continue
 		}
-		if answers := answersAll(routes[:at], pathsOf(routes[at])); answers != "" {
-			return answers
-		}
-		for i, handler := range handlersOf(routes[at]) {
-			if bytes.Contains(routes[at].HandlersRaw[i], []byte(`"icws"`)) {
-				break // it is one, or has one
+		if paths := pathsOf(routes[at]); openings == nil || len(paths) > 0 {
+			openings = nil
+			for _, path := range paths {
+				openings = append(openings, newOpening(serverOf(ctx), path, vars))
 			}
-			if answers := answers(handler); answers != "" {
-				return answers
+			if openings == nil {
+				openings = append(openings, newOpening(serverOf(ctx), "*", vars))
 			}
 		}
+		var by caddy.ModuleID
+		if !slices.ContainsFunc(openings, func(r *http.Request) bool {
+			by = answeredBefore(routes, at, r)
+			return by == ""
+		}) {
+			return by
+		}
+		vars = varsOf(openings[0])
 	}
 	return ""
 }
 
-// answersAll returns the module of a list of routes that lets no request for paths get beyond them, or "". nil are all paths.
-func answersAll(routes caddyhttp.RouteList, paths []string) caddy.ModuleID {
-	for _, route := range routes {
-		if !matchesAll(route, paths) {
+// anyPath stands for what an asterisk matches: no site has a file or a route of that name.
+const anyPath = "any-0f3c9a"
+
+// newOpening is a WebSocket opening at a path of a server, for matchers and placeholders. vars are those that have been set before.
+func newOpening(server *caddyhttp.Server, pattern string, vars map[string]any) *http.Request {
+	path := "/" + strings.TrimPrefix(strings.ReplaceAll(pattern, "*", anyPath), "/")
+	r := &http.Request{
+		Method: http.MethodGet, URL: &url.URL{Path: path}, RequestURI: path, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}}, Body: http.NoBody,
+	}
+	r = caddyhttp.PrepareRequest(r, caddy.NewReplacer(), nil, server)
+	maps.Copy(varsOf(r), vars)
+	return r
+}
+
+func varsOf(r *http.Request) map[string]any {
+	return r.Context().Value(caddyhttp.VarsCtxKey).(map[string]any)
+}
+
+func replacerOf(r *http.Request) *caddy.Replacer {
+	return r.Context().Value(caddy.ReplacerCtxKey).(*caddy.Replacer)
+}
+
+// answeredBefore returns the module of a list of routes that answers r before the route with index at could, or "". r is changed as
+// the routes change it.
+func answeredBefore(routes caddyhttp.RouteList, at int, r *http.Request) caddy.ModuleID {
+	taken := map[string]bool{} // groups, of which only the first route that matches is run
+	for i, route := range routes[:at] {
+		if route.Group != "" && taken[route.Group] {
 			continue
 		}
-		for _, handler := range handlersOf(route) {
-			if answers := answers(handler); answers != "" {
-				return answers
+		switch matches, by := routeMatches(route, r); {
+		case by != "":
+			return by
+		case matches == unknown && route.Group != "":
+			// If it matches, the others of the group are not run: then none of them answers every opening, unless this does, too.
+			copied := newOpening(nil, r.URL.Path, varsOf(r))
+			taken[route.Group] = answeredBy(routes[i], copied) == ""
+			continue
+		case matches != yes:
+			continue
+		}
+		if route.Group != "" {
+			taken[route.Group] = true
+			if at < len(routes) && routes[at].Group == route.Group {
+				return "http.handlers.subroute"
+			}
+		}
+		if by := answeredBy(route, r); by != "" {
+			return by
+		}
+		if route.Terminal {
+			return "http.handlers.subroute"
+		}
+	}
+	if at == len(routes) {
+		return ""
+	}
+	return answeredBy(routes[at], r)
+}
+
+// answeredBy returns the handler of a route that answers r, or "". Of the route that is being provisioned only those count that stand
+// before icws.
+func answeredBy(route caddyhttp.Route, r *http.Request) caddy.ModuleID {
+	for i, handler := range handlersOf(route) {
+		if beingProvisioned(route) && bytes.Contains(route.HandlersRaw[i], []byte(`"icws"`)) {
+			return "" // it is one, or has one
+		}
+		switch h := handler.(type) {
+		case *rewrite.Rewrite:
+			if !beingProvisioned(route) {
+				h.Rewrite(r, replacerOf(r))
+			}
+		case *caddyhttp.VarsMiddleware: // root is one
+			_ = h.ServeHTTP(nil, r, caddyhttp.HandlerFunc(func(http.ResponseWriter, *http.Request) error { return nil }))
+		case *caddyhttp.Subroute:
+			if by := answeredBefore(h.Routes, len(h.Routes), r); by != "" {
+				return by
+			}
+		case *caddyhttp.Invoke:
+			server, _ := r.Context().Value(caddyhttp.ServerCtxKey).(*caddyhttp.Server)
+			if server == nil || server.NamedRoutes[h.Name] == nil {
+				continue
+			}
+			// Without the server, a named route that invokes another ends the search, and one that invokes itself, too.
+			r = r.WithContext(context.WithValue(r.Context(), caddyhttp.ServerCtxKey, (*caddyhttp.Server)(nil)))
+			if by := answeredBefore(caddyhttp.RouteList{*server.NamedRoutes[h.Name]}, 1, r); by != "" {
+				return by
+			}
+		case *fileserver.FileServer:
+			if !h.PassThru {
+				return h.CaddyModule().ID
+			}
+		case *reverseproxy.Handler:
+			if len(h.HandleResponse) == 0 { // as forward_auth lets pass what is allowed
+				return h.CaddyModule().ID
+			}
+		case caddy.Module:
+			if id := h.CaddyModule().ID; slices.Contains(answering, id) {
+				return id
 			}
 		}
 	}
 	return ""
 }
 
-// answers returns the module that answers all requests which get to handler, or "".
-func answers(handler any) caddy.ModuleID {
-	switch h := handler.(type) {
-	case *caddyhttp.Subroute:
-		return answersAll(h.Routes, nil)
-	case *fileserver.FileServer:
-		if !h.PassThru {
-			return h.CaddyModule().ID
-		}
-	case caddy.Module:
-		if id := h.CaddyModule().ID; slices.Contains([]caddy.ModuleID{"http.handlers.static_response", "http.handlers.error", "http.handlers.reverse_proxy"}, id) {
-			return id
-		}
-	}
-	return ""
-}
+// answering are further modules that answer whatever they get.
+var answering = []caddy.ModuleID{"http.handlers.static_response", "http.handlers.error", "http.handlers.metrics"}
 
 // handlersOf returns the handlers of a route, as far as their settings tell if they are not ready.
 func handlersOf(route caddyhttp.Route) (all []any) {
@@ -123,48 +215,82 @@ func handlersOf(route caddyhttp.Route) (all []any) {
 	return all
 }
 
-// matchesAll reports whether a route takes every request for paths: it has no matcher, or one of paths alone that has them all.
-func matchesAll(route caddyhttp.Route, paths []string) bool {
-	if len(route.MatcherSets) == 0 && len(route.MatcherSetsRaw) == 0 {
-		return true
+// verdict is whether something matches an opening, of which only the path is known. They are in such an order that "and" is the
+// lowest of several, "or" the highest, and "not" the negative.
+type verdict int
+
+const (
+	no verdict = iota - 1
+	unknown
+	yes
+)
+
+// routeMatches tells whether a route matches r. A matcher that refuses the request altogether, as `try_files {path} =404` does, is returned.
+func routeMatches(route caddyhttp.Route, r *http.Request) (verdict, caddy.ModuleID) {
+	switch {
+	case len(route.MatcherSetsRaw) > 0: // not ready
+		return unknown, ""
+	case len(route.MatcherSets) == 0:
+		return yes, ""
 	}
-	for _, set := range route.MatcherSets {
-		if len(set) != 1 || len(paths) == 0 {
-			continue
-		}
-		if m, ok := pathMatcher(set[0]); ok && !slices.ContainsFunc(paths, func(path string) bool { return !hasPath(m, path) }) {
-			return true
-		}
-	}
-	return false
+	return anyOf(route.MatcherSets, r)
 }
 
-// hasPath reports whether m matches what pattern does: pattern is a path, or one that ends in an asterisk.
-func hasPath(m caddyhttp.MatchPath, pattern string) bool {
-	path, anyEnd := strings.CutSuffix(pattern, "*")
-	if anyEnd {
-		m = slices.DeleteFunc(slices.Clone(m), func(p string) bool { return !strings.HasSuffix(p, "*") })
+func anyOf(sets caddyhttp.MatcherSets, r *http.Request) (verdict, caddy.ModuleID) {
+	highest := no
+	for _, set := range sets {
+		lowest := yes
+		for _, matcher := range set {
+			one, refuses := matches(matcher, r)
+			if lowest = min(lowest, one); refuses != "" && lowest == yes {
+				return yes, refuses
+			}
+		}
+		highest = max(highest, lowest)
 	}
-	r := &http.Request{URL: &url.URL{Path: path}}
-	matched, err := m.MatchWithError(r.WithContext(context.WithValue(context.Background(), caddy.ReplacerCtxKey, caddy.NewReplacer())))
-	return matched && err == nil
+	return highest, ""
+}
+
+// matches tells whether a matcher matches r.
+func matches(matcher any, r *http.Request) (verdict, caddy.ModuleID) {
+	module, ok := matcher.(caddy.Module)
+	if !ok {
+		return unknown, ""
+	}
+	switch id := module.CaddyModule().ID; id {
+	case "http.matchers.not":
+		if not, ok := matcher.(*caddyhttp.MatchNot); ok {
+			inner, refuses := anyOf(not.MatcherSets, r)
+			return -inner, refuses
+		}
+	case "http.matchers.path", "http.matchers.path_regexp", "http.matchers.file":
+		if m, ok := matcher.(caddyhttp.RequestMatcherWithError); ok {
+			switch matched, err := m.MatchWithError(r); {
+			case err != nil:
+				return yes, id
+			case matched:
+				return yes, ""
+			}
+			return no, ""
+		}
+	}
+	return unknown, ""
 }
 
 // pathsOf returns the paths that a route is for, or nil if that is not known or it is for all of them.
 func pathsOf(route caddyhttp.Route) (paths []string) {
 	for _, set := range route.MatcherSets {
-		i := slices.IndexFunc(set, func(m any) bool { _, ok := pathMatcher(m); return ok })
+		i := slices.IndexFunc(set, func(m any) bool { return len(plainPaths(m)) > 0 })
 		if i < 0 {
 			return nil
 		}
-		m, _ := pathMatcher(set[i])
-		paths = append(paths, m...)
+		paths = append(paths, plainPaths(set[i])...)
 	}
 	return paths
 }
 
-// pathMatcher returns m if it is a matcher of paths, in which an asterisk is only at the end.
-func pathMatcher(m any) (caddyhttp.MatchPath, bool) {
+// plainPaths returns the patterns of a matcher of paths, or nil if m is none, or has placeholders or escapes.
+func plainPaths(m any) caddyhttp.MatchPath {
 	var path caddyhttp.MatchPath
 	switch m := m.(type) {
 	case *caddyhttp.MatchPath:
@@ -172,8 +298,10 @@ func pathMatcher(m any) (caddyhttp.MatchPath, bool) {
 	case caddyhttp.MatchPath:
 		path = m
 	}
-	odd := func(p string) bool { return strings.ContainsAny(strings.TrimSuffix(p, "*"), "*{%") }
-	return path, len(path) > 0 && !slices.ContainsFunc(path, odd)
+	if slices.ContainsFunc(path, func(p string) bool { return strings.ContainsAny(p, "{%") }) {
+		return nil
+	}
+	return path
 }
 
 // strippedTwice returns what is taken off every path, as by handle_path, before a route that is being provisioned, if all that the

@@ -33,9 +33,25 @@ func TestShadowed(t *testing.T) {
 				"import page *\n\ticws /ws %s",
 				"@ws path /ws\n\thandle {\n\trespond page\n\t}\n\ticws @ws %s",
 				"handle {\n\thandle /api/* {\n\trespond api\n\t}\n\thandle {\n\trespond page\n\t}\n\t}\n\ticws /ws %s",
+				"handle /* {\n\tfile_server\n\t}\n\ticws %s",
+				"handle_path /* {\n\tfile_server\n\t}\n\ticws /ws %s",
+				"@all path *\n\trespond @all page\n\ticws %s",
+				"handle {\n\tphp_fastcgi localhost:1\n\t}\n\ticws /ws %s",
+				"handle {\n\troot * /srv\n\ttry_files {path} /index.html\n\treverse_proxy localhost:1\n\t}\n\ticws /ws %s",
+				"handle {\n\ttry_files {path} =404\n\tfile_server {\n\tpass_thru\n\t}\n\t}\n\ticws /ws %s",
+				"@rest not path /api/*\n\thandle @rest {\n\tfile_server\n\t}\n\ticws /ws %s",
+				"@any path_regexp ^/w\n\tredir @any /page\n\ticws /ws %s",
+				"@missing not file\n\thandle @missing {\n\treverse_proxy localhost:1\n\t}\n\ticws /ws %s",
+				"metrics\n\ticws /ws %s",
+				"invoke page\n\ticws /ws %s",
+				"@in remote_ip private_ranges\n\thandle @in {\n\trespond in\n\t}\n\thandle {\n\tfile_server\n\t}\n\ticws /ws %s",
+				"handle /* {\n\theader X-A b\n\t}\n\thandle {\n\ticws %s\n\t}",
+				"handle /ws {\n\trespond /w* page\n\ticws %s\n\t}",
 			},
 			[]string{"file_server", "static_response", "error", "static_response", "reverse_proxy", "file_server", "static_response", "static_response",
-				"static_response", "static_response", "reverse_proxy", "reverse_proxy", "static_response", "static_response", "static_response"},
+				"static_response", "static_response", "reverse_proxy", "reverse_proxy", "static_response", "static_response", "static_response",
+				"file_server", "file_server", "static_response", "reverse_proxy", "reverse_proxy", "http.matchers.file", "file_server", "static_response", "reverse_proxy",
+				"metrics", "static_response", "file_server", "subroute", "static_response"},
 		},
 		"not shadowed": {
 			[]string{
@@ -54,6 +70,16 @@ func TestShadowed(t *testing.T) {
 				"respond /health ok\n\thandle /api/* {\n\treverse_proxy localhost:1\n\t}\n\ticws /ws %s",
 				"route {\n\tfile_server {\n\tpass_thru\n\t}\n\ticws /ws %s\n\t}",
 				"handle {\n\trespond /a b\n\t}\n\ticws /ws %s",
+				"forward_auth localhost:1 {\n\turi /\n\t}\n\ticws /ws %s",
+				"handle /api/* {\n\tphp_fastcgi localhost:1\n\t}\n\ticws /ws %s",
+				"handle /api/* {\n\trespond api\n\t}\n\thandle {\n\ticws %s\n\t}",
+				"@rest not path /ws /other\n\thandle @rest {\n\tfile_server\n\t}\n\ticws /ws %s",
+				"@in remote_ip private_ranges\n\thandle @in {\n\theader X-A b\n\t}\n\thandle {\n\trespond page\n\t}\n\ticws /ws %s",
+				"@app header X-App *\n\trespond @app app\n\ticws /ws %s",
+				"@old path_regexp ^/old\n\tredir @old /new\n\ticws /ws %s",
+				"@here file\n\thandle @here {\n\tfile_server\n\t}\n\ticws /ws %s",
+				"@evening expression `{method} == \"GET\"`\n\trespond @evening page\n\ticws /ws %s",
+				"invoke itself\n\ticws /ws %s",
 				"basic_auth {\n\tme $2a$04$iE9fOOfvCfi7GB7gl9h8yuHgTcOg3Bk5n0BSZgCXzn.XzAW9XPsC.\n\t}\n\tencode\n\ticws /ws %s",
 			},
 			nil,
@@ -62,7 +88,7 @@ func TestShadowed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			caddyfile := "{\n\tauto_https off\n}\n(page) {\n\trespond {args[0]} page\n}\n"
+			caddyfile := "{\n\tauto_https off\n}\n(page) {\n\trespond {args[0]} page\n}\n&(page) {\n\trespond page\n}\n&(itself) {\n\tinvoke itself\n}\n"
 			for i, site := range test.sites {
 				caddyfile += fmt.Sprintf("http://site%d.test {\n\t%s\n}\n", i, fmt.Sprintf(site, gateway()))
 			}
@@ -77,13 +103,32 @@ func TestShadowed(t *testing.T) {
 				t.Errorf("%d warnings, want %d\n%s", got, len(test.want), errs)
 			}
 			for _, module := range test.want {
-				field := `"answered_by":"http.handlers.` + module + `"`
+				if !strings.HasPrefix(module, "http.") {
+					module = "http.handlers." + module
+				}
+				field := fmt.Sprintf(`"answered_by":%q`, module)
 				if !strings.Contains(errs, field) {
 					t.Errorf("no warning with %s\n%s", field, errs)
 				}
 				errs = strings.Replace(errs, field, "", 1)
 			}
 		})
+	}
+}
+
+// TestOtherServersShadowNothing has servers beside the gateway's that answer everything. Caddy makes them ready in any order.
+func TestOtherServersShadowNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	text := fmt.Sprintf("{\n\tauto_https off\n}\nhttp://gateway.test:9000 {\n\ticws /ws %s\n}\n", gateway())
+	for i := range 30 {
+		text += fmt.Sprintf("http://:%d {\n\trespond page\n}\n", 9001+i)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "Caddyfile"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, errs, code := command(t, dir, nil, "validate"); code != 0 || strings.Contains(errs, "no request gets to icws") {
+		t.Errorf("code %d\n%s", code, errs)
 	}
 }
 
