@@ -30,6 +30,9 @@ type Gateway struct {
 	memory *memory
 	peers  *Peers
 
+	traffic traffic
+	history history
+
 	outboxes     outboxes
 	maxDeparting int
 

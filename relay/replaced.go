@@ -23,6 +23,7 @@ func (c *canister) opened(s *session, stamp uint64) {
 	if over != nil && over != by {
 		over.endReplaced(by.place > over.place)
 	}
+	c.g.traffic.opened.Add(1)
 	c.g.cfg.Metrics.SessionOpened(c.id, time.Since(s.started))
 }
 

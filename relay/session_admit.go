@@ -22,9 +22,7 @@ func (s *session) handleFrame(frame []byte, held lease) *closing {
 	}
 	e.held = held
 	e.held.shrink(int64(len(e.body)))
-	s.framesIn.Add(1)
-	s.bytesIn.Add(int64(len(frame)))
-	s.g.cfg.Metrics.Received(s.canister.id, len(frame))
+	s.received(len(frame))
 	s.enqueue(e)
 	return nil
 }

@@ -214,12 +214,16 @@ func (s *session) cleanup() {
 	}
 }
 
-// report counts and logs the end of the session.
+// report counts, remembers and logs the end of the session.
 func (s *session) report() {
 	s.mu.Lock()
-	c, home, clientText := s.closing, s.canister, s.clientText
+	c, home, principal, clientText := s.closing, s.canister, s.key.Principal, s.clientText
 	s.mu.Unlock()
 	lasted := time.Since(s.started)
+	s.g.history.add(c.reason, CloseSnapshot{
+		At: time.Now(), ID: s.id, Canister: s.asked, Principal: principal, ClientIP: s.ip,
+		Reason: c.reason.Label(), Code: c.reason.Code(), Text: c.text, ClientText: clientText, Lasted: lasted,
+	})
 	s.g.cfg.Metrics.SessionClosed(home.principal(), c.reason, lasted)
 	ce := s.g.log().Check(c.reason.level(), "session closed")
 	if ce == nil {

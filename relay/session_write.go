@@ -97,9 +97,7 @@ func (s *session) writeFrame(f outFrame) bool {
 		s.writeFailed(err)
 		return false
 	}
-	s.framesOut.Add(1)
-	s.bytesOut.Add(int64(len(f.data)))
-	s.g.cfg.Metrics.Delivered(s.canister.id, len(f.data), max(0, time.Since(f.made)))
+	s.delivered(len(f.data), max(0, time.Since(f.made)))
 	frames.put(f.data)
 	return true
 }

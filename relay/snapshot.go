@@ -20,6 +20,7 @@ type Snapshot struct {
 	Canisters []CanisterSnapshot    `json:"canisters"`
 	Hosts     []HostSnapshot        `json:"hosts"`
 	Caches    verify.AuthorityStats `json:"caches"`
+	TrafficSnapshot
 }
 
 // CanisterSnapshot is the state of one canister's poller.
@@ -69,7 +70,7 @@ var stateNames = [...]string{stateConnected: "connected", stateOpening: "opening
 
 // Snapshot returns the present state, canisters and hosts in order of their names.
 func (g *Gateway) Snapshot() Snapshot {
-	snap := Snapshot{Principal: g.Principal(), RootKey: g.up.KnownAuthority() != nil, Caches: g.up.Stats(),
+	snap := Snapshot{Principal: g.Principal(), RootKey: g.up.KnownAuthority() != nil, Caches: g.up.Stats(), TrafficSnapshot: g.trafficSnapshot(),
 		Canisters: []CanisterSnapshot{}, Hosts: []HostSnapshot{}}
 	g.mu.Lock()
 	snap.Draining, snap.Sessions = g.refusing != nil, len(g.sessions)
