@@ -1,13 +1,13 @@
 package caddymodule
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/caddyserver/caddy/v2"
@@ -20,18 +20,8 @@ func init() {
 	caddy.RegisterModule(adminAPI{})
 }
 
-// adminAPI adds the gateways to Caddy's admin endpoint:
-//
-//	GET    /icws/gateways                 gateways with their network and verification caches
-//	GET    /icws/canisters                canisters that are being polled
-//	GET    /icws/sessions                 sessions; ?canister_id=, ?gateway= and ?limit= (default 1000) narrow them down
-//	DELETE /icws/sessions/<gateway>/<id>  closes one session
-//	POST   /icws/drain                    closes all sessions and refuses new ones until a configuration is loaded, with
-//	                                      `caddy reload --force` if it is the same one
-//	GET    /icws/health/ready             200 if new sessions are welcome, else 503
-//	GET    /icws/health/live              200 unless only a restart can help
-//
-// No answer holds keys, client nonces or payloads. The module has no state: it looks at the gateways of the process.
+// adminAPI adds the gateways to Caddy's admin endpoint, see endpoints. No answer holds keys, client nonces or payloads. The module has
+// no state: it looks at the gateways of the process.
 type adminAPI struct{}
 
 // CaddyModule returns the Caddy module information.
@@ -49,26 +39,56 @@ func (adminAPI) Provision(ctx caddy.Context) error {
 	return err
 }
 
+// endpoint is what can be asked for, and what GET /icws/ says of it.
+type endpoint struct {
+	Method string   `json:"method"`
+	Path   string   `json:"path"` // a part in braces stands for one segment
+	Query  []string `json:"query,omitempty"`
+	About  string   `json:"about"`
+
+	serve func(http.ResponseWriter, *http.Request) error
+}
+
+func (a adminAPI) endpoints() []endpoint {
+	return []endpoint{
+		{http.MethodGet, "/icws/", nil, "this list; the live page for whoever accepts text/html", a.index},
+		{http.MethodGet, "/icws/gateways", nil, "gateways with their network, canisters, hosts, caches and counters", a.gateways},
+		{http.MethodGet, "/icws/canisters", nil, "canisters that are being polled", a.canisters},
+		{http.MethodGet, "/icws/sessions", sessionQuery, "sessions, the oldest first; limit is 1000 unless it is set", a.sessions},
+		{http.MethodGet, "/icws/closes", sessionQuery, "how the last 50 sessions of each gateway ended, the newest first", a.closes},
+		{http.MethodDelete, "/icws/sessions/{gateway}/{id}", nil, "closes one session", a.closeSession},
+		{http.MethodPost, "/icws/drain", nil, "closes all sessions and refuses new ones until a configuration is loaded, with caddy reload --force if it is the same one", a.drain},
+		{http.MethodGet, "/icws/health/ready", nil, "200 if new sessions are welcome, else 503", a.ready},
+		{http.MethodGet, "/icws/health/live", nil, "200 unless only a restart can help", a.live},
+	}
+}
+
 // Routes implements caddy.AdminRouter.
 func (a adminAPI) Routes() []caddy.AdminRoute {
-	route := func(pattern, method string, f func(http.ResponseWriter, *http.Request) error) caddy.AdminRoute {
-		return caddy.AdminRoute{Pattern: pattern, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
-			if r.Method != method && (method != http.MethodGet || r.Method != http.MethodHead) {
-				w.Header().Set("Allow", method)
-				return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed, use %s", r.Method, method)}
+	var routes []caddy.AdminRoute
+	for _, e := range a.endpoints() {
+		pattern := e.Path
+		if strings.HasSuffix(pattern, "/") {
+			pattern += "{$}" // and nothing below
+		}
+		routes = append(routes, caddy.AdminRoute{Pattern: pattern, Handler: caddy.AdminHandlerFunc(func(w http.ResponseWriter, r *http.Request) error {
+			if r.Method != e.Method && (e.Method != http.MethodGet || r.Method != http.MethodHead) {
+				w.Header().Set("Allow", e.Method)
+				return caddy.APIError{HTTPStatus: http.StatusMethodNotAllowed, Err: fmt.Errorf("method %s is not allowed, use %s", r.Method, e.Method)}
 			}
-			return f(w, r)
-		})}
+			return e.serve(w, r)
+		})})
 	}
-	return []caddy.AdminRoute{
-		route("/icws/gateways", http.MethodGet, a.gateways),
-		route("/icws/canisters", http.MethodGet, a.canisters),
-		route("/icws/sessions", http.MethodGet, a.sessions),
-		route("/icws/sessions/{gateway}/{id}", http.MethodDelete, a.closeSession),
-		route("/icws/drain", http.MethodPost, a.drain),
-		route("/icws/health/ready", http.MethodGet, a.ready),
-		route("/icws/health/live", http.MethodGet, a.live),
+	return routes
+}
+
+// index lists the endpoints, and is the live page for browsers.
+func (a adminAPI) index(w http.ResponseWriter, r *http.Request) error {
+	w.Header().Set("Vary", "Accept")
+	if wantsHTML(r) {
+		return servePage(w)
 	}
+	return answer(w, http.StatusOK, a.endpoints())
 }
 
 // gatewayStatus is one element of the answer to /icws/gateways.
@@ -90,6 +110,12 @@ type canisterStatus struct {
 type sessionStatus struct {
 	Gateway string `json:"gateway"`
 	relay.SessionSnapshot
+}
+
+// closeStatus is one element of the answer to /icws/closes.
+type closeStatus struct {
+	Gateway string `json:"gateway"`
+	relay.CloseSnapshot
 }
 
 // healthStatus is the answer of the health endpoints.
@@ -128,45 +154,86 @@ func (adminAPI) canisters(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, http.StatusOK, list)
 }
 
-// defaultSessions bounds the answer to /icws/sessions unless ?limit= asks for more.
-const defaultSessions = 1000
+// sessionQuery are the parameters that narrow a list down.
+var sessionQuery = []string{"canister_id", "gateway", "limit"}
+
+// defaultLimit bounds a list unless ?limit= asks for more.
+const defaultLimit = 1000
+
+// narrowed is what the query of a request leaves of a list.
+type narrowed struct {
+	limit    int
+	gateway  func(key string) bool
+	canister func(id verify.Principal) bool
+}
+
+func narrow(r *http.Request) (narrowed, error) {
+	bad := func(format string, args ...any) (narrowed, error) {
+		return narrowed{}, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf(format, args...)}
+	}
+	n := narrowed{defaultLimit, func(string) bool { return true }, func(verify.Principal) bool { return true }}
+	for name, values := range r.URL.Query() {
+		value := values[0]
+		switch name {
+		case "limit":
+			limit, err := strconv.Atoi(value)
+			if err != nil || limit < 1 {
+				return bad("limit (%s) must be a whole number of at least 1", value)
+			}
+			n.limit = limit
+		case "gateway":
+			n.gateway = func(key string) bool { return key == value }
+		case "canister_id":
+			wanted, err := verify.ParsePrincipal(value)
+			if err != nil {
+				return bad("canister_id (%s) is not a canister id like bkyz2-fmaaa-aaaaa-qaaaq-cai", value)
+			}
+			n.canister = func(id verify.Principal) bool { return id == wanted }
+		default:
+			return bad("unknown parameter %q: there are canister_id, gateway and limit", name)
+		}
+	}
+	return n, nil
+}
 
 func (adminAPI) sessions(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
-	limit := defaultSessions
-	if text := query.Get("limit"); text != "" {
-		var err error
-		if limit, err = strconv.Atoi(text); err != nil || limit < 1 {
-			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("limit (%s) must be a whole number of at least 1", text)}
-		}
-	}
-	var canister verify.Principal
-	byCanister := query.Has("canister_id")
-	if byCanister {
-		var err error
-		if canister, err = verify.ParsePrincipal(query.Get("canister_id")); err != nil {
-			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("canister_id (%s) is not a canister id like bkyz2-fmaaa-aaaaa-qaaaq-cai", query.Get("canister_id"))}
-		}
-	}
-	for name := range query {
-		if name != "limit" && name != "gateway" && name != "canister_id" {
-			return caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf("unknown parameter %q: there are canister_id, gateway and limit", name)}
-		}
+	wanted, err := narrow(r)
+	if err != nil {
+		return err
 	}
 	list := []sessionStatus{}
 	for _, p := range live.snapshot() {
-		if query.Has("gateway") && query.Get("gateway") != p.key {
+		if !wanted.gateway(p.key) {
 			continue
 		}
 		for _, s := range p.gateway.Sessions() {
-			if byCanister && canister != s.Canister {
-				continue
+			if wanted.canister(s.Canister) {
+				list = append(list, sessionStatus{Gateway: p.key, SessionSnapshot: s})
 			}
-			list = append(list, sessionStatus{Gateway: p.key, SessionSnapshot: s})
 		}
 	}
-	slices.SortStableFunc(list, func(a, b sessionStatus) int { return cmp.Compare(a.Started.UnixNano(), b.Started.UnixNano()) })
-	return answer(w, http.StatusOK, list[:min(limit, len(list))])
+	slices.SortStableFunc(list, func(a, b sessionStatus) int { return a.Started.Compare(b.Started) })
+	return answer(w, http.StatusOK, list[:min(wanted.limit, len(list))])
+}
+
+func (adminAPI) closes(w http.ResponseWriter, r *http.Request) error {
+	wanted, err := narrow(r)
+	if err != nil {
+		return err
+	}
+	list := []closeStatus{}
+	for _, p := range live.snapshot() {
+		if !wanted.gateway(p.key) {
+			continue
+		}
+		for _, c := range p.gateway.Closes() {
+			if wanted.canister(c.Canister) {
+				list = append(list, closeStatus{Gateway: p.key, CloseSnapshot: c})
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b closeStatus) int { return b.At.Compare(a.At) })
+	return answer(w, http.StatusOK, list[:min(wanted.limit, len(list))])
 }
 
 func (adminAPI) closeSession(w http.ResponseWriter, r *http.Request) error {

@@ -59,7 +59,7 @@ func TestAdminAPI(t *testing.T) {
 	admin := loadWithAdmin(t, w.site(port, 0, "drain_timeout 1s"))
 	url := fmt.Sprintf("ws://127.0.0.1:%d/ws", port)
 
-	for path, want := range map[string]string{"/icws/sessions": "[]\n", "/icws/canisters": "[]\n"} {
+	for path, want := range map[string]string{"/icws/sessions": "[]\n", "/icws/canisters": "[]\n", "/icws/closes": "[]\n"} {
 		if status, body := call(t, "GET", admin+path, nil); status != 200 || body != want {
 			t.Errorf("%s without sessions: %d %q", path, status, body)
 		}
@@ -116,6 +116,7 @@ func TestAdminAPI(t *testing.T) {
 		"GET /icws/sessions?limit=0": 400, "GET /icws/sessions?limit=x": 400,
 		"GET /icws/sessions?canister_id=x": 400, "GET /icws/sessions?canister_id=": 400, "GET /icws/sessions?canister=" + w.canisters[0].String(): 400,
 		"DELETE /icws/sessions/" + g.Gateway + "/x": 400, "DELETE /icws/sessions/" + g.Gateway + "/999999": 404,
+		"POST /icws/": 405, "POST /icws/closes": 405, "GET /icws/closes?limit=0": 400, "GET /icws/closes?canister_id=x": 400, "GET /icws/closes?reason=x": 400,
 		"DELETE /icws/sessions/none/1": 404, "GET /icws/sessions/" + g.Gateway + "/1": 405, "GET /icws/other": 404,
 	} {
 		method, path, _ := strings.Cut(request, " ")
@@ -137,6 +138,22 @@ func TestAdminAPI(t *testing.T) {
 		t.Errorf("closed with %v", first.Err())
 	}
 	echo(t, other, "still here")
+	for query, want := range map[string]int{
+		"": 1, "?limit=1": 1, "?canister_id=" + w.canisters[0].String(): 1, "?canister_id=" + w.canisters[1].String(): 0, "?gateway=" + g.Gateway: 1, "?gateway=none": 0,
+	} {
+		var closes []closeStatus
+		if status, _ := call(t, "GET", admin+"/icws/closes"+query, &closes); status != 200 || len(closes) != want {
+			t.Errorf("closes%s: %d %+v", query, status, closes)
+		}
+		for _, c := range closes {
+			if c.Gateway != g.Gateway || c.ID != sessions[0].ID || c.Reason != "admin_closed" || c.Code != 1001 || c.Principal != sessions[0].Principal || c.Lasted <= 0 {
+				t.Errorf("close %+v", c)
+			}
+		}
+	}
+	if call(t, "GET", admin+"/icws/gateways", &gateways); gateways[0].Opened != 2 || gateways[0].Closes["admin_closed"] != 1 || gateways[0].FramesIn != 5 {
+		t.Errorf("counters %+v", gateways[0].TrafficSnapshot)
+	}
 
 	// A drain: not ready at once, sessions closed, new ones refused, until a configuration is loaded.
 	if status, _ := call(t, "POST", admin+"/icws/drain", &gateways); status != 202 || !gateways[0].Draining {
@@ -194,5 +211,90 @@ func TestMetricsAfterFailedReload(t *testing.T) {
 	}
 	if _, body := call(t, "GET", admin+"/metrics", nil); !strings.Contains(body, want) {
 		t.Errorf("metrics lack %q after a configuration that failed", want)
+	}
+}
+
+// TestAdminIndex asks for the list of what there is, as scripts and as browsers do.
+func TestAdminIndex(t *testing.T) {
+	port := freeport.ForTest(t)
+	site := fmt.Sprintf("http://127.0.0.1:%d {\n\ticws %s\n}\n", freeport.ForTest(t), gateway())
+	start := func(origins string) {
+		t.Helper()
+		raw, err := adapt(fmt.Sprintf("{\n\tadmin localhost:%d {\n\t\t%s\n\t}\n\tpersist_config off\n}\n%s", port, origins, site))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := caddy.Load(raw, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopAtEnd(t)
+	start("")
+	base := fmt.Sprintf("http://localhost:%d", port)
+	get := func(path string, header http.Header) *http.Response {
+		t.Helper()
+		r, err := http.NewRequest(http.MethodGet, base+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header = header
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { resp.Body.Close() })
+		return resp
+	}
+
+	var list []endpoint
+	if status, body := call(t, "GET", base+"/icws/", &list); status != 200 || len(list) != len(adminAPI{}.endpoints()) {
+		t.Fatalf("%d %s", status, body)
+	}
+	for _, e := range list {
+		if e.About == "" {
+			t.Errorf("%s %s is for nothing", e.Method, e.Path)
+		}
+		if status, body := call(t, "GET", base+strings.NewReplacer("{gateway}", "g", "{id}", "1").Replace(e.Path), nil); (status == 200) != (e.Method == "GET") || status == 404 {
+			t.Errorf("%s %s: %d %s", e.Method, e.Path, status, body)
+		}
+	}
+	if resp := get("/icws", nil); resp.StatusCode != 200 || resp.Request.URL.Path != "/icws/" {
+		t.Errorf("without the slash: %s at %s", resp.Status, resp.Request.URL)
+	}
+
+	browser := "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+	for accept, page := range map[string]bool{
+		browser: true, "text/html": true, "TEXT/HTML; q=0.5": true, "application/json;q=0.5, text/html": true,
+		"": false, "*/*": false, "text/*": false, "application/json": false, "application/json, text/html;q=0.9": false, "text/html;q=0": false, "text/html;=": false,
+	} {
+		resp := get("/icws/", http.Header{"Accept": {accept}})
+		kind := resp.Header.Get("Content-Type")
+		if resp.StatusCode != 200 || strings.HasPrefix(kind, "text/html") != page || !page && kind != "application/json" || resp.Header.Get("Vary") != "Accept" {
+			t.Errorf("Accept %q: %s %s", accept, resp.Status, kind)
+		}
+		if policy := resp.Header.Get("Content-Security-Policy"); page && (!strings.HasPrefix(policy, "default-src 'none'; ") || resp.Header.Get("X-Content-Type-Options") != "nosniff") {
+			t.Errorf("policy %q", policy)
+		}
+	}
+
+	// A page that is opened by its address needs what README says; that of another site gets nothing even then.
+	opened := http.Header{"Accept": {browser}, "Sec-Fetch-Mode": {"navigate"}}
+	if resp := get("/icws/", opened); resp.StatusCode != 403 {
+		t.Errorf("opened by its address without a word about origins: %s", resp.Status)
+	}
+	start(fmt.Sprintf(`origins localhost:%d ""`, port))
+	// The endpoint before it may take one more connection.
+	eventually(t, "the page, opened by its address", func() bool { return get("/icws/", opened).StatusCode == 200 })
+	if resp := get("/icws/gateways", http.Header{"Sec-Fetch-Mode": {"cors"}, "Referer": {base + "/icws/"}}); resp.StatusCode != 200 {
+		t.Errorf("asked by the page: %s", resp.Status)
+	}
+	for name, header := range map[string]http.Header{
+		"linked":        {"Accept": {browser}, "Sec-Fetch-Mode": {"navigate"}, "Referer": {"https://evil.example/"}},
+		"asked":         {"Sec-Fetch-Mode": {"cors"}, "Origin": {"https://evil.example"}},
+		"asked blindly": {"Sec-Fetch-Mode": {"no-cors"}},
+	} {
+		if resp := get("/icws/", header); resp.StatusCode < 400 {
+			t.Errorf("%s by another site: %s", name, resp.Status)
+		}
 	}
 }

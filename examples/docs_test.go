@@ -170,8 +170,12 @@ func TestMetricsTable(t *testing.T) {
 func TestAdminTable(t *testing.T) {
 	source := read(t, "caddymodule", "admin.go")
 	documented := section(t, "Admin API")
-	for _, m := range regexp.MustCompile(`route\("(/icws/[^"]+)", http\.Method(\w+)`).FindAllStringSubmatch(source, -1) {
-		line := "`" + strings.ToUpper(m[2]) + " " + strings.NewReplacer("{", "<", "}", ">").Replace(m[1]) + "`"
+	endpoints := regexp.MustCompile(`\{http\.Method(\w+), "(/icws/[^"]*)"`).FindAllStringSubmatch(source, -1)
+	if len(endpoints) < 9 {
+		t.Errorf("the source has %d endpoints", len(endpoints))
+	}
+	for _, m := range endpoints {
+		line := "`" + strings.ToUpper(m[1]) + " " + strings.NewReplacer("{", "<", "}", ">").Replace(m[2]) + "`"
 		if !strings.Contains(documented, line) {
 			t.Errorf("README.md does not list %s", line)
 		}
