@@ -52,10 +52,11 @@ type endpoint struct {
 func (a adminAPI) endpoints() []endpoint {
 	return []endpoint{
 		{http.MethodGet, "/icws/", nil, "this list; the live page for whoever accepts text/html", a.index},
+		{http.MethodGet, "/icws/status", nil, "all of the three that follow and whether new sessions are welcome, for who looks often", a.status},
 		{http.MethodGet, "/icws/gateways", nil, "gateways with their network, canisters, hosts, caches and counters", a.gateways},
 		{http.MethodGet, "/icws/canisters", nil, "canisters that are being polled", a.canisters},
-		{http.MethodGet, "/icws/sessions", sessionQuery, "sessions, the oldest first; limit is 1000 unless it is set", a.sessions},
-		{http.MethodGet, "/icws/closes", sessionQuery, "how the last 50 sessions of each gateway ended, the newest first", a.closes},
+		{http.MethodGet, "/icws/closes", listQuery, "how the last 50 sessions of each gateway ended, the newest first", a.closes},
+		{http.MethodGet, "/icws/sessions", listQuery, "sessions, the oldest first; limit is 1000 unless it is set", a.sessions},
 		{http.MethodDelete, "/icws/sessions/{gateway}/{id}", nil, "closes one session", a.closeSession},
 		{http.MethodPost, "/icws/drain", nil, "closes all sessions and refuses new ones until a configuration is loaded, with caddy reload --force if it is the same one", a.drain},
 		{http.MethodGet, "/icws/health/ready", nil, "200 if new sessions are welcome, else 503", a.ready},
@@ -118,6 +119,15 @@ type closeStatus struct {
 	relay.CloseSnapshot
 }
 
+// view is the answer to /icws/status, and what the status command shows.
+type view struct {
+	Ready     bool             `json:"ready"`
+	Reason    string           `json:"reason,omitempty"` // why not
+	Gateways  []gatewayStatus  `json:"gateways"`
+	Canisters []canisterStatus `json:"canisters"`
+	Closes    []closeStatus    `json:"closes"`
+}
+
 // healthStatus is the answer of the health endpoints.
 type healthStatus struct {
 	OK     bool   `json:"ok"`
@@ -136,26 +146,40 @@ func (p *pooled) status() gatewayStatus {
 	return s
 }
 
+func (adminAPI) status(w http.ResponseWriter, _ *http.Request) error {
+	reason := notReady()
+	gateways := gatewayList()
+	return answer(w, http.StatusOK, view{reason == "", reason, gateways, canisterList(gateways), closeList(everything)})
+}
+
 func (adminAPI) gateways(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, http.StatusOK, gatewayList())
+}
+
+func gatewayList() []gatewayStatus {
 	list := []gatewayStatus{}
 	for _, p := range live.snapshot() {
 		list = append(list, p.status())
 	}
-	return answer(w, http.StatusOK, list)
+	return list
 }
 
 func (adminAPI) canisters(w http.ResponseWriter, _ *http.Request) error {
-	list := []canisterStatus{}
-	for _, p := range live.snapshot() {
-		for _, c := range p.gateway.Snapshot().Canisters {
-			list = append(list, canisterStatus{Gateway: p.key, CanisterSnapshot: c})
-		}
-	}
-	return answer(w, http.StatusOK, list)
+	return answer(w, http.StatusOK, canisterList(gatewayList()))
 }
 
-// sessionQuery are the parameters that narrow a list down.
-var sessionQuery = []string{"canister_id", "gateway", "limit"}
+func canisterList(gateways []gatewayStatus) []canisterStatus {
+	list := []canisterStatus{}
+	for _, g := range gateways {
+		for _, c := range g.Canisters {
+			list = append(list, canisterStatus{Gateway: g.Gateway, CanisterSnapshot: c})
+		}
+	}
+	return list
+}
+
+// listQuery are the parameters that narrow a list down.
+var listQuery = []string{"canister_id", "gateway", "limit"}
 
 // defaultLimit bounds a list unless ?limit= asks for more.
 const defaultLimit = 1000
@@ -167,11 +191,14 @@ type narrowed struct {
 	canister func(id verify.Principal) bool
 }
 
+// everything is what no query narrows down.
+var everything = narrowed{defaultLimit, func(string) bool { return true }, func(verify.Principal) bool { return true }}
+
 func narrow(r *http.Request) (narrowed, error) {
 	bad := func(format string, args ...any) (narrowed, error) {
 		return narrowed{}, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf(format, args...)}
 	}
-	n := narrowed{defaultLimit, func(string) bool { return true }, func(verify.Principal) bool { return true }}
+	n := everything
 	for name, values := range r.URL.Query() {
 		value := values[0]
 		switch name {
@@ -221,6 +248,10 @@ func (adminAPI) closes(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return answer(w, http.StatusOK, closeList(wanted))
+}
+
+func closeList(wanted narrowed) []closeStatus {
 	list := []closeStatus{}
 	for _, p := range live.snapshot() {
 		if !wanted.gateway(p.key) {
@@ -233,7 +264,7 @@ func (adminAPI) closes(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	slices.SortStableFunc(list, func(a, b closeStatus) int { return b.At.Compare(a.At) })
-	return answer(w, http.StatusOK, list[:min(wanted.limit, len(list))])
+	return list[:min(wanted.limit, len(list))]
 }
 
 func (adminAPI) closeSession(w http.ResponseWriter, r *http.Request) error {

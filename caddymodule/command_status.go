@@ -1,6 +1,7 @@
 package caddymodule
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,8 @@ import (
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 func statusCommand() *cobra.Command {
@@ -24,13 +27,13 @@ func statusCommand() *cobra.Command {
 		Use:   "status [--address <admin>] [--config <path>] [--adapter <name>] [--interval <duration>] [--once] [--json]",
 		Short: "Shows a running gateway",
 		Long: `
-Shows the gateways of a running Caddy: whether it is ready for new sessions, the
-health of the boundary nodes, and for each canister its sessions, the place in
-its queue, and what is wrong with it.
+Shows the gateways of a running Caddy: whether it is ready for new sessions, for
+each canister its sessions, the place in its queue and what is wrong with it, how
+the last sessions ended, and the health of the boundary nodes.
 
 On a terminal the view is renewed every second until it is interrupted, also
-while Caddy restarts. With --once, or when the output is not a terminal, it is
-printed once.
+while Caddy restarts, and cut to its size. With --once, or when the output is
+not a terminal, it is printed once and whole.
 
 Exit codes: 1 if the admin endpoint cannot be reached at first; when the view is
 printed once also 2 if the instance takes no new sessions.
@@ -75,13 +78,8 @@ func isTerminal(out io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// view is what the status command shows.
-type view struct {
-	Ready     bool             `json:"ready"`
-	Reason    string           `json:"reason,omitempty"`
-	Gateways  []gatewayStatus  `json:"gateways"`
-	Canisters []canisterStatus `json:"canisters"`
-}
+// statusCloses is how many ended sessions the view shows.
+const statusCloses = 5
 
 // adminAddress checks the address of an admin endpoint, which people also write as the URL that it is for curl.
 func adminAddress(text string) (string, error) {
@@ -128,28 +126,14 @@ func adminGet(ctx context.Context, address, path string) ([]byte, error) {
 
 // fetchView asks the admin endpoint for everything that the view shows.
 func fetchView(ctx context.Context, address string) (*view, error) {
+	body, err := adminGet(ctx, address, "/icws/status")
+	if err != nil {
+		return nil, fmt.Errorf("asking %s: %w: is Caddy running, with this module and its admin endpoint on?", address, err)
+	}
 	v := new(view)
-	for path, into := range map[string]any{"/icws/gateways": &v.Gateways, "/icws/canisters": &v.Canisters} {
-		body, err := adminGet(ctx, address, path)
-		if err != nil {
-			return nil, fmt.Errorf("asking %s: %w: is Caddy running, with this module and its admin endpoint on?", address, err)
-		}
-		if err := json.Unmarshal(body, into); err != nil {
-			return nil, fmt.Errorf("reading the answer of %s: %w: is it the admin endpoint of a Caddy with this version of the module?", address, err)
-		}
+	if err := json.Unmarshal(body, v); err != nil {
+		return nil, fmt.Errorf("reading the answer of %s: %w: is it the admin endpoint of a Caddy with this version of the module?", address, err)
 	}
-	_, err := adminGet(ctx, address, "/icws/health/ready")
-	if err == nil {
-		v.Ready = true
-		return v, nil
-	}
-	// The request reports the body of a refusal as text.
-	_, body, refused := strings.Cut(err.Error(), "HTTP 503: ")
-	var h healthStatus
-	if !refused || json.Unmarshal([]byte(body), &h) != nil {
-		return nil, fmt.Errorf("asking %s whether it is ready: %w", address, err)
-	}
-	v.Reason = h.Reason
 	return v, nil
 }
 
@@ -181,7 +165,6 @@ func watchStatus(ctx context.Context, out io.Writer, address string, interval ti
 	defer ticker.Stop()
 	for first := true; ; first = false {
 		var text strings.Builder
-		text.WriteString("\x1b[H\x1b[2J")
 		v, err := fetchView(ctx, address)
 		switch {
 		case ctx.Err() != nil:
@@ -195,7 +178,7 @@ func watchStatus(ctx context.Context, out io.Writer, address string, interval ti
 				return exitFailed, err
 			}
 		}
-		if _, err := io.WriteString(out, text.String()); err != nil {
+		if _, err := io.WriteString(out, fit(text.String(), out)); err != nil {
 			return exitFailed, err
 		}
 		select {
@@ -216,30 +199,83 @@ func (v *view) render(out io.Writer, now time.Time) error {
 	fmt.Fprintf(w, "IC WebSocket gateways, %s: %s\n", now.Format(time.TimeOnly), state)
 	for _, g := range v.Gateways {
 		fmt.Fprintf(w, "\ngateway %s  %s\n", g.Gateway, g.Principal)
-		fmt.Fprintf(w, "  up %s, %d sessions, %d canisters%s\n", now.Sub(g.Since).Round(time.Second), g.Sessions, len(g.Canisters), when(g.Draining, ", DRAINING"))
-		fmt.Fprintln(w, "  HOST\tHEALTH\tLATENCY\tLAST ERROR")
-		for _, h := range g.Hosts {
-			health := "ok"
-			if !h.Healthy {
-				health = fmt.Sprintf("%d failures", h.Failures)
-			}
-			fmt.Fprintf(w, "  %s\t%s\t%s\t%s\n", h.Host, health, h.Latency.Round(time.Millisecond/10), printable(h.LastError))
-		}
+		fmt.Fprintf(w, "  up %s, %s, %s%s\n", now.Sub(g.Since).Round(time.Second), count(g.Sessions, "session"), count(len(g.Canisters), "canister"),
+			when(g.Draining, ", DRAINING"))
 	}
 	if len(v.Canisters) > 0 {
-		fmt.Fprintln(w, "\nCANISTER\tSESSIONS\tNONCE\tLAST POLL\tCERTIFIED\tSTATE")
+		fmt.Fprintln(w, "\nCANISTER\tGATEWAY\tSESSIONS\tNONCE\tLAST POLL\tCERTIFIED\tSTATE")
 	}
 	for _, c := range v.Canisters {
 		state := "ok"
 		switch {
 		case c.Failures > 0:
-			state = fmt.Sprintf("failing since %s (%d polls): %s", ago(now, c.FailingSince), c.Failures, printable(c.LastError))
+			state = fmt.Sprintf("failing since %s (%s): %s", ago(now, c.FailingSince), count(c.Failures, "poll"), printable(c.LastError))
+		case c.CallError != "":
+			state = "calls fail: " + printable(c.CallError)
 		case c.AckOverdue:
 			state = "sends no acks: does it call init, also after an upgrade?"
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\t%s\n", c.Canister, c.Sessions, c.Nonce, ago(now, c.LastPoll), ago(now, c.Certified), state)
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%s\t%s\n", c.Canister, c.Gateway, c.Sessions, c.Nonce, ago(now, c.LastPoll), ago(now, c.Certified), state)
+	}
+	if len(v.Closes) > 0 {
+		fmt.Fprintln(w, "\nLAST CLOSES\tGATEWAY\tSESSION\tLASTED\tENDED\tREASON")
+	}
+	for _, c := range v.Closes[:min(statusCloses, len(v.Closes))] {
+		canister := "no canister" // it never named one
+		if c.Canister != (verify.Principal{}) {
+			canister = c.Canister.String()
+		}
+		reason := fmt.Sprintf("%s (%d)", printable(c.Reason), c.Code)
+		if text := cmp.Or(c.ClientText, c.Text); text != "" {
+			reason += ": " + printable(text)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%s\t%s\n", canister, c.Gateway, c.ID, c.Lasted.Round(time.Second/10), ago(now, c.At), reason)
+	}
+	if len(v.Gateways) > 0 { // last, as there may be many
+		fmt.Fprintln(w, "\nHOST\tGATEWAY\tHEALTH\tLATENCY\tLAST ERROR")
+	}
+	for _, g := range v.Gateways {
+		for _, h := range g.Hosts {
+			health := "ok"
+			if !h.Healthy {
+				health = count(h.Failures, "failure")
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", h.Host, g.Gateway, health, h.Latency.Round(time.Millisecond/10), printable(h.LastError))
+		}
 	}
 	return w.Flush()
+}
+
+// count is a number of things, of which one has that name.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// fit cuts a view to the size of the terminal that out is, and puts the codes that clear it in front.
+func fit(view string, out io.Writer) string {
+	width, height := 0, 0
+	if file, ok := out.(*os.File); ok {
+		width, height, _ = term.GetSize(int(file.Fd())) // of what is no terminal, zero
+	}
+	return "\x1b[H\x1b[2J" + cut(view, width, height)
+}
+
+// cut cuts a text to a width and a height, and says so where lines are missing. Zero is no limit.
+func cut(text string, width, height int) string {
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if height > 2 && len(lines) >= height { // the cursor stands in a line of its own
+		left := len(lines) - (height - 2)
+		lines = append(lines[:height-2:height-2], fmt.Sprintf("... %s more, see --once", count(left, "line")))
+	}
+	for i, line := range lines {
+		if letters := []rune(line); width > 3 && len(letters) > width {
+			lines[i] = string(letters[:width-3]) + "..."
+		}
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // ago tells how long ago t was.

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -156,12 +157,12 @@ func TestProbeAndStatusCommands(t *testing.T) {
 	c := w.open(t, url, 0)
 	echo(t, c, "x")
 	out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", address, "--once")
-	if code != 0 || !strings.Contains(out, canister) || !strings.Contains(out, "1 sessions, ") {
+	if code != 0 || !strings.Contains(out, canister) || !strings.Contains(out, "1 session, 2 canisters\n") {
 		t.Errorf("status with a session: code %d\n%s%s", code, out, errs)
 	}
 	out, errs, code = command(t, t.TempDir(), nil, "icws", "status", "--address", address, "--json")
 	var v view
-	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || !v.Ready || len(v.Gateways) != 1 || len(v.Canisters) == 0 {
+	if err := json.Unmarshal([]byte(out), &v); code != 0 || err != nil || !v.Ready || len(v.Gateways) != 1 || len(v.Canisters) == 0 || len(v.Closes) < statusCloses {
 		t.Errorf("status as JSON: code %d, %v\n%s%s", code, err, out, errs)
 	}
 	// The live view, as on a terminal, until somebody who has seen it twice interrupts it.
@@ -225,11 +226,9 @@ func TestStatusEndpoints(t *testing.T) {
 	t.Parallel()
 	var open atomic.Int64
 	endpoint := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/icws/health/ready" {
-			fmt.Fprint(w, `{"ok":true}`)
-			return
+		if r.URL.Path == "/icws/status" {
+			fmt.Fprint(w, `{"ready":true}`)
 		}
-		fmt.Fprint(w, "[]")
 	}))
 	endpoint.Config.ConnState = func(_ net.Conn, state http.ConnState) {
 		switch state {
@@ -279,7 +278,10 @@ func TestStatusView(t *testing.T) {
 		"gateways": [{"gateway": "g", "since": "2026-11-23T11:00:00Z", "draining": true, "gateway_principal": "2vxsx-fae", "sessions": 3,
 			"hosts": [{"host": "icp-api.io", "healthy": false, "failures": 4, "latency_ns": 12345678, "last_error": "timeout \u001b[31m"}]}],
 		"canisters": [{"gateway": "g", "canister_id": %[1]q, "sessions": 3, "nonce": 17, "failures": 2, "failing_since": "2026-11-23T11:59:30Z", "last_error": "IC0508"},
-			{"gateway": "g", "canister_id": %[1]q, "ack_overdue": true, "last_poll": "2026-11-23T11:59:59Z"}]}`, testCanister)
+			{"gateway": "other", "canister_id": %[1]q, "ack_overdue": true, "last_poll": "2026-11-23T11:59:59Z"},
+			{"gateway": "other", "canister_id": %[1]q, "call_error": "slow down"}],
+		"closes": [{"gateway": "g", "id": 12, "at": "2026-11-23T11:59:58Z", "canister_id": %[1]q, "reason": "forgotten", "code": 1012, "text": "reconnect", "duration_ns": 61500000000},
+			{"gateway": "other", "id": 3, "at": "2026-11-23T11:58:00Z", "reason": "client_closed", "code": 1000, "text": "", "client_text": "bye\u001b[2J"}]}`, testCanister)
 	var v view
 	if err := json.Unmarshal([]byte(raw), &v); err != nil {
 		t.Fatal(err)
@@ -288,7 +290,17 @@ func TestStatusView(t *testing.T) {
 	if err := v.render(&out, now); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"NOT READY: gateway g reaches none", "up 1h0m0s, 3 sessions", "DRAINING", "4 failures", "12.3ms", "timeout",
+	rows := regexp.MustCompile(` +`).ReplaceAllString(out.String(), " ")
+	for _, want := range []string{
+		"CANISTER GATEWAY SESSIONS", "icp-api.io g 4 failures 12.3ms timeout", testCanister + " g 3 17 never never failing since 30s ago (2 polls): IC0508\n", testCanister + " other 0 0 1s ago never sends no acks",
+		testCanister + " other 0 0 never never calls fail: slow down\n",
+		testCanister + " g 12 1m1.5s 2s ago forgotten (1012): reconnect\n", "no canister other 3 0s 2m0s ago client_closed (1000): bye",
+	} {
+		if !strings.Contains(rows, want) {
+			t.Errorf("the view lacks %q:\n%s", want, out.String())
+		}
+	}
+	for _, want := range []string{"NOT READY: gateway g reaches none", "up 1h0m0s, 3 sessions, 0 canisters, DRAINING\n", "DRAINING", "4 failures", "12.3ms", "timeout",
 		"failing since 30s ago (2 polls): IC0508", "sends no acks", "1s ago", "never"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the view lacks %q:\n%s", want, out.String())
@@ -296,5 +308,28 @@ func TestStatusView(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "\x1b") {
 		t.Errorf("a text from the network controls the terminal: %q", out.String())
+	}
+}
+
+// TestStatusFits cuts views to the size of a terminal.
+func TestStatusFits(t *testing.T) {
+	text := "1234567890\näöü\n3\n4\n5\n"
+	for _, test := range []struct {
+		width, height int
+		want          string
+	}{
+		{0, 0, text},
+		{10, 6, text},
+		{9, 6, "123456...\näöü\n3\n4\n5\n"},
+		{10, 5, "1234567890\näöü\n3\n... 2 l...\n"},
+		{80, 4, "1234567890\näöü\n... 3 lines more, see --once\n"},
+		{2, 1, text},
+	} {
+		if got := cut(text, test.width, test.height); got != test.want {
+			t.Errorf("%d x %d: %q, want %q", test.width, test.height, got, test.want)
+		}
+	}
+	if got := fit("view\n", new(strings.Builder)); got != "\x1b[H\x1b[2Jview\n" {
+		t.Errorf("on what is no terminal: %q", got)
 	}
 }

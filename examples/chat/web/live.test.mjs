@@ -121,7 +121,7 @@ test("it fits, it can be read, and it does not grow", async () => {
     document.dispatchEvent(new Event("visibilitychange"));
     return { last, asking };
   });
-  assert.deepEqual(pause, { last: 30_000, asking: true });
+  assert.deepEqual(pause, { last: 60_000, asking: true });
 });
 
 test("it says when Caddy is gone, and comes back with it", async () => {
