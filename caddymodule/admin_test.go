@@ -155,12 +155,26 @@ func TestAdminAPI(t *testing.T) {
 		t.Errorf("counters %+v", gateways[0].TrafficSnapshot)
 	}
 
+	w.open(t, url, 0).Close()
+	var all view
+	eventually(t, "the newest close, first", func() bool {
+		_, _ = call(t, "GET", admin+"/icws/status", &all)
+		return len(all.Closes) == 2 && all.Closes[0].Reason == "client_closed" && all.Closes[1].Reason == "admin_closed"
+	})
+	if !all.Ready || all.Reason != "" || len(all.Gateways) != 1 || len(all.Canisters) != 1 || all.Canisters[0].Gateway != g.Gateway {
+		t.Errorf("all in one: %+v", all)
+	}
+
 	// A drain: not ready at once, sessions closed, new ones refused, until a configuration is loaded.
 	if status, _ := call(t, "POST", admin+"/icws/drain", &gateways); status != 202 || !gateways[0].Draining {
 		t.Errorf("drain: %d %+v", status, gateways)
 	}
 	if status, body := call(t, "GET", admin+"/icws/health/ready", nil); status != 503 {
 		t.Errorf("ready while draining: %d %s", status, body)
+	}
+	var drains view
+	if status, _ := call(t, "GET", admin+"/icws/status", &drains); status != 200 || drains.Ready || drains.Reason == "" {
+		t.Errorf("all in one, while draining: %d %+v", status, drains)
 	}
 	select {
 	case <-other.Done():

@@ -12,6 +12,10 @@ import (
 func TestShadowed(t *testing.T) {
 	t.Parallel()
 	const warning = "no request gets to icws"
+	var working []string
+	for _, form := range siteForms() {
+		working = append(working, "root * "+webRoot(t)+"\n\t"+form.site)
+	}
 	for name, test := range map[string]struct {
 		sites []string // lines of a site each
 		want  []string // what answers instead, for each
@@ -84,6 +88,7 @@ func TestShadowed(t *testing.T) {
 			},
 			nil,
 		},
+		"forms that work": {working, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

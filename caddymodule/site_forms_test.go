@@ -24,14 +24,16 @@ func webRoot(t testing.TB) string {
 	return dir
 }
 
-// TestSiteForms opens a WebSocket in every form that the site of one page has, in which any path that is no file is the
-// page. What is not an opening gets what it would get without icws.
-func TestSiteForms(t *testing.T) {
-	for _, test := range []struct {
-		name, site string
-		path       string // of the opening, /ws if empty
-		plain      string // what a request for the path gets that is no opening; "page" if empty
-	}{
+// siteForm is a form that a site with a gateway has.
+type siteForm struct {
+	name, site string
+	path       string // of the opening, /ws if empty
+	plain      string // what a request for the path gets that is no opening; "page" if empty
+}
+
+// siteForms are all that the site of one page has, in which any path that is no file is the page.
+func siteForms() []siteForm {
+	return []siteForm{
 		{name: "try_files beside", site: "icws /ws %s\n\ttry_files {path} /index.html\n\tfile_server"},
 		{name: "try_files of directories beside", site: "icws /ws %s\n\ttry_files {path} {path}/ /index.html\n\tfile_server"},
 		{name: "try_files with a query beside", site: "icws /ws %s\n\ttry_files {path} /index.html?{query}&from={path}\n\tfile_server"},
@@ -59,7 +61,12 @@ func TestSiteForms(t *testing.T) {
 		{name: "php_fastcgi", site: "icws /ws %s\n\tphp_fastcgi " + deadAddress, plain: "502"},
 		{name: "errors as pages", site: "icws /ws %s\n\tfile_server\n\thandle_errors {\n\trewrite * /index.html\n\tfile_server\n\t}"},
 		{name: "a development server", site: "icws /ws %s\n\treverse_proxy " + deadAddress, plain: "502"},
-	} {
+	}
+}
+
+// TestSiteForms opens a WebSocket in every form. What is not an opening gets what it would get without icws.
+func TestSiteForms(t *testing.T) {
+	for _, test := range siteForms() {
 		t.Run(test.name, func(t *testing.T) {
 			s := serve(t, "root * "+webRoot(t)+"\n\t"+fmt.Sprintf(test.site, gateway()))
 			path := test.path
