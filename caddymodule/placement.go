@@ -55,7 +55,12 @@ func warnOfPlace(ctx caddy.Context, logger *zap.Logger) {
 
 // shadowedBy returns the module that answers every opening before the handler that is being provisioned could, or "". It sends an
 // opening for each path of the handler through the routes, on paper: matchers are asked, and handlers are looked at.
-func shadowedBy(ctx caddy.Context) caddy.ModuleID {
+func shadowedBy(ctx caddy.Context) (by caddy.ModuleID) {
+	defer func() {
+		if recover() != nil { // a matcher or placeholder wants more of a request than there is: no warning is worth that
+			by = ""
+		}
+	}()
 	var openings []*http.Request
 	vars := map[string]any{}
 	for _, routes := range enclosingRoutes(ctx) {
@@ -72,7 +77,6 @@ func shadowedBy(ctx caddy.Context) caddy.ModuleID {
 				openings = append(openings, newOpening(serverOf(ctx), "*", vars))
 			}
 		}
-		var by caddy.ModuleID
 		if !slices.ContainsFunc(openings, func(r *http.Request) bool {
 			by = answeredBefore(routes, at, r)
 			return by == ""

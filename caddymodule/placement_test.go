@@ -84,6 +84,9 @@ func TestShadowed(t *testing.T) {
 				"@here file\n\thandle @here {\n\tfile_server\n\t}\n\ticws /ws %s",
 				"@evening expression `{method} == \"GET\"`\n\trespond @evening page\n\ticws /ws %s",
 				"invoke itself\n\ticws /ws %s",
+				"rewrite * /ws?{http.request.local}{http.request.local.host}{http.request.remote}{http.request.tls.client.subject}{http.request.tls.version}{http.request.uuid}" +
+					"{http.request.duration}{http.request.body}{http.request.cookie.a}{http.request.orig_uri}{http.request.host.labels.0}{http.request.header.A}" +
+					"{http.response.header.A}{http.vars.client_ip}{http.request.hostport}{http.request.port}{http.auth.user.id}{http.error}\n\ticws /ws %s",
 				"basic_auth {\n\tme $2a$04$iE9fOOfvCfi7GB7gl9h8yuHgTcOg3Bk5n0BSZgCXzn.XzAW9XPsC.\n\t}\n\tencode\n\ticws /ws %s",
 			},
 			nil,
