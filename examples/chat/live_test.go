@@ -49,7 +49,7 @@ type watched struct {
 func (w *watched) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 3*time.Minute)
 	defer cancel()
 	if err := w.act(ctx, strings.TrimPrefix(r.URL.Path, "/")); err != nil {
 		w.t.Errorf("%s: %v", r.URL.Path, err)
