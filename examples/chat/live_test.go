@@ -17,6 +17,7 @@ import (
 	"github.com/caddyserver/caddy/v2"
 
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
+	"github.com/icws-gateway/caddy-icws/examples/internal/chromium"
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay/client"
@@ -134,6 +135,6 @@ func TestLivePage(t *testing.T) {
 	w.dial = client.Options{Canister: canister, RootKey: network.RootKey(), TLS: address{rootCert: rootCert}.tls(t)}
 	control := httptest.NewServer(w)
 	defer control.Close()
-	inChromium(t, "live.test.mjs", 4, rootCert, "ICWS_ADMIN=http://"+admin, "ICWS_CONTROL="+control.URL, "ICWS_CANISTER="+canister.String(),
+	chromium.Run(t, "web/live.test.mjs", 4, rootCert, "ICWS_ADMIN=http://"+admin, "ICWS_CONTROL="+control.URL, "ICWS_CANISTER="+canister.String(),
 		"ICWS_SHOTS="+os.Getenv("ICWS_SHOTS"))
 }
