@@ -259,16 +259,9 @@ func writeKey(t *testing.T) string {
 	return file
 }
 
-// TestCaddyfiles adapts and validates every Caddyfile of the README and of the
-// examples.
+// TestCaddyfiles adapts and validates every Caddyfile of the examples. Those in Markdown are looked at by .ci/readme.
 func TestCaddyfiles(t *testing.T) {
 	files := map[string]string{}
-	for i, m := range regexp.MustCompile("(?s)```caddyfile\n(.*?)```").FindAllStringSubmatch(read(t, "README.md"), -1) {
-		files[fmt.Sprintf("README.md, block %d", i+1)] = m[1]
-	}
-	if len(files) < 3 {
-		t.Errorf("README.md has %d Caddyfiles", len(files))
-	}
 	for _, pattern := range []string{"*/Caddyfile", "*/Caddyfile.*", "*/*.caddyfile"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
@@ -337,34 +330,8 @@ func TestCommentedSettings(t *testing.T) {
 	}
 }
 
-// TestJSON holds the JSON example against the handler.
-func TestJSON(t *testing.T) {
-	m := regexp.MustCompile("(?s)```json\n(.*?)```").FindStringSubmatch(section(t, "Settings"))
-	if m == nil {
-		t.Fatal("README.md has no JSON example")
-	}
-	var raw map[string]any
-	if err := json.Unmarshal([]byte(m[1]), &raw); err != nil {
-		t.Fatal(err)
-	}
-	delete(raw, "handler")
-	rest, err := json.Marshal(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := json.NewDecoder(strings.NewReader(string(rest)))
-	d.DisallowUnknownFields()
-	var h caddymodule.Handler
-	if err := d.Decode(&h); err != nil {
-		t.Fatal(err)
-	}
-	if time.Duration(h.PollInterval) != 250*time.Millisecond || h.Outbox == nil || h.Outbox.Frames != 512 {
-		t.Errorf("decoded as %+v", h.GatewaySettings)
-	}
-}
-
 // TestBuildVersions holds the versions in the README's build commands against go.mod. The commands themselves are run by
-// TestBuild of examples/e2e.
+// .ci/readme.
 func TestBuildVersions(t *testing.T) {
 	gomod, build := read(t, "go.mod"), section(t, "Build")
 	for module, pattern := range map[string]string{
@@ -436,28 +403,5 @@ func TestDeployed(t *testing.T) {
 	}
 	if !strings.Contains(read(t, "examples/deploy/Containerfile"), "ARG CADDY="+version+"\n") {
 		t.Errorf("the Containerfile is not on Caddy %s", version)
-	}
-}
-
-// TestPaths looks for every file that the READMEs and their like name by a link.
-func TestPaths(t *testing.T) {
-	texts := []string{"../README.md", "../.github/CHANGELOG.md"}
-	for _, pattern := range []string{"*/README.md", "../.github/*.md"} {
-		more, err := filepath.Glob(pattern)
-		if err != nil {
-			t.Fatal(err)
-		}
-		texts = append(texts, more...)
-	}
-	for _, path := range texts {
-		raw, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(string(raw), -1) {
-			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
-				t.Errorf("%s: %v", path, err)
-			}
-		}
 	}
 }

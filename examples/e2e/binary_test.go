@@ -28,8 +28,18 @@ func binary(t *testing.T) string {
 	t.Helper()
 	path := os.Getenv("ICWS_CADDY")
 	if path == "" {
-		path = filepath.Join(t.TempDir(), "caddy")
-		shell(t, root, []string{"PATH=" + xcaddy(t)}, fmt.Sprintf("xcaddy build --output %s --with %s@v0.0.0-test=.", path, module))
+		dir := t.TempDir()
+		path = filepath.Join(dir, "caddy")
+		for _, args := range [][]string{
+			{"go", "build", "-o", dir, "github.com/caddyserver/xcaddy/cmd/xcaddy"},
+			{filepath.Join(dir, "xcaddy"), "build", "--output", path, "--with", "github.com/icws-gateway/caddy-icws@v0.0.0-test=."},
+		} {
+			cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+			cmd.Dir = root
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%s: %v\n%s", args, err, out)
+			}
+		}
 	}
 	return path
 }
