@@ -111,7 +111,7 @@ func here(t *testing.T) *readme {
 	r := &readme{dir: dir, tree: filepath.Join(dir, "tree"), environment: os.Environ(), letGo: time.Minute, helped: map[string]string{}, stands: strings.NewReplacer("<id>", "aa")}
 	for name, text := range map[string]string{
 		"README.md":       "# A heading\n\n## A heading\n",
-		"docs/other.md":   "# Über `uns`: alles\n",
+		"docs/other.md":   "# Über `uns`: alles\n\n# e\u0301\n",
 		"docs/two words":  "1\n2\n",
 		".ci/run":         "#!/bin/sh\nstep_unit() {\n\t:\n}\n",
 		"go.mod":          "module " + module + "\n\ngo 1.26\n",
@@ -149,6 +149,7 @@ func TestLinks(t *testing.T) {
 		"./other.md":                              "no .github/other.md",
 		"../docs/other.md#über-uns-alles":         "",
 		"../docs/other.md#%C3%BCber-uns-alles":    "",
+		"../docs/other.md#e\u0301":                "",
 		"../docs/other.md#uber":                   "no heading",
 		"../docs/two%20words#L2":                  "",
 		"../docs/two%20words#L1-L2":               "",
@@ -227,6 +228,7 @@ func TestPaste(t *testing.T) {
 		"serves, ends badly":     {"AFTER=oh CODE=3; " + serves, "ready", "ready\noh\n", "exit status 3"},
 		"go run":                 {"go run ./examples/serve 0", "ready", "ready\nbye\n", ""},
 		"go run, ends badly":     {"go run ./examples/serve 3", "ready", "ready\nbye\nexit status 3\n", "exit status 1"},
+		"go run, then another":   {"go run ./examples/serve 0 || exit 3", "ready", "ready\nbye\n", "exit status 3"},
 		"go run, fails":          {"go run ./examples/serve x; exit 0", "never", "", "without printing"},
 		"ends before it is read": {"echo other", "ready", "other\n", "without printing"},
 	} {
