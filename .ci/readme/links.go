@@ -64,15 +64,11 @@ func (r *readme) inTree(to string) error {
 	if !filepath.IsLocal(name) {
 		return errors.New("leaves the repository")
 	}
-	info, err := os.Stat(filepath.Join(r.tree, name))
-	if err != nil {
+	if _, err := os.Stat(filepath.Join(r.tree, name)); err != nil {
 		return fmt.Errorf("no %s", name)
 	}
 	if u.Fragment == "" {
 		return nil
-	}
-	if info.IsDir() {
-		return fmt.Errorf("%s is a directory, which has no #%s", name, u.Fragment)
 	}
 	raw, err := os.ReadFile(filepath.Join(r.tree, name))
 	if err != nil {
