@@ -78,7 +78,7 @@ func (r *readme) shell(ctx context.Context, dir string, b block) (done, out stri
 	return "not run, needs " + b.directive.needs, "", nil
 }
 
-var named = regexp.MustCompile(`\b(Test[A-Z]\w*)|\bstep ([a-z]+)`)
+var named = regexp.MustCompile(`\b(Test[A-Z]\w*)|\bstep ([a-z0-9]+)`)
 
 // instead looks for the tests and the steps that a reason names.
 func (r *readme) instead(ctx context.Context, reason string) error {

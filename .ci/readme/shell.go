@@ -124,6 +124,7 @@ var (
 	shellComment = regexp.MustCompile(`(?m)(^|\s)#.*$`)
 	separators   = regexp.MustCompile(`\n|;|&&|\|\|?|[()]`)
 	assignment   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+	stepName     = regexp.MustCompile(`^[a-z0-9]+$`)
 	word         = regexp.MustCompile(`^[a-z][a-z-]*$`)
 )
 
@@ -184,7 +185,7 @@ func (r *readme) known(ctx context.Context, words []string) error {
 			return err
 		}
 		for _, step := range words[1:] {
-			if word.MatchString(step) && !bytes.Contains(script, []byte("\nstep_"+step+"() {\n")) {
+			if stepName.MatchString(step) && !bytes.Contains(script, []byte("\nstep_"+step+"() {\n")) {
 				return fmt.Errorf(".ci/run has no step %s", step)
 			}
 		}
