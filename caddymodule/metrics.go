@@ -123,7 +123,8 @@ func (c *collectors) refused(limit string) { c.refusals.WithLabelValues(limit).I
 // gatewayMetrics counts for one gateway. Canisters that a configuration names have a label value of their own.
 type gatewayMetrics struct {
 	*collectors
-	canisters atomic.Pointer[map[verify.Principal]string]
+	canisters atomic.Pointer[map[verify.Principal]*canisterMetrics]
+	other     *canisterMetrics // of all that no configuration names
 	hosts     hostLabels
 }
 
@@ -159,25 +160,56 @@ func newGatewayMetrics(cfg *relay.Config) *gatewayMetrics {
 	for _, u := range cfg.Hosts {
 		m.hosts.label(u.Host)
 	}
-	m.canisters.Store(new(map[verify.Principal]string))
+	m.canisters.Store(new(map[verify.Principal]*canisterMetrics))
+	m.other = m.newCanister(otherCanister)
 	return m
+}
+
+// canisterMetrics is what is counted for each message of a canister. Looking series up by their labels takes longer than counting.
+type canisterMetrics struct {
+	label    string
+	up, down func() traffic // not made before the first message: a series of zeros would be told for it
+	age      func() prometheus.Observer
+}
+
+// traffic is one direction of a canister's messages.
+type traffic struct{ messages, bytes prometheus.Counter }
+
+func (t traffic) count(bytes int) {
+	t.messages.Inc()
+	t.bytes.Add(float64(bytes))
+}
+
+func (c *collectors) newCanister(label string) *canisterMetrics {
+	direction := func(name string) func() traffic {
+		return sync.OnceValue(func() traffic {
+			return traffic{c.messages.WithLabelValues(label, name), c.bytes.WithLabelValues(label, name)}
+		})
+	}
+	return &canisterMetrics{
+		label: label, up: direction("up"), down: direction("down"),
+		age: sync.OnceValue(func() prometheus.Observer { return c.age.WithLabelValues(label) }),
+	}
 }
 
 // setCanisters replaces the canisters that have a label of their own.
 func (m *gatewayMetrics) setCanisters(ids map[verify.Principal]struct{}) {
-	labels := make(map[verify.Principal]string, len(ids))
+	named := make(map[verify.Principal]*canisterMetrics, len(ids))
 	for id := range ids {
-		labels[id] = id.String()
+		named[id] = m.newCanister(id.String())
 	}
-	m.canisters.Store(&labels)
+	m.canisters.Store(&named)
 }
 
-func (m *gatewayMetrics) canister(id verify.Principal) string {
-	if label, ok := (*m.canisters.Load())[id]; ok {
-		return label
+func (m *gatewayMetrics) of(id verify.Principal) *canisterMetrics {
+	if c, named := (*m.canisters.Load())[id]; named {
+		return c
 	}
-	return otherCanister
+	return m.other
 }
+
+// canister returns the label value of a canister.
+func (m *gatewayMetrics) canister(id verify.Principal) string { return m.of(id).label }
 
 // SessionStarted implements relay.Metrics.
 func (m *gatewayMetrics) SessionStarted() { m.sessions.Inc() }
@@ -198,17 +230,14 @@ func (m *gatewayMetrics) SessionClosed(id verify.Principal, reason relay.CloseRe
 
 // Received implements relay.Metrics.
 func (m *gatewayMetrics) Received(id verify.Principal, bytes int) {
-	canister := m.canister(id)
-	m.messages.WithLabelValues(canister, "up").Inc()
-	m.bytes.WithLabelValues(canister, "up").Add(float64(bytes))
+	m.of(id).up().count(bytes)
 }
 
 // Delivered implements relay.Metrics.
 func (m *gatewayMetrics) Delivered(id verify.Principal, bytes int, age time.Duration) {
-	canister := m.canister(id)
-	m.messages.WithLabelValues(canister, "down").Inc()
-	m.bytes.WithLabelValues(canister, "down").Add(float64(bytes))
-	m.age.WithLabelValues(canister).Observe(age.Seconds())
+	c := m.of(id)
+	c.down().count(bytes)
+	c.age().Observe(age.Seconds())
 }
 
 // Relayed implements relay.Metrics.

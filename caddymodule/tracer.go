@@ -17,6 +17,9 @@ const tracerName = "github.com/icws-gateway/caddy-icws"
 // directive on the opening request. Nothing global is touched, and requests that are not traced pay nothing.
 type tracer struct{}
 
+// Traces implements relay.Tracer.
+func (tracer) Traces(ctx context.Context) bool { return trace.SpanContextFromContext(ctx).IsSampled() }
+
 // Start implements relay.Tracer.
 func (tracer) Start(ctx context.Context, name string, attrs ...string) (context.Context, func(error)) {
 	parent := trace.SpanFromContext(ctx)

@@ -298,8 +298,8 @@ func (c *canister) unreadyBecause() *closing {
 	return noTurn(methodOpen) // no poll has failed: the first one still waits
 }
 
-// receive hands message i of a verified page to the session it is for.
-func (c *canister) receive(page *verify.Page, i int) {
+// receive hands message i of a verified page to the session it is for, and returns that if its frames are to be written by the caller.
+func (c *canister) receive(page *verify.Page, i int) (mine *session) {
 	m := &page.Messages[i]
 	kind := serviceKind(m)
 	ack := kind == verify.ServiceAck
@@ -313,30 +313,29 @@ func (c *canister) receive(page *verify.Page, i int) {
 			c.openedByOther(m)
 		}
 		c.noteOrphan(m, kind, page.Time)
-		return
+		return nil
 	}
 	if m.Poison != nil {
 		s.end(newClosing(MessageLost, "a message of the canister names two recipients, reconnect"))
-		return
+		return nil
 	}
 	first, ok := s.expect(m.Sequence, m.Timestamp)
 	if !ok {
-		return
+		return nil
 	}
 	if !page.Flat && !s.sharded {
 		s.end(newClosing(ClientOutdated, ""))
-		return
+		return nil
 	}
 	if first {
 		c.opened(s, m.Timestamp)
 	}
 	s.noteService(kind, m.Timestamp)
-	frame := page.AppendFrame(frames.get(page.FrameSize(i)), i)
-	s.send(outFrame{
-		data: frame,
-		made: queue.StampTime(m.Timestamp),
-		stop: page.Time.Add(maxFrameAge),
-	})
+	f := outFrame{newFrame(page, i), queue.StampTime(m.Timestamp).UnixNano(), page.Time.Add(maxFrameAge).UnixNano()}
+	if !s.send(f) {
+		return nil
+	}
+	return s
 }
 
 // maxFrameAge is how old the certificate of a frame may be when it is sent. Clients refuse one that is older than 5

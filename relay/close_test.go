@@ -16,14 +16,20 @@ import (
 // onPipe is an upgraded connection and its other end, from which nothing has been read.
 func onPipe(t testing.TB) (*websocket.Conn, net.Conn) {
 	here, there := net.Pipe()
+	return upgraded(t, here, there), there
+}
+
+// upgraded is the server's end of a connection after its upgrade, whose answer is read from the other end.
+func upgraded(t testing.TB, here, there net.Conn) *websocket.Conn {
+	t.Helper()
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	for k, v := range map[string]string{"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
 		"Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="} {
 		r.Header.Set(k, v)
 	}
-	upgraded := make(chan struct{})
+	answered := make(chan struct{})
 	go func() {
-		defer close(upgraded)
+		defer close(answered)
 		for b, end := make([]byte, 1), ""; end != "\r\n\r\n"; end = (end + string(b))[max(0, len(end)-3):] {
 			if _, err := there.Read(b); err != nil {
 				return
@@ -34,8 +40,8 @@ func onPipe(t testing.TB) (*websocket.Conn, net.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-upgraded
-	return ws, there
+	<-answered
+	return ws
 }
 
 // A ticket can be served while Close waits for the last goroutine, or after that: nothing is started any more, the connection is

@@ -61,9 +61,7 @@ func (p *poller) finishPoll(r *pollResult) {
 	switch d.Do {
 	case queue.Deliver:
 		messages = len(r.said.Page.Messages) - d.From
-		for i := d.From; i < len(r.said.Page.Messages); i++ {
-			c.receive(r.said.Page, i)
-		}
+		p.handOut(r.said.Page, d.From)
 		if r.said.More {
 			p.due = now
 		}
@@ -104,6 +102,20 @@ func (p *poller) finishPoll(r *pollResult) {
 		c.mu.Unlock()
 	}
 	c.g.cfg.Metrics.Polled(c.id, outcome, messages, r.took, lag)
+}
+
+// handOut hands out the messages of a page, beginning with message from. What is for one client leaves together.
+func (p *poller) handOut(page *verify.Page, from int) {
+	for i := from; i < len(page.Messages); i++ {
+		if s := p.c.receive(page, i); s != nil {
+			p.writes = append(p.writes, s)
+		}
+	}
+	for _, s := range p.writes {
+		s.writeNow()
+	}
+	clear(p.writes)
+	p.writes = p.writes[:0]
 }
 
 // logFailure logs a poll that brought nothing.

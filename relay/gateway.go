@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -321,8 +322,11 @@ func (g *Gateway) Close() error {
 }
 
 // snapshotSessions lists the sessions. The caller holds mu.
-func (g *Gateway) snapshotSessions() []*session {
-	all := make([]*session, 0, len(g.sessions))
+func (g *Gateway) snapshotSessions() []*session { return g.appendSessions(nil) }
+
+// appendSessions appends the sessions to all. The caller holds mu.
+func (g *Gateway) appendSessions(all []*session) []*session {
+	all = slices.Grow(all, len(g.sessions))
 	for s := range g.sessions {
 		all = append(all, s)
 	}

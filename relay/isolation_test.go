@@ -78,8 +78,10 @@ func TestStaleFramesAreNotSent(t *testing.T) {
 		c.WriteTimeout, c.PingInterval, c.PongTimeout = time.Hour, 2*time.Hour, time.Hour
 	}}, func(t *testing.T, r *rig) {
 		c := r.openRaw()
-		r.push(c, []byte("first"), []byte("second"))
-		time.Sleep(6 * time.Minute) // the pipe holds nothing: the first frame waits in the middle of its writing
+		r.push(c, []byte("first"))
+		time.Sleep(time.Second) // the pipe holds nothing: the first frame waits in the middle of its writing
+		r.push(c, []byte("second"))
+		time.Sleep(6*time.Minute - time.Second)
 		if _, _, err := c.Read(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -5,40 +5,45 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // outboxMemory bounds the frames that wait for all clients together, and those that are being written. What ended sessions are still
 // writing comes on top: one frame each, for some seconds.
 const outboxMemory = 256 << 20
 
-// outFrame is a canister frame that waits for its client.
+// outFrame is a canister frame that waits for its client. Times are in nanoseconds since 1970.
 type outFrame struct {
-	data []byte
-	made time.Time // when the canister made the message, by its clock
-	stop time.Time // when it is too old to be sent: the client would refuse the certificate
+	*frame
+	made int64 // when the canister made the message, by its clock
+	stop int64 // when it is too old to be sent: the client would refuse the certificate
 }
 
 // outbox is what waits for one client. It belongs to the session, whose lock guards it.
 type outbox struct {
 	frames  []outFrame
+	slot    [1]outFrame // of frames, while no more than one waits
 	bytes   int64
-	memory  int64 // what the frames occupy, with the one in hand
-	inHand  int64 // what the frame occupies that is being written
-	writing bool  // a writer exists
-	ping    bool  // a ping is due
+	memory  int64  // what the frames occupy, with those in hand
+	inHand  int64  // what the frames occupy that are being written
+	writing bool   // somebody writes, or will at once
+	over    bool   // nothing is written any more
+	ping    bool   // a ping is due
+	pong    []byte // due, the payload; nil = none
 }
 
 // push appends f unless that would exceed the bounds. A single frame is always taken: bounds below the size of one
 // frame would otherwise shut a client out for good.
 func (o *outbox) push(f outFrame, maxFrames int, maxBytes int64) bool {
-	size := int64(len(f.data))
+	size := int64(f.size())
 	if len(o.frames) > 0 && (len(o.frames) >= maxFrames || o.bytes+size > maxBytes) {
 		return false
 	}
+	if o.frames == nil {
+		o.frames = o.slot[:0]
+	}
 	o.frames = append(o.frames, f)
 	o.bytes += size
-	o.memory += int64(cap(f.data))
+	o.memory += f.memory()
 	return true
 }
 
@@ -53,12 +58,12 @@ func (o *outbox) pop() (outFrame, bool) {
 	if len(o.frames) == 0 {
 		o.frames = nil // an idle session keeps no queue
 	}
-	o.bytes -= int64(len(f.data))
-	o.inHand = int64(cap(f.data))
+	o.bytes -= int64(f.size())
+	o.inHand += f.memory()
 	return f, true
 }
 
-// written lets go of the frame in hand, if there is one, and returns what it occupied.
+// written lets go of the frames in hand, and returns what they occupied.
 func (o *outbox) written() int64 {
 	freed := o.inHand
 	o.inHand = 0
@@ -69,6 +74,7 @@ func (o *outbox) written() int64 {
 // clear lets go of everything, and returns what it occupied.
 func (o *outbox) clear() int64 {
 	freed := o.memory
+	clear(o.frames)
 	o.frames, o.bytes, o.memory, o.inHand = nil, 0, 0, 0
 	return freed
 }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -60,6 +61,10 @@ type session struct {
 	messageBegan atomic.Int64 // age when the message began that arrives, 0 = none does
 	wanted       atomic.Int64 // bytes that the reader waits for, 0 = it does not
 
+	writeBy   time.Duration   // age up to which the connection takes writes; of whoever writes
+	sendQueue syscall.RawConn // of the connection, see room; nil if there is no telling
+	traced    bool            // spans below trace are kept
+
 	departure *list.Element // in the gateway's departing, whose lock guards it
 
 	framesIn, bytesIn, framesOut, bytesOut atomic.Int64
@@ -69,11 +74,12 @@ type session struct {
 	// canister to turn are set when ws_open is accepted, before the session is registered, and never change then.
 	canister   *canister
 	key        verify.ClientKey
-	place      uint64   // of ws_open among all of the gateway: the higher, the newer
-	turn       *turn    // of ws_open; nil if nobody waits for it
-	closing    *closing // why it ended
-	echo       []byte   // payload of the close frame that answers the client's; nil = none
-	clientText string   // what the client said in its close frame, printable
+	place      uint64        // of ws_open among all of the gateway: the higher, the newer
+	turn       *turn         // of ws_open; nil if nobody waits for it
+	closing    *closing      // why it ended
+	echo       []byte        // payload of the close frame that answers the client's; nil = none
+	clientText string        // what the client said in its close frame, printable
+	flushed    chan struct{} // made when it ends; closed when nothing more is written
 	out        outbox
 	in         inbox
 	arrival    arrival
@@ -106,8 +112,12 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 		trace:   context.WithoutCancel(ctx),
 		started: now,
 		sharded: t.sharded,
-		nextSeq: 1,
+		traced:  g.cfg.Tracer.Traces(ctx),
+
+		sendQueue: sendQueueOf(ws.NetConn()),
+		nextSeq:   1,
 	}
+	s.out.writing = true // run is, at first
 	if g.cfg.RelayWindow > 1 {
 		s.window = make(chan struct{}, g.cfg.RelayWindow)
 	}
@@ -137,9 +147,8 @@ func (s *session) run() {
 	s.ws.SetPongHandler(func(string) error { s.seen(); return nil })
 	s.ws.SetPingHandler(s.handlePing)
 	s.ws.SetCloseHandler(func(int, string) error { return nil }) // answered in end, by the writer
-	if s.sendHandshake() {
-		s.readLoop()
-	}
+	s.sendHandshake()
+	s.readLoop()
 	s.cleanup()
 }
 

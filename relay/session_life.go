@@ -116,7 +116,7 @@ func (s *session) end(c *closing) {
 		s.mu.Unlock()
 		return
 	}
-	s.closing = c
+	s.closing, s.flushed = c, make(chan struct{})
 	s.state = stateEnded
 	s.arrival.drop()
 	if !c.removed {
@@ -170,6 +170,7 @@ func (s *session) endForgotten(proven bool) {
 // abort is end, and closes the connection at once: the client gets no close frame.
 func (s *session) abort(c *closing) {
 	s.end(c)
+	s.noMore()
 	s.ws.Close()
 }
 
@@ -201,7 +202,7 @@ func (s *session) giveUp() {
 // cleanup runs once the connection can not be read any more.
 func (s *session) cleanup() {
 	s.end(newClosing(ClientGone, "")) // if nobody knows better
-	s.flushClose()
+	s.awaitFlush()
 	s.ws.Close()
 	s.mu.Lock()
 	s.state = max(s.state, stateClosed)

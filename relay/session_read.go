@@ -9,22 +9,10 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
-	"github.com/icws-gateway/caddy-icws/verify"
 )
 
 // frameOverhead is what a client frame has around the envelope that max_message_size is about.
 const frameOverhead = 64
-
-// sendHandshake writes the first frame, which names the gateway principal, and reports whether that worked.
-func (s *session) sendHandshake() bool {
-	s.ws.SetWriteDeadline(time.Now().Add(s.g.cfg.WriteTimeout))
-	err := s.ws.WriteMessage(websocket.BinaryMessage, verify.AppendHandshake(nil, s.g.Principal()))
-	if err != nil {
-		s.end(newClosing(ClientGone, ""))
-		return false
-	}
-	return true
-}
 
 // readLoop reads frames until the connection ends. While the session is closing it only waits for the client's close
 // frame.
@@ -193,9 +181,6 @@ const sdkAckTimeout = "Ack message timeout"
 // handlePing answers a client's ping.
 func (s *session) handlePing(data string) error {
 	s.seen()
-	err := s.ws.WriteControl(websocket.PongMessage, []byte(data), time.Now().Add(time.Second))
-	if err != nil && !errors.Is(err, websocket.ErrCloseSent) && !isTimeout(err) {
-		return err
-	}
+	s.pong(data)
 	return nil
 }

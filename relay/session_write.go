@@ -3,24 +3,33 @@ package relay
 import (
 	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// send queues a canister frame for the client. A client that has let its outbox fill up is closed, and so are those with the largest
-// outboxes when all of them together hold too much. It never blocks.
-func (s *session) send(f outFrame) {
+// Who writes to a client is decided by its outbox's writing: only one goroutine does, and it writes whole frames with one call. That is
+// the poller for nearly all frames of canisters, which the kernel takes at once, and else a writer, a goroutine that ends when nothing
+// waits. gorilla only reads, but for the close frame with which it answers a violation of the protocol.
+
+// send queues a canister frame for the client, and reports whether the caller is to write it: with writeNow, once it has queued what
+// else it has. A client that has let its outbox fill up is closed, and so are those with the largest outboxes when all of them together
+// hold too much. It never blocks.
+func (s *session) send(f outFrame) (mine bool) {
 	s.mu.Lock()
 	if s.closing != nil {
 		s.mu.Unlock()
-		return
+		return false
 	}
 	ok := s.out.push(f, s.g.cfg.OutboxFrames, s.g.cfg.OutboxBytes)
 	tooMuch := false
 	if ok {
-		tooMuch = s.g.outboxes.held.Add(int64(cap(f.data))) > s.g.outboxes.limit
-		s.wakeWriter()
+		tooMuch = s.g.outboxes.held.Add(f.memory()) > s.g.outboxes.limit
+		mine = !s.out.writing
+		s.out.writing = true
 	}
 	s.mu.Unlock()
 	switch {
@@ -29,6 +38,21 @@ func (s *session) send(f outFrame) {
 	case tooMuch:
 		s.g.reduceOutboxes()
 	}
+	return mine
+}
+
+// sendHandshake writes the first frame, which names the gateway principal, and what waits behind it. A session begins with its
+// reader being who writes.
+func (s *session) sendHandshake() {
+	f := new(frame)
+	f.buf = verify.AppendHandshake(make([]byte, headerRoom, 64), s.g.Principal())
+	f.seal()
+	s.extendWriteDeadline()
+	if _, err := s.ws.NetConn().Write(f.bytes()); err != nil {
+		s.writeFailed(err)
+		return
+	}
+	s.write(true)
 }
 
 // ping queues a ping.
@@ -41,65 +65,204 @@ func (s *session) ping() {
 	}
 }
 
-// wakeWriter makes sure that a writer exists. The caller holds mu.
+// pong queues the answer to a ping of the client. Of several that wait the last one is answered (RFC 6455, section 5.5.3).
+func (s *session) pong(payload string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing == nil {
+		s.out.pong = append(make([]byte, 0, len(payload)), payload...)
+		s.wakeWriter()
+	}
+}
+
+// wakeWriter makes sure that somebody writes. The caller holds mu.
 func (s *session) wakeWriter() {
 	if !s.out.writing {
 		s.out.writing = true
-		s.g.spawn("writer", s.write, func() { s.abort(newClosing(InternalError, "")) })
+		s.startWriter()
 	}
 }
 
-// write writes what waits, and ends. After the end of the session it writes the close frame behind that.
-func (s *session) write() {
+// startWriter starts a writer, which goes on where the caller stops writing.
+func (s *session) startWriter() {
+	s.g.spawn("writer", func() { s.write(true) }, func() { s.abort(newClosing(InternalError, "")) })
+}
+
+// writeNow writes what waits as far as the connection takes it at once, and leaves the rest to a writer. It does not wait for the
+// client. Only who was told so by send calls it.
+func (s *session) writeNow() { s.write(false) }
+
+// write writes what waits until nothing does. After the end of the session it writes the close frame behind that. If it may not wait
+// it leaves to a writer what could make it.
+func (s *session) write(mayWait bool) {
+	var b batch
 	for {
-		s.mu.Lock()
-		s.g.outboxes.held.Add(-s.out.written())
-		f, ok := s.out.pop()
-		if s.closing != nil && !ok {
-			s.mu.Unlock()
+		switch s.next(&b, mayWait) {
+		case nothing:
+			return
+		case theClose:
 			s.flushClose()
 			return
 		}
-		ping := s.out.ping && s.closing == nil
-		s.out.ping = false
-		if !ok && !ping {
-			s.out.writing = false
-			s.mu.Unlock()
+		err := s.writeBatch(&b)
+		switch {
+		case err != nil && mayWait:
+			s.writeFailed(err)
 			return
-		}
-		s.mu.Unlock()
-
-		if ping {
-			if err := s.ws.WriteControl(websocket.PingMessage, nil, time.Now().Add(s.g.cfg.WriteTimeout)); err != nil {
-				s.writeFailed(err)
-				return
-			}
-		}
-		if ok && !s.writeFrame(f) {
+		case err != nil: // what is left to do may wait
+			s.g.spawn("writer", func() { s.writeFailed(err) }, nil)
+			return
+		case b.stale:
+			s.end(newClosing(Stale, ""))
+			s.flushClose()
 			return
 		}
 	}
 }
 
-// writeFrame writes one canister frame and reports whether to go on.
-func (s *session) writeFrame(f outFrame) bool {
+// writing is what whoever writes does next.
+type writing int
+
+const (
+	nothing  writing = iota // nothing waits, or somebody else goes on
+	theBatch                // writes the batch
+	theClose                // all that waited is written
+)
+
+// next takes from the outbox what is to be written next.
+func (s *session) next(b *batch, mayWait bool) writing {
 	now := time.Now()
-	if now.After(f.stop) {
-		s.end(newClosing(Stale, ""))
-		s.flushClose()
-		return false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := &s.out
+	s.g.outboxes.held.Add(-o.written())
+	controls := o.ping || o.pong != nil
+	limit := joined
+	*b = batch{}
+	switch {
+	case o.over:
+		return nothing
+	case s.closing == nil && !controls && len(o.frames) == 0:
+		o.writing = false
+		return nothing
+	case !mayWait && (controls || s.closing != nil):
+		limit = 0
+	case !mayWait:
+		limit = room(s.sendQueue)
+	case s.closing == nil:
+		b.control(o)
 	}
-	_, endSpan := s.g.cfg.Tracer.Start(s.trace, "icws.deliver")
-	s.ws.SetWriteDeadline(now.Add(s.g.cfg.WriteTimeout))
-	err := s.ws.WriteMessage(websocket.BinaryMessage, f.data)
-	endSpan(err)
-	if err != nil {
-		s.writeFailed(err)
-		return false
+	b.take(o, now, limit, mayWait)
+	switch {
+	case !mayWait && b.n == 0:
+		s.startWriter()
+		return nothing
+	case s.closing != nil && b.n == 0 && !b.stale:
+		return theClose
 	}
-	s.delivered(len(f.data), max(0, time.Since(f.made)))
-	frames.put(f.data)
-	return true
+	b.stale = b.stale && mayWait
+	return theBatch
+}
+
+// batch is what is written with one call.
+type batch struct {
+	head   []byte      // control frames, which come first
+	frames [8]outFrame // oldest first
+	n      int
+	size   int  // of all
+	stale  bool // the frame after them is too old to be sent
+}
+
+// joined is up to which size frames are written together: one TLS record.
+const joined = 16 << 10
+
+// maxUnsent is how much the kernel may hold for a client for all of it to be taken at once, as far as is known before it is written.
+// Kernels take more: tcp_wmem begins at 16 KiB, and grows before it is used up.
+const maxUnsent = 12 << 10
+
+// control takes the control frames that are due.
+func (b *batch) control(o *outbox) {
+	if o.ping {
+		b.head = appendControl(b.head, websocket.PingMessage, nil)
+	}
+	if o.pong != nil {
+		b.head = appendControl(b.head, websocket.PongMessage, o.pong)
+	}
+	o.ping, o.pong = false, nil
+	b.size = len(b.head)
+}
+
+// take takes frames as long as all is no larger than limit; the first one whatever its size if any says so.
+func (b *batch) take(o *outbox, now time.Time, limit int, any bool) {
+	for b.n < len(b.frames) && len(o.frames) > 0 {
+		first := o.frames[0]
+		if size := b.size + len(first.bytes()); size > limit && !(any && b.n == 0) {
+			return
+		}
+		if b.stale = now.UnixNano() > first.stop; b.stale {
+			return
+		}
+		b.frames[b.n], _ = o.pop()
+		b.n++
+		b.size += len(first.bytes())
+	}
+}
+
+// joins are buffers in which frames are put together.
+var joins = sync.Pool{New: func() any { return new(make([]byte, 0, joined)) }}
+
+// writeBatch writes what is in the batch. A failure leaves the connection useless.
+func (s *session) writeBatch(b *batch) error {
+	if b.size == 0 {
+		return nil
+	}
+	s.extendWriteDeadline()
+	var ends [len(b.frames)]func(error)
+	if s.traced {
+		for i := range b.n {
+			_, ends[i] = s.g.cfg.Tracer.Start(s.trace, "icws.deliver")
+		}
+	}
+	var err error
+	conn := s.ws.NetConn()
+	switch {
+	case b.n == 1 && len(b.head) == 0:
+		_, err = conn.Write(b.frames[0].bytes())
+	case b.n == 0:
+		_, err = conn.Write(b.head)
+	default:
+		buf := joins.Get().(*[]byte)
+		data := append((*buf)[:0], b.head...)
+		for _, f := range b.frames[:b.n] {
+			data = append(data, f.bytes()...)
+		}
+		_, err = conn.Write(data)
+		if cap(data) <= maxPooledFrame {
+			*buf = data
+		}
+		joins.Put(buf)
+	}
+	now := time.Now()
+	for i, f := range b.frames[:b.n] {
+		if s.traced {
+			ends[i](err)
+		}
+		if err != nil {
+			continue
+		}
+		s.delivered(f.size(), max(0, time.Duration(now.UnixNano()-f.made)))
+		f.free()
+	}
+	return err
+}
+
+// extendWriteDeadline gives what is written now at least write_timeout. The deadline moves only when it must: that is not for free.
+func (s *session) extendWriteDeadline() {
+	timeout, now := s.g.cfg.WriteTimeout, time.Now()
+	if age := s.age(now); s.writeBy-age < timeout {
+		s.writeBy = age + timeout + timeout/8
+		s.ws.NetConn().SetWriteDeadline(now.Add(s.writeBy - age))
+	}
 }
 
 // writeFailed ends the session after a failed write, which leaves the connection useless.
@@ -111,18 +274,51 @@ func (s *session) writeFailed(err error) {
 	s.abort(newClosing(reason, ""))
 }
 
-// flushClose writes the close frame, once. Only one goroutine does so: gorilla refuses a second one.
+// flushClose writes the close frame.
 func (s *session) flushClose() {
 	s.mu.Lock()
-	payload := s.echo
-	if payload == nil && s.closing.reason != ClientGone {
-		payload = websocket.FormatCloseMessage(s.closing.reason.Code(), s.closing.text)
-	}
+	payload := s.closePayload()
 	s.mu.Unlock()
-	if payload == nil {
+	if payload != nil {
+		conn := s.ws.NetConn()
+		conn.SetWriteDeadline(time.Now().Add(closeLinger))
+		conn.Write(appendControl(nil, websocket.CloseMessage, payload))
+	}
+	s.noMore()
+}
+
+// closePayload returns the payload of the close frame, nil if the client gets none. The caller holds mu, and the session has ended.
+func (s *session) closePayload() []byte {
+	if s.echo == nil && s.closing.reason != ClientGone {
+		return websocket.FormatCloseMessage(s.closing.reason.Code(), s.closing.text)
+	}
+	return s.echo
+}
+
+// noMore notes that nothing more is written to the client.
+func (s *session) noMore() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.out.over {
+		s.out.over = true
+		close(s.flushed)
+	}
+}
+
+// awaitFlush waits until the close frame is written, if there is one and the client still takes what comes before it.
+func (s *session) awaitFlush() {
+	s.mu.Lock()
+	none := s.out.over || s.closePayload() == nil
+	s.mu.Unlock()
+	if none {
 		return
 	}
-	s.ws.WriteControl(websocket.CloseMessage, payload, time.Now().Add(closeLinger))
+	timer := time.NewTimer(closeLinger)
+	defer timer.Stop()
+	select {
+	case <-s.flushed:
+	case <-timer.C:
+	}
 }
 
 // isTimeout reports whether err is a deadline that passed.

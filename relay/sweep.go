@@ -20,6 +20,7 @@ func (g *Gateway) sweep() {
 	every := g.sweepInterval()
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
+	var all []*session
 	for {
 		select {
 		case <-ticker.C:
@@ -27,7 +28,7 @@ func (g *Gateway) sweep() {
 			return
 		}
 		g.mu.Lock()
-		all := g.snapshotSessions()
+		all = g.appendSessions(all[:0])
 		if len(all) == 0 {
 			g.sweeping = false
 			g.mu.Unlock()
@@ -39,6 +40,7 @@ func (g *Gateway) sweep() {
 			s.check(now, every)
 		}
 		g.relieve(all, now)
+		clear(all) // those that end meanwhile are let go
 	}
 }
 

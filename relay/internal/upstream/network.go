@@ -65,7 +65,7 @@ func New(ctx context.Context, o Options) (*Network, error) {
 	}
 	n := &Network{
 		ctx:       ctx,
-		identity:  o.Identity,
+		identity:  &keptKey{o.Identity, o.Identity.PublicKey()},
 		principal: principal,
 		reads:     newBudget(o.Rate),
 		calls:     newBudget(o.CallRate),

@@ -24,6 +24,14 @@ func (n *Network) sign(r *verify.Request) (envelope []byte, id [32]byte, err err
 	return r.Sign(n.identity)
 }
 
+// keptKey is a signer whose public key is encoded once.
+type keptKey struct {
+	verify.Signer
+	key []byte
+}
+
+func (k *keptKey) PublicKey() []byte { return k.key }
+
 // randomNonce makes a request unique: the IC takes requests that are equal for the same one.
 func randomNonce() []byte {
 	nonce := make([]byte, 16)
