@@ -133,7 +133,7 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 	g.sessions[s] = struct{}{}
 	refusing := g.refusing
 	g.cfg.Metrics.SessionStarted()
-	g.spawn("session", s.run, func() { s.abort(newClosing(InternalError, "")); s.cleanup() })
+	s.startReader(s.run)
 	g.startSweeper()
 	g.mu.Unlock()
 	t.s = s
@@ -142,14 +142,13 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 	}
 }
 
-// run is the life of the connection: it reads until the end, then cleans up.
+// run begins the life of the connection.
 func (s *session) run() {
 	s.ws.SetPongHandler(func(string) error { s.seen(); return nil })
 	s.ws.SetPingHandler(s.handlePing)
 	s.ws.SetCloseHandler(func(int, string) error { return nil }) // answered in end, by the writer
 	s.sendHandshake()
-	s.readLoop()
-	s.cleanup()
+	s.read()
 }
 
 // ended reports whether the session has ended.

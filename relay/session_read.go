@@ -14,28 +14,34 @@ import (
 // frameOverhead is what a client frame has around the envelope that max_message_size is about.
 const frameOverhead = 64
 
-// readLoop reads frames until the connection ends. While the session is closing it only waits for the client's close
-// frame.
-func (s *session) readLoop() {
-	for {
-		kind, frame, held, err := s.readMessage()
-		s.messageBegan.Store(0)
-		if err != nil {
-			s.readFailed(err)
-			return
-		}
-		switch {
-		case s.ended():
-			held.release()
-		case kind != websocket.BinaryMessage:
-			held.release()
-			s.end(newClosing(TextFrame, ""))
-		default:
-			if c := s.handleFrame(frame, held); c != nil {
-				s.end(c)
-			}
+// read reads the next message, and cleans up at the end of the connection. While the session is closing it only waits for the client's
+// close frame. What checks a message needs a deep stack, which a goroutine that waits for the next one would keep: for it another
+// one is started, with a small stack.
+func (s *session) read() {
+	kind, message, held, err := s.readMessage()
+	s.messageBegan.Store(0)
+	if err != nil {
+		s.readFailed(err)
+		s.cleanup()
+		return
+	}
+	switch {
+	case s.ended():
+		held.release()
+	case kind != websocket.BinaryMessage:
+		held.release()
+		s.end(newClosing(TextFrame, ""))
+	default:
+		if c := s.handleFrame(message, held); c != nil {
+			s.end(c)
 		}
 	}
+	s.startReader(s.read)
+}
+
+// startReader starts the goroutine that reads, and there is one until the end of the connection.
+func (s *session) startReader(f func()) {
+	s.g.spawn("session", f, func() { s.abort(newClosing(InternalError, "")); s.cleanup() })
 }
 
 // errTooLarge says that a message is larger than allowed; the rest of it has not been read.
