@@ -6,7 +6,7 @@
 //
 // # One message up
 //
-//	session_read.go     readLoop, readMessage: a frame arrives, piece by piece
+//	session_read.go     read, readMessage: a frame arrives, piece by piece
 //	arrival.go          keep, lend: a large one waits for memory
 //	session_admit.go    handleFrame: is it an envelope, is its sender proven? The first one must be a ws_open (admit), which
 //	                    registers the session at its canister; the others are ws_message (checkMessage)
@@ -29,9 +29,9 @@
 //	internal/queue      Queue.Step: decides what the page means
 //	canister.go         receive: whose message is it?
 //	session_receive.go  expect: is it the next one of its client?
-//	framepool.go        get: memory for the frame that is made of it
+//	frame.go            newFrame: the WebSocket frame that is made of it
 //	outbox.go           push: it waits for the client
-//	session_write.go    send, write, writeFrame: it goes to the client
+//	session_write.go    send, write, writeBatch: it goes to the client; sendqueue_linux.go tells what the kernel takes at once
 //
 // # Where other things are decided
 //
