@@ -34,6 +34,7 @@ type Delegation struct {
 	cert []byte    // a certificate with such a delegation; nil = none
 	due  time.Time // when it is read again
 	none bool      // the network has none to give any more
+	news int       // counts what has come of these
 }
 
 // NewDelegation returns the delegation for the pages of canister. It reads nothing before it is needed.
@@ -53,20 +54,20 @@ func (d *Delegation) Fit(page *verify.Page, cert []byte) error {
 		d.keep(cert)
 		return nil
 	}
-	donor, none, due := d.known()
+	donor, none, due, news := d.known()
 	swapped, err := d.swap(cert, donor)
 	switch {
 	case err != nil && !none:
 		d.drop(donor)
-		if _, err := d.read(cert).wait(d.n.ctx); err != nil {
+		if _, err := d.read(cert, news).wait(d.n.ctx); err != nil {
 			return err
 		}
-		donor, none, _ = d.known()
+		donor, none, _, _ = d.known()
 		if swapped, err = d.swap(cert, donor); err != nil && !none {
 			return err // what was read is for another subnet
 		}
 	case due: // a delegation is good for weeks
-		d.read(cert)
+		d.read(cert, news)
 	}
 	if err != nil {
 		return nil
@@ -80,11 +81,11 @@ func (d *Delegation) Fit(page *verify.Page, cert []byte) error {
 }
 
 // known returns a certificate to take the delegation from, nil if there is none; whether the network has none to give any more;
-// and whether it is time to read it again.
-func (d *Delegation) known() (donor []byte, none, due bool) {
+// whether it is time to read it again; and how often something of that has changed.
+func (d *Delegation) known() (donor []byte, none, due bool, news int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.cert, d.none, !time.Now().Before(d.due)
+	return d.cert, d.none, !time.Now().Before(d.due), d.news
 }
 
 // drop forgets a certificate whose delegation does not fit any more.
@@ -108,6 +109,7 @@ func (d *Delegation) keep(cert []byte) {
 // take makes cert the one to take the delegation from. The caller holds mu.
 func (d *Delegation) take(cert []byte) {
 	d.cert, d.due, d.none = cert, time.Now().Add(delegationAge), false
+	d.news++
 }
 
 var errNoDelegation = errors.New("no certificate to take a delegation from")
@@ -125,10 +127,14 @@ func (d *Delegation) swap(cert, donor []byte) ([]byte, error) {
 	return swapped, err
 }
 
-// read reads a delegation that fits cert, unless that is being done already.
-func (d *Delegation) read(cert []byte) *sharedRun[struct{}] {
+// read reads a delegation that fits cert, unless that is being done already, or has been since the caller looked at what is known: when
+// there were news so many times.
+func (d *Delegation) read(cert []byte, news int) *sharedRun[struct{}] {
 	cert = bytes.Clone(cert)
 	return d.reading.start(d.n, "delegation", func(ctx context.Context) (struct{}, error) {
+		if _, _, _, now := d.known(); now != news {
+			return struct{}{}, nil
+		}
 		r, err := d.ask(ctx, cert)
 		d.mu.Lock()
 		defer d.mu.Unlock()
@@ -136,6 +142,7 @@ func (d *Delegation) read(cert []byte) *sharedRun[struct{}] {
 			d.take(r.cert)
 			return struct{}{}, nil
 		}
+		d.news++
 		d.due = time.Now().Add(delegationRetry)
 		if r.failure == nil {
 			d.due = time.Now().Add(delegationAge) // all say that there is none
