@@ -1,0 +1,217 @@
+// What an application uses.
+
+import type { SignIdentity } from "@icp-sdk/core/agent";
+import { IDL } from "@icp-sdk/core/candid";
+import { Principal } from "@icp-sdk/core/principal";
+import { messageType, type GetApplicationMessageType, type _WS_CANISTER_SERVICE } from "./candid.js";
+import type { IcWebSocketConfig } from "./config.js";
+import { IcWebSocketCloseEvent, IcWebSocketErrorEvent, IcWebSocketReconnectEvent } from "./events.js";
+import { onWake, pause } from "./pauses.js";
+import { ends, type CloseReason } from "./reasons.js";
+import { fetchRootKey, isLocal, mainnetRootKey } from "./rootkey.js";
+import { Session, type Socket } from "./session.js";
+
+/** How long after an ack is due the session is given up, in milliseconds. */
+const ACK_GRACE = 30_000;
+const DEFAULT_ACK_INTERVAL = 300_000;
+const DEFAULT_MAX_AGE_MINUTES = 5;
+
+/** The handlers, and the events that listeners can be added for. */
+const EVENTS = ["open", "message", "error", "close", "reconnecting", "reopened"] as const;
+
+/** An IC WebSocket: messages to a canister and from it, each signed or proved. It comes back by itself, see close and reconnecting. */
+export class IcWebSocket<
+  S extends _WS_CANISTER_SERVICE,
+  ApplicationMessageType = GetApplicationMessageType<S>,
+> extends EventTarget {
+  readonly CONNECTING = 0;
+  readonly OPEN = 1;
+  readonly CLOSING = 2;
+  readonly CLOSED = 3;
+
+  readonly canisterId: Principal;
+
+  /** The canister has taken the session: messages can be sent. After a reconnect it is a new session, and this is called again. */
+  onopen: ((this: this, ev: Event) => any) | null = null;
+  /** A message of the canister, proved and decoded. */
+  onmessage: ((this: this, ev: MessageEvent<ApplicationMessageType>) => any) | null = null;
+  /** Something went wrong; the text says what. If it is the end, onclose follows. */
+  onerror: ((this: this, ev: IcWebSocketErrorEvent) => any) | null = null;
+  /** The end: nothing comes back after it. Its closeReason says why. */
+  onclose: ((this: this, ev: IcWebSocketCloseEvent) => any) | null = null;
+  /** A session ended for a reason that a new one can cure, which is tried after a pause. */
+  onreconnecting: ((this: this, ev: IcWebSocketReconnectEvent) => any) | null = null;
+  /** There is a session again, after onopen: fetch what was missed while there was none. */
+  onreopened: ((this: this, ev: IcWebSocketReconnectEvent) => any) | null = null;
+
+  readonly #identity: SignIdentity;
+  readonly #messageType: IDL.Type;
+  readonly #reconnect: boolean;
+  readonly #start: (attempt: number) => Session;
+  #session: Session;
+  #attempts = 0;
+  /** Attempts in a row that have not led to a session. */
+  #failed = 0;
+  /** How the last session ended, while there is no new one. */
+  #lost: CloseReason | undefined;
+  /** Ends a pause; undefined while there is none. */
+  #stopWaiting: (() => void) | undefined;
+  #isStopped = false;
+  #isOver = false;
+
+  /**
+   * Connects to a gateway.
+   *
+   * @param url the gateway's address, wss://..., or several, each of which is tried after the one before it
+   * @param protocols as WebSocket has them; undefined unless the gateway asks for one
+   * @param config see createWsConfig
+   * @throws if the configuration lacks something, or if there is no WebSocket
+   */
+  constructor(url: string | URL | readonly (string | URL)[], protocols: string | string[] | undefined, config: IcWebSocketConfig<S>) {
+    super();
+    // Handlers are listeners, so what one throws is reported as browsers do it, and ends nothing.
+    for (const type of EVENTS) {
+      this.addEventListener(type, (event) => (this[`on${type}`] as ((event: Event) => void) | null)?.call(this, event));
+    }
+    this.canisterId = Principal.from(config.canisterId);
+    if (!config.canisterActor) throw new Error("Canister actor is required");
+    this.#messageType = messageType(config.canisterActor);
+    this.#identity = signing(config.identity);
+    if (!config.networkUrl) throw new Error("Network url is required");
+    if (!URL.canParse(config.networkUrl)) throw new Error(`Network url ${config.networkUrl} is no URL such as https://icp-api.io`);
+    const Constructor = config.WebSocket ?? globalThis.WebSocket;
+    if (!Constructor) throw new Error("there is no WebSocket here: give the one of the package ws as WebSocket in the configuration");
+    const urls = (typeof url === "string" || url instanceof URL ? [url] : url).map(readingShards);
+    if (urls.length === 0) throw new Error("Gateway url is required");
+    this.#reconnect = config.reconnect ?? true;
+    this.#start = (attempt) =>
+      new Session(
+        new Constructor(urls[attempt % urls.length]!, protocols) as Socket,
+        {
+          canisterId: this.canisterId,
+          identity: this.#identity,
+          rootKey: rootKey(config),
+          maxAge: (config.maxCertificateAgeInMinutes || DEFAULT_MAX_AGE_MINUTES) * 60_000,
+          ackTimeout: (config.ackMessageIntervalMs || DEFAULT_ACK_INTERVAL) + ACK_GRACE,
+        },
+        {
+          opened: () => this.#opened(),
+          message: (content) => this.#deliver(content),
+          failed: (error) => void this.dispatchEvent(new IcWebSocketErrorEvent(error)),
+          ended: (reason) => this.#ended(reason),
+        },
+      );
+    this.#session = this.#start(this.#attempts++);
+  }
+
+  /**
+   * The state of the socket, as WebSocket has it; CONNECTING in a pause between two sessions. It is OPEN before the canister
+   * has answered: see isConnectionEstablished.
+   */
+  get readyState(): number {
+    if (this.#isOver) return this.CLOSED;
+    return this.#stopWaiting ? this.CONNECTING : this.#session.socket.readyState;
+  }
+
+  /** Bytes of messages that have not left: those still to be signed, and those that the socket holds. */
+  get bufferedAmount(): number {
+    return this.#session.bufferedAmount;
+  }
+
+  /** The principal that the canister sees. */
+  getPrincipal(): Principal {
+    return this.#identity.getPrincipal();
+  }
+
+  /** Whether messages can be sent. */
+  isConnectionEstablished(): boolean {
+    return this.#session.isOpen;
+  }
+
+  /**
+   * Sends a message.
+   *
+   * @returns a promise that resolves when the canister has acknowledged the message, which can take as long as its
+   * interval, and that rejects with a NotAcknowledgedError if the session ends before. It need not be awaited.
+   * @throws if the session is not open, or if the message is not of the canister's type
+   */
+  send(message: ApplicationMessageType): Promise<void> {
+    if (!this.#session.isOpen) throw new Error("Connection is not established yet");
+    const acknowledged = this.#session.send(IDL.encode([this.#messageType], [message]));
+    acknowledged.catch(() => {}); // whoever does not wait for it is not to be told of it as an unhandled rejection
+    return acknowledged;
+  }
+
+  /** Ends the session with code 1000, and does not come back. */
+  close(): void {
+    this.#isStopped = true;
+    this.#session.close();
+    if (this.#stopWaiting) this.#over(ends.closed);
+  }
+
+  #deliver(content: Uint8Array): void {
+    const [data] = IDL.decode([this.#messageType], content) as [unknown];
+    this.dispatchEvent(new MessageEvent("message", { data }));
+  }
+
+  #opened(): void {
+    const lost = this.#lost;
+    const failed = this.#failed - 1;
+    this.#lost = undefined;
+    this.#failed = 0;
+    this.dispatchEvent(new Event("open"));
+    if (lost) this.dispatchEvent(new IcWebSocketReconnectEvent("reopened", lost, failed, 0));
+  }
+
+  #ended(reason: CloseReason): void {
+    if (this.#isStopped || !this.#reconnect || reason.retry === "never") {
+      this.#over(reason);
+      return;
+    }
+    this.#lost = reason;
+    const delay = pause(reason.retry, this.#failed);
+    const again = () => {
+      this.#stopWaiting?.();
+      this.#stopWaiting = undefined;
+      this.#session = this.#start(this.#attempts++);
+    };
+    const timer = setTimeout(again, delay);
+    const sleep = onWake(again);
+    this.#stopWaiting = () => {
+      clearTimeout(timer);
+      sleep();
+    };
+    this.dispatchEvent(new IcWebSocketReconnectEvent("reconnecting", reason, this.#failed++, delay));
+  }
+
+  #over(reason: CloseReason): void {
+    this.#stopWaiting?.();
+    this.#stopWaiting = undefined;
+    this.#isOver = true;
+    this.dispatchEvent(new IcWebSocketCloseEvent(reason));
+  }
+}
+
+/** Checks that an identity can sign. It may come from another copy of the library than ours. */
+function signing(identity: SignIdentity | undefined): SignIdentity {
+  if (!identity) throw new Error("Identity is required");
+  if (typeof identity.sign !== "function" || typeof identity.transformRequest !== "function") {
+    throw new Error("Identity must be a SignIdentity");
+  }
+  return identity;
+}
+
+/** The URL with word that this client reads certificates with sharded canister ranges. Gateways that do not know it ignore it. */
+function readingShards(url: string | URL): string {
+  const full = new URL(url, globalThis.location?.href);
+  if (!full.searchParams.has("ranges")) full.search += `${full.search ? "&" : "?"}ranges=sharded`;
+  return full.href;
+}
+
+function rootKey({ rootKey, networkUrl }: IcWebSocketConfig<any>): Promise<Uint8Array> {
+  if (rootKey instanceof Uint8Array) return Promise.resolve(rootKey);
+  if (rootKey !== "fetch" && !isLocal(networkUrl)) return Promise.resolve(mainnetRootKey());
+  const fetched = fetchRootKey(networkUrl);
+  fetched.catch(() => {}); // it is told of when the first message cannot be judged
+  return fetched;
+}

@@ -1,0 +1,97 @@
+// The rules that need no gateway.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+import { Acks } from "../dist/acks.js";
+import { pause } from "../dist/pauses.js";
+import { closeReason } from "../dist/reasons.js";
+import { isLocal, mainnetRootKey } from "../dist/rootkey.js";
+
+const read = (path) => readFileSync(new URL(path, import.meta.url), "utf8");
+
+test("after which codes a client comes back is what the README says", () => {
+  const rows = [...read("../../../README.md").matchAll(/^\| ([0-9, ]+) \| [^|]+ \| ([^|]+) \|$/gm)];
+  const said = {};
+  for (const [, codes, what] of rows) for (const code of codes.split(", ")) said[code] = what;
+  assert.equal(Object.keys(said).length, 12, "the README's table has 12 codes");
+  for (const [code, what] of Object.entries(said)) {
+    const { retry, name } = closeReason(Number(code), "text");
+    const expected = what.startsWith("stay closed") ? "never" : what.includes("pause of 5 seconds") ? "later" : "soon";
+    assert.equal(retry, expected, `${code} ${name}: ${what}`);
+  }
+});
+
+test("pauses grow from half a second to half a minute, and are partly random", () => {
+  const shortest = () => 0;
+  const longest = () => 1;
+  assert.deepEqual([0, 1, 2, 5, 6, 50].map((n) => pause("soon", n, longest)), [500, 1000, 2000, 16_000, 30_000, 30_000]);
+  assert.equal(pause("soon", 0, shortest), 250);
+  assert.deepEqual([0, 1, 9].map((n) => pause("later", n, longest)), [5000, 10_000, 30_000]);
+});
+
+test("acknowledgements settle what they cover, in order, and no more", async () => {
+  const acks = new Acks(60_000, () => assert.fail("late"));
+  const settled = [];
+  for (const n of [1, 2, 3]) acks.sent({ resolve: () => settled.push(n), reject: (fate) => settled.push(`${n} ${fate}`) });
+  acks.received(0n);
+  assert.deepEqual(settled, []);
+  acks.received(2n);
+  assert.deepEqual(settled, [1, 2]);
+  acks.received(1n); // repeats nothing
+  assert.throws(() => acks.received(4n), /message 4, and 3 were sent/);
+  acks.end();
+  assert.deepEqual(settled, [1, 2, "3 unknown"]);
+});
+
+test("the timer of acknowledgements starts with the first message, and anew with each acknowledgement alone", (t) => {
+  t.mock.timers.enable({ apis: ["setTimeout"] });
+  let late = 0;
+  const acks = new Acks(330_000, () => late++);
+  t.mock.timers.tick(1_000_000);
+  assert.equal(late, 0, "not before anything was sent");
+  acks.sent();
+  t.mock.timers.tick(329_999);
+  acks.sent(); // does not start it anew
+  acks.received(2n);
+  t.mock.timers.tick(329_999);
+  assert.equal(late, 0);
+  t.mock.timers.tick(1);
+  assert.equal(late, 1, "also when nothing is outstanding");
+  acks.end();
+});
+
+test("mainnet's key is built in, and only networks on this machine are asked for theirs", () => {
+  assert.equal(createHash("sha256").update(mainnetRootKey()).digest("hex"), "737ba355e855bd4b61279056603e05501db5e5bad147c6eba7be8c2a13f4b6b3");
+  for (const url of ["http://localhost:8000", "http://127.0.0.1:4943", "https://app.localhost:8443", "http://[::1]:80"]) assert.ok(isLocal(url), url);
+  for (const url of ["https://icp-api.io", "https://icp-api.io/", "https://localhost.example", "https://127.0.0.1.example", "https://10.0.0.1"]) {
+    assert.ok(!isLocal(url), url);
+  }
+});
+
+test("the package is at most 15 kB, compressed and without its peer, and asks for no other", async () => {
+  const result = await build({
+    entryPoints: ["dist/index.js"], bundle: true, minify: true, format: "esm", write: false, external: ["@icp-sdk/core/*"], metafile: true,
+  });
+  const size = gzipSync(result.outputFiles[0].contents, { level: 9 }).length;
+  console.log(`${size} bytes`);
+  assert.ok(size <= 15_000, `${size} bytes`);
+  const outside = Object.values(result.metafile.outputs)[0].imports.map(({ path }) => path);
+  assert.ok(outside.length > 0 && outside.every((path) => path.startsWith("@icp-sdk/core/")), outside.join());
+});
+
+for (const peer of ["tsconfig", "core5"]) {
+  test(`a front end that was written for ic-websocket-js compiles strictly, types of ${peer}`, () => {
+    execFileSync("node", ["node_modules/typescript/bin/tsc", "-p", `test/types/${peer}.json`], { encoding: "utf8", stdio: "pipe" });
+  });
+}
+
+test("installing it runs no script", () => {
+  const { scripts, dependencies } = JSON.parse(read("../package.json"));
+  assert.deepEqual(Object.keys(scripts).filter((name) => /install|^prepare$/.test(name)), []);
+  assert.equal(dependencies, undefined);
+});
