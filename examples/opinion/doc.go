@@ -3,9 +3,11 @@
 // published IC WebSocket SDK with the agent in it, the agents of newer front ends, agent-go, and the network's own Rust
 // crates. What they are told is the same bytes and the same time.
 //
-// Three rules hold, but for the differences listed with their reasons in differences_test.go:
+// Four rules hold, but for the differences listed with their reasons in differences_test.go:
 //   - what the gateway would deliver is accepted by the SDK, and by newer agents;
 //   - what the network accepts from a client is not refused here;
+//   - the client of examples/client and the SDK end sessions alike, or accept alike, whatever they are sent; the differences
+//     that are meant are listed in client_test.go;
 //   - a certificate that is accepted here is accepted by ic-certificate-verification, which has the same bounds of time.
 //
 // It needs Node.js and Cargo and is behind the build tag e2e:

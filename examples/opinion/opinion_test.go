@@ -40,6 +40,8 @@ type testCase struct {
 	// an envelope
 	envelope []byte
 
+	earlier [][]byte // frames that the client has got before this one
+
 	accepted    error  // of the certificate or the envelope: nil if it is accepted here
 	undelivered error  // of the page: nil if the message would go to the client
 	frame       []byte // which the client gets; also of a message that is certified but not fit for delivery
@@ -95,7 +97,15 @@ func (c *testCase) line() []byte {
 	m := map[string]any{
 		"id": c.number, "now": strconv.FormatInt(c.now.UnixNano(), 10), "root": hex.EncodeToString(w.root.der),
 		"canister": hex.EncodeToString(w.canister.Bytes()), "nonce": strconv.FormatUint(w.client.Nonce, 10),
-		"seed": hex.EncodeToString(w.seed), "handshake": hex.EncodeToString(w.handshake),
+		"seed": hex.EncodeToString(w.seed), "principal": hex.EncodeToString(w.client.Principal.Bytes()),
+		"handshake": hex.EncodeToString(w.handshake),
+	}
+	if c.earlier != nil {
+		var earlier []string
+		for _, frame := range c.earlier {
+			earlier = append(earlier, hex.EncodeToString(frame))
+		}
+		m["earlier"] = earlier
 	}
 	if c.envelope != nil {
 		m["envelope"] = hex.EncodeToString(c.envelope)
@@ -121,29 +131,47 @@ type opinions struct {
 	name string
 	dir  string
 	args []string
+	env  []string
 	want func(*testCase) bool // which cases it is asked about
 }
 
 func aboutFrames(c *testCase) bool { return c.frame != nil && (c.undelivered == nil || c.directed) }
 
 // others are all processes. The two of the newer agents share the work.
-var others = []opinions{
-	{"sdk", "sdk", []string{"node", "opinion.mjs"}, aboutFrames},
-	{"agent3, core5", "modern", []string{"node", "opinion.mjs", "agent3", "core5"}, aboutFrames},
-	{"core6", "modern", []string{"node", "opinion.mjs", "core6"}, aboutFrames},
-	{"network", "rust", []string{"./target/release/opinion"}, func(*testCase) bool { return true }},
+var others = append([]opinions{
+	{"sdk", "sdk", []string{"node", "opinion.mjs"}, nil, aboutFrames},
+	{"agent3, core5", "modern", []string{"node", "opinion.mjs", "agent3", "core5"}, nil, aboutFrames},
+	{"core6", "modern", []string{"node", "opinion.mjs", "core6"}, nil, aboutFrames},
+	{"network", "rust", []string{"./target/release/opinion"}, nil, func(*testCase) bool { return true }},
+}, ourClient(aboutFrames)...)
+
+// ourClient is the client of this repository on each version of its peer.
+func ourClient(want func(*testCase) bool) (both []opinions) {
+	for name, core := range map[string]string{"client5": "core5", "client6": "@icp-sdk/core"} {
+		both = append(both, opinions{name, "../client", []string{"node", "--import", "./test/core.mjs", "test/opinion.mjs", name}, []string{"ICWS_CORE=" + core}, want})
+	}
+	return both
 }
 
 // ask has all cases judged by everybody else, and returns the verdicts by the number of the case and the name of the opinion.
 // An empty verdict accepts, a missing one was not asked for.
 func ask(t *testing.T, cases []*testCase) []map[string]string {
 	t.Helper()
-	verdicts := make([]map[string]string, len(cases))
+	verdicts := askOf(t, cases, others)
 	for i, c := range cases {
-		verdicts[i] = map[string]string{}
 		if c.envelope == nil {
 			verdicts[i]["agent-go"] = agentGo(c)
 		}
+	}
+	return verdicts
+}
+
+// askOf has all cases judged by some.
+func askOf(t *testing.T, cases []*testCase, others []opinions) []map[string]string {
+	t.Helper()
+	verdicts := make([]map[string]string, len(cases))
+	for i := range cases {
+		verdicts[i] = map[string]string{}
 	}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -179,7 +207,7 @@ func (o opinions) ask(cases []*testCase, got func(id int, verdicts map[string]st
 		}
 	}
 	cmd := exec.Command(path, o.args[1:]...)
-	cmd.Dir = o.dir
+	cmd.Dir, cmd.Env = o.dir, append(os.Environ(), o.env...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
@@ -233,22 +261,39 @@ func (o opinions) ask(cases []*testCase, got func(id int, verdicts map[string]st
 	return nil
 }
 
+// run runs a command in a directory.
+func run(t *testing.T, dir string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s in %s: %v\n%s", strings.Join(args, " "), dir, err, out)
+	}
+}
+
+// prepareClients fetches and builds the SDK and the client of this repository, unless that is done.
+func prepareClients(t *testing.T) {
+	t.Helper()
+	fetch(t, "sdk", "../client")
+	run(t, "../client", "npm", "run", "build")
+}
+
+// fetch fetches what the package of each directory needs, unless that is done.
+func fetch(t *testing.T, dirs ...string) {
+	t.Helper()
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join(dir, "node_modules")); err != nil {
+			run(t, dir, "npm", "ci", "--ignore-scripts", "--no-fund", "--no-audit")
+		}
+	}
+}
+
 // prepare fetches and builds what the other opinions consist of, unless that is done.
 func prepare(t *testing.T) {
 	t.Helper()
-	run := func(dir string, args ...string) {
-		cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
-		cmd.Dir = dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%s in %s: %v\n%s", strings.Join(args, " "), dir, err, out)
-		}
-	}
-	for _, dir := range []string{"sdk", "modern"} {
-		if _, err := os.Stat(filepath.Join(dir, "node_modules")); err != nil {
-			run(dir, "npm", "ci", "--no-fund", "--no-audit")
-		}
-	}
-	run("rust", "cargo", "build", "--quiet", "--release", "--locked")
+	prepareClients(t)
+	fetch(t, "modern")
+	run(t, "rust", "cargo", "build", "--quiet", "--release", "--locked")
 }
 
 // number reads a number from the environment.
