@@ -101,6 +101,38 @@ func disorders(w *world) (cases []*testCase) {
 	return cases
 }
 
+// serviceMessage is the payload of a message of the protocol: the number of its variant, by the hash of its name, and what is in it.
+func serviceMessage(w *world, variant byte, rest ...byte) []byte {
+	open := w.payload(true) // the same types, then variant 0 and a client key
+	types := len(open) - 1 - 2 - len(w.client.Principal.Bytes()) - 8
+	return append(append(bytes.Clone(open[:types]), variant), rest...)
+}
+
+// afterOpening makes a case of an open session that then gets a message of the protocol.
+func afterOpening(w *world, how string, payload []byte) *testCase {
+	opening := onFrame(func(p *page) { p.content = w.content(true) })(w)
+	c := onFrame(func(p *page) {
+		p.nonce = 1
+		p.content = w.content(true).entry("sequence_num", uintItem(2)).entry("content", bytesItem(payload))
+	})(w)
+	c.kind, c.how, c.earlier = "service", how, [][]byte{opening.frame}
+	return c
+}
+
+// serviceMessages are cases of each message of the protocol.
+func serviceMessages(w *world) (cases []*testCase) {
+	count := func(n byte) []byte { return []byte{n, 0, 0, 0, 0, 0, 0, 0} }
+	for reason := range byte(5) {
+		cases = append(cases, afterOpening(w, fmt.Sprint("close ", reason), serviceMessage(w, 2, reason)))
+	}
+	other := w.payload(true)
+	other[len(other)-1] ^= 1
+	return append(cases,
+		afterOpening(w, "ack", serviceMessage(w, 3, count(0)...)), afterOpening(w, "ack of more", serviceMessage(w, 3, count(1)...)),
+		afterOpening(w, "keep-alive", serviceMessage(w, 1, count(0)...)), afterOpening(w, "unknown", serviceMessage(w, 4)),
+		afterOpening(w, "open again", w.payload(true)), afterOpening(w, "open of another", other), afterOpening(w, "nothing", nil))
+}
+
 // recording is a session, such as the SDK's authors recorded.
 type recording struct {
 	world  *world
@@ -167,6 +199,7 @@ func TestClientAgrees(t *testing.T) {
 	t.Run("pages", func(t *testing.T) { agree(t, seed, pages) })
 	t.Run("handshakes", func(t *testing.T) { agree(t, seed, handshakes(w)) })
 	t.Run("order", func(t *testing.T) { agree(t, seed, disorders(w)) })
+	t.Run("service", func(t *testing.T) { agree(t, seed, serviceMessages(w)) })
 	t.Run("damage", func(t *testing.T) {
 		c := onFrame(func(*page) {})(w)
 		agree(t, seed, damaged(recording{w, w.now, [][]byte{c.frame}}, step))
@@ -288,6 +321,13 @@ var clientDifferences = []clientKnown{
 				})
 			})
 		}),
+	},
+	{
+		"ack of what was not sent", "the SDK looks at the number of an ack only while it waits for one",
+		saying("the canister acknowledges message"),
+		func(w *world) *testCase {
+			return afterOpening(w, "ack of more", serviceMessage(w, 3, 1, 0, 0, 0, 0, 0, 0, 0))
+		},
 	},
 	{
 		"fields of a message", "the SDK reads numbers out of texts and does not look at the time, the client's key or the types of what it does not use; canisters write them all",
