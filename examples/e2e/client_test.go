@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"net/http/httptest"
+	"os/exec"
 	"testing"
 	"time"
 
@@ -20,7 +21,11 @@ const clientDir = "../client"
 func buildClient(t *testing.T) {
 	t.Helper()
 	installNodeModules(t, clientDir)
-	shell(t, clientDir, nil, "npm run build")
+	build := exec.CommandContext(t.Context(), "npm", "run", "build")
+	build.Dir = clientDir
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("npm run build: %v\n%s", err, out)
+	}
 }
 
 // TestClientRules runs the tests of the TypeScript client that need no gateway.
