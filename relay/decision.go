@@ -61,7 +61,7 @@ func (p *poller) finishPoll(r *pollResult) {
 	switch d.Do {
 	case queue.Deliver:
 		messages = len(r.said.Page.Messages) - d.From
-		p.handOut(r.said.Page, d.From)
+		c.handOut(r.said.Page, d.From)
 		if r.said.More {
 			p.due = now
 		}
@@ -105,17 +105,14 @@ func (p *poller) finishPoll(r *pollResult) {
 }
 
 // handOut hands out the messages of a page, beginning with message from. What is for one client leaves together.
-func (p *poller) handOut(page *verify.Page, from int) {
+func (c *canister) handOut(page *verify.Page, from int) {
+	var writes []*session
+	defer func() { c.g.handOut(writes) }() // also of those before one that panics
 	for i := from; i < len(page.Messages); i++ {
-		if s := p.c.receive(page, i); s != nil {
-			p.writes = append(p.writes, s)
+		if s := c.receive(page, i); s != nil {
+			writes = append(writes, s)
 		}
 	}
-	for _, s := range p.writes {
-		s.writeNow()
-	}
-	clear(p.writes)
-	p.writes = p.writes[:0]
 }
 
 // logFailure logs a poll that brought nothing.

@@ -31,7 +31,7 @@
 //	session_receive.go  expect: is it the next one of its client?
 //	frame.go            newFrame: the WebSocket frame that is made of it
 //	outbox.go           push: it waits for the client
-//	session_write.go    send, write, writeBatch: it goes to the client; sendqueue_linux.go tells what the kernel takes at once
+//	session_write.go    send, write, writeBatch: it goes to the client; handout.go has who does so
 //
 // # Where other things are decided
 //

@@ -41,7 +41,9 @@ func (o *outbox) push(f outFrame, maxFrames int, maxBytes int64) bool {
 	if o.frames == nil {
 		o.frames = o.slot[:0]
 	}
-	o.frames = append(o.frames, f)
+	if o.frames = append(o.frames, f); len(o.frames) > 1 {
+		o.slot[0] = outFrame{} // they have moved
+	}
 	o.bytes += size
 	o.memory += f.memory()
 	return true

@@ -34,7 +34,6 @@ type poller struct {
 	due     time.Time       // when the next poll starts
 	started time.Time       // when the last one did
 	refused *upstream.Error // the last refusal since the last good answer
-	writes  []*session      // to be written to, while a page is handed out
 }
 
 func newPoller(c *canister) *poller {

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -61,9 +60,8 @@ type session struct {
 	messageBegan atomic.Int64 // age when the message began that arrives, 0 = none does
 	wanted       atomic.Int64 // bytes that the reader waits for, 0 = it does not
 
-	writeBy   time.Duration   // age up to which the connection takes writes; of whoever writes
-	sendQueue syscall.RawConn // of the connection, see room; nil if there is no telling
-	traced    bool            // spans below trace are kept
+	writeBy time.Duration // age up to which the connection takes writes; of whoever writes
+	traced  bool          // spans below trace are kept
 
 	departure *list.Element // in the gateway's departing, whose lock guards it
 
@@ -114,8 +112,7 @@ func (t *Ticket) Serve(ctx context.Context, ws *websocket.Conn) {
 		sharded: t.sharded,
 		traced:  g.cfg.Tracer.Traces(ctx),
 
-		sendQueue: sendQueueOf(ws.NetConn()),
-		nextSeq:   1,
+		nextSeq: 1,
 	}
 	s.out.writing = true // run is, at first
 	if g.cfg.RelayWindow > 1 {

@@ -11,12 +11,11 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// Who writes to a client is decided by its outbox's writing: only one goroutine does, and it writes whole frames with one call. That is
-// the poller for nearly all frames of canisters, which the kernel takes at once, and else a writer, a goroutine that ends when nothing
-// waits. gorilla only reads, but for the close frame with which it answers a violation of the protocol.
+// Who writes to a client is decided by its outbox's writing: only one goroutine does, and it writes whole frames with one call. gorilla
+// reads, and writes the last frame, of which it knows that it is sent once.
 
-// send queues a canister frame for the client, and reports whether the caller is to write it: with writeNow, once it has queued what
-// else it has. A client that has let its outbox fill up is closed, and so are those with the largest outboxes when all of them together
+// send queues a canister frame for the client, and reports whether the caller is to see to it that write is called, once it has queued
+// what else it has. A client that has let its outbox fill up is closed, and so are those with the largest outboxes when all of them together
 // hold too much. It never blocks.
 func (s *session) send(f outFrame) (mine bool) {
 	s.mu.Lock()
@@ -52,7 +51,7 @@ func (s *session) sendHandshake() {
 		s.writeFailed(err)
 		return
 	}
-	s.write(true)
+	s.write()
 }
 
 // ping queues a ping.
@@ -83,36 +82,28 @@ func (s *session) wakeWriter() {
 	}
 }
 
-// startWriter starts a writer, which goes on where the caller stops writing.
+// startWriter starts a writer for what waits. The caller holds mu.
 func (s *session) startWriter() {
-	s.g.spawn("writer", func() { s.write(true) }, func() { s.abort(newClosing(InternalError, "")) })
+	s.g.spawn("writer", s.write, func() { s.abort(newClosing(InternalError, "")) })
 }
 
-// writeNow writes what waits as far as the connection takes it at once, and leaves the rest to a writer. It does not wait for the
-// client. Only who was told so by send calls it.
-func (s *session) writeNow() { s.write(false) }
-
-// write writes what waits until nothing does. After the end of the session it writes the close frame behind that. If it may not wait
-// it leaves to a writer what could make it.
-func (s *session) write(mayWait bool) {
+// write writes what waits until nothing does. After the end of the session it writes the close frame behind that. Only who has set the
+// outbox's writing calls it.
+func (s *session) write() {
 	var b batch
 	for {
-		switch s.next(&b, mayWait) {
+		switch s.next(&b) {
 		case nothing:
 			return
 		case theClose:
 			s.flushClose()
 			return
 		}
-		err := s.writeBatch(&b)
-		switch {
-		case err != nil && mayWait:
+		if err := s.writeBatch(&b); err != nil {
 			s.writeFailed(err)
 			return
-		case err != nil: // what is left to do may wait
-			s.g.spawn("writer", func() { s.writeFailed(err) }, nil)
-			return
-		case b.stale:
+		}
+		if b.stale {
 			s.end(newClosing(Stale, ""))
 			s.flushClose()
 			return
@@ -124,44 +115,34 @@ func (s *session) write(mayWait bool) {
 type writing int
 
 const (
-	nothing  writing = iota // nothing waits, or somebody else goes on
+	nothing  writing = iota // nothing waits, or nothing may be written any more
 	theBatch                // writes the batch
 	theClose                // all that waited is written
 )
 
 // next takes from the outbox what is to be written next.
-func (s *session) next(b *batch, mayWait bool) writing {
+func (s *session) next(b *batch) writing {
 	now := time.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := &s.out
 	s.g.outboxes.held.Add(-o.written())
-	controls := o.ping || o.pong != nil
-	limit := joined
+	if o.over {
+		return nothing
+	}
 	*b = batch{}
-	switch {
-	case o.over:
-		return nothing
-	case s.closing == nil && !controls && len(o.frames) == 0:
-		o.writing = false
-		return nothing
-	case !mayWait && (controls || s.closing != nil):
-		limit = 0
-	case !mayWait:
-		limit = room(s.sendQueue)
-	case s.closing == nil:
+	if s.closing == nil {
 		b.control(o)
 	}
-	b.take(o, now, limit, mayWait)
+	b.take(o, now)
 	switch {
-	case !mayWait && b.n == 0:
-		s.startWriter()
-		return nothing
-	case s.closing != nil && b.n == 0 && !b.stale:
+	case b.size > 0 || b.stale:
+		return theBatch
+	case s.closing != nil:
 		return theClose
 	}
-	b.stale = b.stale && mayWait
-	return theBatch
+	o.writing = false
+	return nothing
 }
 
 // batch is what is written with one call.
@@ -176,10 +157,6 @@ type batch struct {
 // joined is up to which size frames are written together: one TLS record.
 const joined = 16 << 10
 
-// maxUnsent is how much the kernel may hold for a client for all of it to be taken at once, as far as is known before it is written.
-// Kernels take more: tcp_wmem begins at 16 KiB, and grows before it is used up.
-const maxUnsent = 12 << 10
-
 // control takes the control frames that are due.
 func (b *batch) control(o *outbox) {
 	if o.ping {
@@ -192,11 +169,12 @@ func (b *batch) control(o *outbox) {
 	b.size = len(b.head)
 }
 
-// take takes frames as long as all is no larger than limit; the first one whatever its size if any says so.
-func (b *batch) take(o *outbox, now time.Time, limit int, any bool) {
+// take takes frames as long as all is no larger than joined, and the first one whatever its size.
+func (b *batch) take(o *outbox, now time.Time) {
 	for b.n < len(b.frames) && len(o.frames) > 0 {
 		first := o.frames[0]
-		if size := b.size + len(first.bytes()); size > limit && !(any && b.n == 0) {
+		size := b.size + len(first.bytes())
+		if size > joined && b.n > 0 {
 			return
 		}
 		if b.stale = now.UnixNano() > first.stop; b.stale {
@@ -204,7 +182,7 @@ func (b *batch) take(o *outbox, now time.Time, limit int, any bool) {
 		}
 		b.frames[b.n], _ = o.pop()
 		b.n++
-		b.size += len(first.bytes())
+		b.size = size
 	}
 }
 
@@ -280,9 +258,7 @@ func (s *session) flushClose() {
 	payload := s.closePayload()
 	s.mu.Unlock()
 	if payload != nil {
-		conn := s.ws.NetConn()
-		conn.SetWriteDeadline(time.Now().Add(closeLinger))
-		conn.Write(appendControl(nil, websocket.CloseMessage, payload))
+		s.ws.WriteControl(websocket.CloseMessage, payload, time.Now().Add(closeLinger))
 	}
 	s.noMore()
 }

@@ -40,7 +40,7 @@ func (g *Gateway) sweep() {
 			s.check(now, every)
 		}
 		g.relieve(all, now)
-		clear(all) // those that end meanwhile are let go
+		clear(all[:cap(all)]) // those that end meanwhile are let go
 	}
 }
 

@@ -8,14 +8,14 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/binary"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
-	"runtime"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -74,7 +74,7 @@ func writingSession(t testing.TB, ws *websocket.Conn) *session {
 	t.Helper()
 	g := gatewayAnswered(t, http.StatusBadGateway, "", "")
 	return &session{g: g, ws: ws, ip: netip.IPv6Loopback(), policy: &Policy{}, trace: context.Background(), started: time.Now(),
-		nextSeq: 1, canister: newCanister(g, verify.Principal{}), sendQueue: sendQueueOf(ws.NetConn())}
+		nextSeq: 1, canister: newCanister(g, verify.Principal{})}
 }
 
 // frameOf makes a frame of a payload.
@@ -86,94 +86,113 @@ func frameOf(payload []byte) outFrame {
 	return outFrame{f, now.UnixNano(), now.Add(time.Hour).UnixNano()}
 }
 
-// delivery delivers messages of 3 kB over a socket, one after the other.
+// delivery delivers messages of 3 kB to clients over sockets.
 type delivery struct {
 	testing.TB
-	s       *session
-	there   net.Conn
-	payload []byte
-	bare    []byte // the frame
-	got     []byte
+	sessions []*session
+	there    []net.Conn
+	payload  []byte
+	bare     []byte // the frame
+	got      []byte
 }
 
-func newDelivery(t testing.TB, secure bool) *delivery {
-	ws, there := onSocket(t, secure)
+func newDelivery(t testing.TB, secure bool, clients int) *delivery {
 	payload := bytes.Repeat([]byte("x"), 3000)
 	bare := frameOf(payload).bytes()
-	d := &delivery{t, writingSession(t, ws), there, payload, bare, make([]byte, len(bare))}
+	d := &delivery{TB: t, payload: payload, bare: bare, got: make([]byte, len(bare))}
+	for range clients {
+		ws, there := onSocket(t, secure)
+		d.sessions, d.there = append(d.sessions, writingSession(t, ws)), append(d.there, there)
+	}
 	for range 100 { // TLS begins with small records
 		d.write()
 	}
 	return d
 }
 
-// write writes a message without a session.
+// write writes a message to each client without a session.
 func (d *delivery) write() {
-	if _, err := d.s.ws.NetConn().Write(d.bare); err != nil {
-		d.Fatal(err)
+	for _, s := range d.sessions {
+		if _, err := s.ws.NetConn().Write(d.bare); err != nil {
+			d.Fatal(err)
+		}
 	}
 	d.receive()
 }
 
-// deliver hands out a message.
+// deliver hands out a message for each client.
 func (d *delivery) deliver() {
-	if !d.s.send(frameOf(d.payload)) {
-		d.Fatal("somebody else writes")
+	mine := make([]*session, 0, len(d.sessions))
+	for _, s := range d.sessions {
+		if s.send(frameOf(d.payload)) {
+			mine = append(mine, s)
+		}
 	}
-	d.s.writeNow()
+	d.sessions[0].g.handOut(mine)
 	d.receive()
 }
 
 func (d *delivery) receive() {
-	if _, err := io.ReadFull(d.there, d.got); err != nil || !bytes.Equal(d.got, d.bare) {
-		d.Fatal("not what was sent: ", err)
-	}
-	for d.s.sendQueue != nil && room(d.s.sendQueue) != maxUnsent { // until the kernel has its acknowledgement
-		runtime.Gosched()
-	}
-}
-
-// What the kernel takes at once is written where it is handed out, without a goroutine and without memory.
-func TestDeliveryAllocatesNothing(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Log("how full a send queue is can be told on Linux only")
-		return
-	}
-	for _, secure := range []bool{false, true} {
-		d := newDelivery(t, secure)
-		least, n := testing.AllocsPerRun(100, d.write), testing.AllocsPerRun(100, d.deliver)
-		if n > least {
-			t.Errorf("TLS %t: %v allocations a message, %v for a bare write", secure, n, least)
+	for _, there := range d.there {
+		if _, err := io.ReadFull(there, d.got); err != nil || !bytes.Equal(d.got, d.bare) {
+			d.Fatal("not what was sent: ", err)
 		}
 	}
 }
 
-// Whoever hands out does not wait for a client that does not read: a writer does.
+// What a page costs beyond the writing does not grow with its clients: no memory for each message.
+func TestHandOutAllocatesLittle(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		d := newDelivery(t, secure, 50)
+		least, n := testing.AllocsPerRun(20, d.write), testing.AllocsPerRun(20, d.deliver)
+		if n > least+25 {
+			t.Errorf("TLS %t: %v allocations for 50 messages, %v for bare writes", secure, n, least)
+		}
+	}
+}
+
+// Clients that do not read hold up the others of a page for some milliseconds, however many they are.
 func TestHandOutDoesNotWait(t *testing.T) {
-	for _, secure := range []bool{false, true} {
-		ws, there := onSocket(t, secure)
-		s := writingSession(t, ws)
-		payload := bytes.Repeat([]byte("x"), 3000)
-		sent, waiting := 0, func() int {
+	synctest.Test(t, func(t *testing.T) {
+		const stalled = 100
+		var mine []*session
+		open := func() net.Conn {
+			ws, there := onPipe(t) // which holds nothing
+			s := writingSession(t, ws)
+			if len(mine) > 0 {
+				s.g, s.canister = mine[0].g, mine[0].canister
+			}
+			if s.send(frameOf([]byte("hello"))) {
+				mine = append(mine, s)
+			}
+			return there
+		}
+		for range stalled {
+			open()
+		}
+		honest := open()
+		began := time.Now()
+		mine[0].g.handOut(slices.Clone(mine))
+		if took := time.Since(began); took > 0 {
+			t.Errorf("handing out took %s", took)
+		}
+		got := make([]byte, 7)
+		if _, err := io.ReadFull(honest, got); err != nil || string(got[2:]) != "hello" {
+			t.Fatalf("%q, %v", got, err)
+		}
+		if took := time.Since(began); took > 10*handOutPatience {
+			t.Errorf("behind %d clients that do not read, a message took %s", stalled, took)
+		}
+		time.Sleep(time.Minute)
+		for i, s := range mine {
 			s.mu.Lock()
-			defer s.mu.Unlock()
-			return len(s.out.frames)
-		}
-		for ; waiting() < 100; sent++ { // the kernel takes some
-			if s.send(frameOf(binary.BigEndian.AppendUint64(bytes.Clone(payload), uint64(sent)))) {
-				s.writeNow()
+			if gone := s.closing != nil && s.closing.reason == WriteTimeout; gone != (i < stalled) {
+				t.Errorf("client %d: %+v", i, s.closing)
 			}
+			s.mu.Unlock()
 		}
-		for i := range sent { // none is lost, all in order
-			got := make([]byte, 4+len(payload)+8)
-			if _, err := io.ReadFull(there, got); err != nil {
-				t.Fatal(err)
-			}
-			if n := binary.BigEndian.Uint64(got[4+len(payload):]); n != uint64(i) {
-				t.Fatalf("TLS %t: message %d where %d was due", secure, n, i)
-			}
-		}
-	}
+		mine[0].g.Close()
+	})
 }
 
 // recorder is a connection that keeps what is written.
@@ -227,7 +246,7 @@ func TestFramesLeaveTogether(t *testing.T) {
 		s.send(frameOf(payload))
 		like.WriteMessage(websocket.BinaryMessage, payload)
 	}
-	s.write(true)
+	s.write()
 	if len(got.writes) != 3 { // the large ones leave by themselves
 		t.Errorf("%d writes", len(got.writes))
 	}
@@ -236,26 +255,49 @@ func TestFramesLeaveTogether(t *testing.T) {
 	}
 }
 
-// BenchmarkDeliver hands out a message of 3 kB to a client that reads, beside the bare write of the same bytes.
-func BenchmarkDeliver(b *testing.B) {
+// Whoever violates the WebSocket protocol gets one close frame: gorilla's, and not the session's as well.
+func TestOneCloseFrame(t *testing.T) {
+	ws, there := onSocket(t, false)
+	s := writingSession(t, ws)
+	s.out.writing = true // run
+	s.startReader(s.run)
+	if _, err := there.Write([]byte{0x80 | 0x3, 0x80, 1, 2, 3, 4}); err != nil { // an opcode that there is not
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(there)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closes := 0
+	for len(got) >= 2 && len(got) >= 2+int(got[1]) { // header, and a short payload
+		if got[0] == finalFrame|websocket.CloseMessage {
+			closes++
+		}
+		got = got[2+int(got[1]):]
+	}
+	if closes != 1 || len(got) > 0 {
+		t.Errorf("%d close frames, and %d bytes more", closes, len(got))
+	}
+}
+
+// BenchmarkHandOut hands out a page of 43 messages of 3 kB to clients that read, beside the bare writes of the same bytes.
+func BenchmarkHandOut(b *testing.B) {
 	for _, secure := range []bool{false, true} {
 		name := "tcp"
 		if secure {
 			name = "tls"
 		}
-		b.Run(name+"/bare", func(b *testing.B) {
-			d := newDelivery(b, secure)
-			b.ReportAllocs()
-			for b.Loop() {
-				d.write()
-			}
-		})
-		b.Run(name+"/session", func(b *testing.B) {
-			d := newDelivery(b, secure)
-			b.ReportAllocs()
-			for b.Loop() {
-				d.deliver()
-			}
-		})
+		for _, how := range []struct {
+			name string
+			do   func(*delivery)
+		}{{"bare", (*delivery).write}, {"page", (*delivery).deliver}} {
+			b.Run(name+"/"+how.name, func(b *testing.B) {
+				d := newDelivery(b, secure, 43)
+				b.ReportAllocs()
+				for b.Loop() {
+					how.do(d)
+				}
+			})
+		}
 	}
 }
