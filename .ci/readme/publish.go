@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// publish gives the clone a tag and makes a module proxy, which is a directory, that has it. For Go it is then as if this commit
-// were published. Whatever else a build needs comes from where it always comes from.
+// publish makes a module proxy, which is a directory, that has the clone as a version. For Go it is then as if this commit were
+// published. The clone itself has the tags that it came with, most often none. Whatever else a build needs comes from where it always comes from.
 func (r *readme) publish(ctx context.Context) (err error) {
 	// Another one for each run: Go keeps what it has once seen of a version.
 	r.tag = fmt.Sprintf("v0.0.%d", time.Now().UnixNano())
@@ -19,13 +19,9 @@ func (r *readme) publish(ctx context.Context) (err error) {
 	if err := os.MkdirAll(versions, 0o755); err != nil {
 		return err
 	}
-	for _, args := range [][]string{
-		{"-c", "user.name=reader", "-c", "user.email=reader@localhost", "tag", r.tag},
-		{"archive", "--format=zip", "--prefix=" + module + "@" + r.tag + "/", "--output=" + filepath.Join(versions, r.tag+".zip"), r.tag},
-	} {
-		if out, err := r.command(ctx, r.tree, "git", args...); err != nil {
-			return fmt.Errorf("git %s: %w: %s", args[0], err, out)
-		}
+	if out, err := r.command(ctx, r.tree, "git", "archive", "--format=zip", "--prefix="+module+"@"+r.tag+"/",
+		"--output="+filepath.Join(versions, r.tag+".zip"), "HEAD"); err != nil {
+		return fmt.Errorf("git archive: %w: %s", err, out)
 	}
 	mod, err := os.ReadFile(filepath.Join(r.tree, "go.mod"))
 	if err != nil {
@@ -56,11 +52,21 @@ func (r *readme) unpublish() error {
 // and another plugin if the command names one.
 func (r *readme) built(ctx context.Context, dir, script string) error {
 	r.builds++
+	version := r.tag
+	if strings.Contains(script, "=.") { // from the clone
+		var err error
+		if version, err = r.command(ctx, dir, "git", "describe", "--tags"); err != nil {
+			if version, err = r.command(ctx, dir, "git", "log", "-1", "--format=v0.0.0-g%h"); err != nil {
+				return fmt.Errorf("git log: %w: %s", err, version)
+			}
+		}
+		version = strings.TrimSpace(version)
+	}
 	modules, err := r.command(ctx, dir, "./caddy", "list-modules", "--versions")
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, modules)
 	}
-	for _, want := range []string{"admin.api.icws " + r.tag, "http.handlers.icws " + r.tag} {
+	for _, want := range []string{"admin.api.icws " + version, "http.handlers.icws " + version} {
 		if !strings.Contains("\n"+modules, "\n"+want) {
 			return fmt.Errorf("no line %q in\n%s", want, modules)
 		}
@@ -69,8 +75,8 @@ func (r *readme) built(ctx context.Context, dir, script string) error {
 		return fmt.Errorf("a DNS provider is asked for: %t, in\n%s", more, modules)
 	}
 	info, err := r.command(ctx, dir, "./caddy", "build-info")
-	if err == nil && !strings.Contains(info, module+"\t"+r.tag) {
-		err = fmt.Errorf("no %s", r.tag)
+	if err == nil && !strings.Contains(info, module+"\t"+version) {
+		err = fmt.Errorf("no %s", version)
 	}
 	if err != nil {
 		return fmt.Errorf("build-info: %w, in\n%s", err, info)
