@@ -23,14 +23,14 @@ export async function converse({ gateway, canister, network }, say) {
   let messages = 0;
   ws.onopen = () => say("open");
   ws.onmessage = ({ data }) => {
-    say(`the canister says "${data.text}"`);
+    say(`the canister says ${JSON.stringify(data.text)}`); // quoted: it may hold anything
     if (++messages === 1) ws.send({ text: "hello" });
     else ws.close();
   };
   ws.onerror = ({ error }) => say(String(error));
   return new Promise((ended) => {
     ws.onclose = ({ code, reason }) => {
-      say(`closed: ${code} ${reason || (code === 1006 ? "is the address right, and its certificate trusted here?" : "")}`);
+      say(`closed: ${code} ${reason ? JSON.stringify(reason) : code === 1006 ? "is the address right, and its certificate trusted here?" : ""}`);
       ended(messages > 1);
     };
   });

@@ -33,7 +33,7 @@ test("the page shows why the gateway refuses", async () => {
 });
 
 test("the page shows that there is no gateway", async () => {
-  const log = await visit((query) => query.set("gateway", "wss://localhost:1/ws"), "closed: ");
+  const log = await visit((query) => query.set("gateway", process.env.ICWS_NOBODY), "closed: ");
   assert.match(log.at(-1), /^closed: 1006 is the address right, and its certificate trusted here\?/);
 });
 

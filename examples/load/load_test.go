@@ -607,11 +607,15 @@ func TestRemote(t *testing.T) {
 
 // A password in the address is in no page.
 func TestShownWithoutPassword(t *testing.T) {
-	s, err := parse([]string{"-url", "wss://me:secret@example.com/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-clients", "3"}, io.Discard)
+	s, err := parse([]string{"-url", "wss://me:secret@example.com/?token=secret", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-clients", "3"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.command != "load run -canister=bkyz2-fmaaa-aaaaa-qaaaq-cai -clients=3 -url=wss://me:xxxxx@example.com/" || strings.Contains(fmt.Sprint(s.flags), "secret") {
+	if s.command != "load run -canister=bkyz2-fmaaa-aaaaa-qaaaq-cai -clients=3 -url=wss://me:xxxxx@example.com/?token=xxxxx" || strings.Contains(fmt.Sprint(s.flags), "secret") {
 		t.Errorf("%s %v", s.command, s.flags)
+	}
+	s.url = "http://me:secret@example.com/?token=secret"
+	if _, err := s.remote(); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Error(err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -200,7 +201,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 		return nil, fmt.Errorf("-interval %s: must be at least %s", s.interval, leastInterval)
 	case s.csv == "-" && s.asJSON:
 		return nil, errors.New("-csv - and -json both write to standard output: give -csv a file")
-	case s.csv != "" && s.csv == s.html:
+	case s.csv != "" && filepath.Clean(s.csv) == filepath.Clean(s.html):
 		return nil, fmt.Errorf("-csv and -html both name %s", s.csv)
 	case s.html == "-":
 		return nil, errors.New("-html -: give it a file, standard output has the report")
@@ -223,16 +224,25 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	return &s, nil
 }
 
-// shown is the value of a flag for pages, which people hand on: without a password.
+// shown is the value of a flag for pages, which people hand on.
 func shown(f *flag.Flag) string {
-	value := f.Value.String()
-	if f.Name != "url" || value == "" {
+	if value := f.Value.String(); f.Name != "url" || value == "" {
 		return value
 	}
-	u, err := url.Parse(value)
+	return shownURL(f.Value.String())
+}
+
+// shownURL is a URL without what may be a secret: a password, and the values of the query.
+func shownURL(s string) string {
+	u, err := url.Parse(s)
 	if err != nil {
 		return "?"
 	}
+	query := u.Query()
+	for name := range query {
+		query[name] = []string{"xxxxx"}
+	}
+	u.RawQuery = query.Encode()
 	return u.Redacted()
 }
 
@@ -247,7 +257,7 @@ func perSecond(n float64) bool { return n == 0 || n >= leastPerSecond && n <= mo
 // remote is the target that the flags name.
 func (s *settings) remote() (target, error) {
 	if u, err := url.Parse(s.url); err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" {
-		return target{}, fmt.Errorf("-url %q: must begin with ws:// or wss:// and name a host", s.url)
+		return target{}, fmt.Errorf("-url %s: must begin with ws:// or wss:// and name a host", shownURL(s.url))
 	}
 	canister, err := verify.ParsePrincipal(s.canister)
 	if err != nil {

@@ -5,12 +5,14 @@ package main
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/examples/internal/chromium"
 )
 
@@ -75,5 +77,5 @@ func TestFirstClient(t *testing.T) {
 	}
 	run(build)
 	rootCert, _, _ := strings.Cut(strings.TrimPrefix(node, "NODE_EXTRA_CA_CERTS="), " ")
-	chromium.Run(t, "../first/page.test.mjs", 4, rootCert, "ICWS_PAGE="+url)
+	chromium.Run(t, "../first/page.test.mjs", 4, rootCert, "ICWS_PAGE="+url, fmt.Sprintf("ICWS_NOBODY=wss://localhost:%d/ws", freeport.ForTest(t)))
 }
