@@ -140,17 +140,6 @@ func (d *delivery) receive() {
 	}
 }
 
-// What a page costs beyond the writing does not grow with its clients: no memory for each message.
-func TestHandOutAllocatesLittle(t *testing.T) {
-	for _, secure := range []bool{false, true} {
-		d := newDelivery(t, secure, 50)
-		least, n := testing.AllocsPerRun(20, d.write), testing.AllocsPerRun(20, d.deliver)
-		if n > least+25 {
-			t.Errorf("TLS %t: %v allocations for 50 messages, %v for bare writes", secure, n, least)
-		}
-	}
-}
-
 // Clients that do not read hold up the others of a page for some milliseconds, however many they are.
 func TestHandOutDoesNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
