@@ -44,7 +44,7 @@ func TestMistakes(t *testing.T) {
 	}
 	p := runCaddy(t, "", fmt.Sprintf("http://127.0.0.1:%d {\n", port)+
 		site("/ws", "")+site("/origin", "origin https://a.io")+site("/ip", "max_sessions_per_ip 1")+site("/all", "max_sessions 1")+
-		site("/small", "max_message_size 16KiB")+site("/shadowed/ws", "")+site("/drained", "poll_interval 90ms")+
+		site("/small", "max_message_size 16KiB")+site("/shadowed/ws", "")+
 		"\thandle /shadowed/* {\n\t\theader Content-Type text/html\n\t\trespond page\n\t}\n}\n")
 	base := fmt.Sprintf("ws://127.0.0.1:%d", port)
 	w.open(t, base+"/ws", 0) // takes the place that /ip and /all have

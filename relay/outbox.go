@@ -8,7 +8,7 @@ import (
 )
 
 // outboxMemory bounds the frames that wait for all clients together, and those that are being written. What ended sessions are still
-// writing comes on top: one frame each, for some seconds.
+// writing comes on top: up to eight frames or one large one each, for some seconds.
 const outboxMemory = 256 << 20
 
 // outFrame is a canister frame that waits for its client. Times are in nanoseconds since 1970.
