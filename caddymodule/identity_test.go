@@ -131,16 +131,10 @@ func TestIdentityFile(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		return
 	}
+	// A link is what it leads to, here a file that others can read, as TestMistakes has one; a directory is never a key, whatever its mode.
 	if err := os.Chmod(file, 0o604); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := loadIdentityFile(file, zap.New(core)); err == nil || !strings.Contains(err.Error(), "chmod 600") {
-		t.Errorf("error %v", err)
-	}
-	if logs.FilterMessageSnippet("every user").Len() != 1 {
-		t.Errorf("logged %v", logs.All())
-	}
-	// A link is what it leads to; a directory is never a key, whatever its mode.
 	link := filepath.Join(t.TempDir(), "link")
 	if err := os.Symlink(file, link); err != nil {
 		t.Fatal(err)

@@ -1,11 +1,12 @@
 package caddymodule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,6 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
-	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -33,19 +33,47 @@ func ending(t testing.TB, err error) (code int, text string) {
 	return 0, ""
 }
 
-// TestMistakes is the table of what people do wrong at a site or with a page, and of what the page, the log and the probe say then.
+// mistake is what somebody does wrong, and what is said of it where.
+type mistake struct {
+	name string
+	page func(t *testing.T) error // how the session of a page ends; nil while it lives
+	code int                      // of the close, or the HTTP status before the upgrade; 0 for a session that lives
+	text string                   // in the close
+	log  logLine                  // as far as it is named here; a warning is given once
+	path string                   // that is probed; "" if a probe would do nothing wrong
+	id   verify.Principal
+	says string // the probe
+}
+
+// is reports whether a line is the wanted one.
+func (l logLine) is(want logLine) bool {
+	if want.Status != 0 && (l.Error == "" || l.ClientIP != cmp.Or(want.ClientIP, "127.0.0.1")) {
+		return false
+	}
+	return l.Level == want.Level && l.Reason == want.Reason && l.Status == want.Status && l.Canister == want.Canister && l.Clean == want.Clean &&
+		strings.Contains(l.Remedy, want.Remedy) && strings.Contains(l.Error, want.Error)
+}
+
+// TestMistakes is the table of what people do wrong at a site, with a page or with the process, and of what the page, the log and the
+// probe say then. The chat example, which embeds Caddy, has its interrupt in a test of its own.
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	w, port := newWorld(t, 2), freeport.ForTest(t)
 	good, stranger := w.canisters[0], w.canisters[1]
 	plain := w.net.Install(bare{})
 	site := func(path, settings string) string {
-		return fmt.Sprintf("\ticws %s %s %s {\n\t\t%s\n\t\t%s\n\t}\n", path, good, plain, w.network(), settings)
+		return fmt.Sprintf("\ticws %s %s %s {\n\t\t%s\n\t\tdrain_timeout 1s\n\t\t%s\n\t}\n", path, good, plain, w.network(), settings)
 	}
-	p := runCaddy(t, "", fmt.Sprintf("http://127.0.0.1:%d {\n", port)+
-		site("/ws", "")+site("/origin", "origin https://a.io")+site("/ip", "max_sessions_per_ip 1")+site("/all", "max_sessions 1")+
-		site("/small", "max_message_size 16KiB")+site("/shadowed/ws", "")+
-		"\thandle /shadowed/* {\n\t\theader Content-Type text/html\n\t\trespond page\n\t}\n}\n")
+	nameless, proxied := newSocket(t), newSocket(t)
+	global := fmt.Sprintf("servers unix/%s {\n\t\ttrusted_proxies_unix\n\t}", proxied)
+	sites := fmt.Sprintf("http://127.0.0.1:%d {\n", port) +
+		site("/ws", "") + site("/origin", "origin https://a.io") + site("/ip", "max_sessions_per_ip 1") + site("/all", "max_sessions 1\n\t\tmax_sessions_per_ip 2") +
+		site("/small", "max_message_size 16KiB") + site("/shadowed/ws", "") +
+		"\thandle /shadowed/* {\n\t\theader Content-Type text/html\n\t\trespond page\n\t}\n}\n" +
+		fmt.Sprintf("http://nameless.test {\n\tbind unix/%s\n%s}\n", nameless, site("/ws", "max_sessions_per_ip 1")) +
+		fmt.Sprintf("http://proxied.test {\n\tbind unix/%s\n%s}\n", proxied, site("/ws", "max_sessions_per_ip 1"))
+	p := runCaddy(t, global, sites)
+	data, admin := filepath.Join(p.dir, "data"), strings.TrimPrefix(p.admin, "http://")
 	base := fmt.Sprintf("ws://127.0.0.1:%d", port)
 	w.open(t, base+"/ws", 0) // takes the place that /ip and /all have
 
@@ -58,13 +86,25 @@ func TestMistakes(t *testing.T) {
 			}
 			c, err := client.Dial(t.Context(), base+path, o)
 			if err == nil {
-				c.Abort()
+				t.Cleanup(c.Abort)
 			}
 			return err
 		}
 	}
 	canister := func(id verify.Principal) func(*client.Options) {
 		return func(o *client.Options) { o.Canister = id }
+	}
+	// twice opens two sessions of one person behind a proxy, through a socket, and returns how the second ended.
+	twice := func(host string, s socket) func(t *testing.T) error {
+		return func(t *testing.T) error {
+			through := func(o *client.Options) {
+				o.NetDial, o.Header = s.dialContext, http.Header{"X-Forwarded-For": {"192.0.2.7"}, "Host": {host}}
+			}
+			if err := open("/ws", through)(t); err != nil {
+				t.Fatal(err)
+			}
+			return open("/ws", through)(t)
+		}
 	}
 	send := func(path string, kind int, message func(c *client.Raw) []byte) func(t *testing.T) error {
 		return func(t *testing.T) error {
@@ -84,16 +124,7 @@ func TestMistakes(t *testing.T) {
 			return err
 		}
 	}
-	for _, test := range []struct {
-		name string
-		page func(t *testing.T) error
-		code int    // of the close, or the HTTP status
-		text string // in the close
-		log  logLine
-		path string // that is probed; "" if a probe would do nothing wrong
-		id   verify.Principal
-		says string // the probe
-	}{
+	for _, test := range []mistake{
 		{"a canister that is not named", open("/ws", canister(stranger)), 1008, "canister is not allowed on this gateway",
 			logLine{Level: "info", Msg: "session closed", Reason: "canister_not_allowed", Canister: stranger.String()}, "/ws", stranger, "is the canister on its list"},
 		{"a canister without the CDK", open("/ws", canister(plain)), 1011, "it does not use the IC WebSocket CDK",
@@ -134,20 +165,73 @@ func TestMistakes(t *testing.T) {
 			return c.Err()
 		}, 1009, "larger than max_message_size of this gateway (16384 bytes)",
 			logLine{Level: "info", Msg: "session closed", Reason: "too_large", Canister: good.String()}, "", good, ""},
+		{"a limit above that of all sessions", open("/all"), 503, "",
+			logLine{Level: "warn", Msg: "max_sessions_per_ip is above max_sessions, which counts: lower one or raise the other"}, "/all", good, "a limit of the gateway is reached"},
+		{"a Unix socket", twice("nameless.test", nameless), 0, "",
+			logLine{Level: "warn", Msg: "clients of this listener have no address, and max_sessions_per_ip does not count them: if a proxy in front says whose they are, set trusted_proxies_unix in the global option servers"}, "", good, ""},
+		{"a Unix socket of a trusted proxy", twice("proxied.test", proxied), 429, "",
+			logLine{Level: "warn", Msg: "opening refused: max_sessions_per_ip", Status: 429, Remedy: "raise max_sessions_per_ip", ClientIP: "192.0.2.7"}, "", good, ""},
+		{"a key that everybody can read", func(t *testing.T) error {
+			key, next := filepath.Join(p.dir, "key_pair"), filepath.Join(p.dir, "next")
+			text := fmt.Sprintf("{\n\tadmin %s\n}\nhttp://127.0.0.1:%d {\n%s}\n", admin, port, site("/ws", "identity file "+key))
+			if err := errors.Join(os.WriteFile(key, unhex(t, ringV2), 0o600), os.Chmod(key, 0o444), os.WriteFile(next, []byte(text), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if _, errs, code := command(t, p.dir, nil, "reload", "--config", next, "--adapter", "caddyfile"); code == 0 || !strings.Contains(errs, "chmod 600 it") {
+				t.Errorf("reload: code %d, %s", code, errs)
+			}
+			return open("/ws")(t) // what ran before goes on
+		}, 0, "", logLine{Level: "error", Msg: "request error", Error: "key_pair can be read by every user of this machine (mode -r--r--r--): chmod 600 it, or mount the secret with mode 0400"}, "", good, ""},
+		{"an opening during a drain", func(t *testing.T) error {
+			if status, body := call(t, "POST", p.admin+"/icws/drain", nil); status != 202 {
+				t.Errorf("drain: %d %s", status, body)
+			}
+			return open("/ws")(t)
+		}, 503, "", logLine{Level: "info", Msg: "opening refused: draining", Status: 503, Remedy: "connect again"}, "/ws", good, "it is draining"},
+		{"an interrupt", func(t *testing.T) error {
+			if out, errs, code := command(t, p.dir, nil, "reload", "--force", "--address", admin); code != 0 {
+				t.Fatalf("reload: code %d, %s%s", code, out, errs)
+			}
+			c := w.open(t, base+"/ws", 0)
+			if err := p.Process.Signal(os.Interrupt); err != nil {
+				t.Fatal(err)
+			}
+			<-c.Done()
+			p.wait(t)
+			return c.Err()
+		}, 1001, "gateway is shutting down, reconnect", logLine{Level: "info", Msg: "session closed", Reason: "draining", Canister: good.String()}, "", good, ""},
+		{"a clean restart", func(t *testing.T) error {
+			p = runCaddy(t, global, sites, "XDG_DATA_HOME="+data)
+			return open("/ws")(t)
+		}, 0, "", logLine{Level: "info", Msg: "gateway ready", Clean: true}, "", good, ""}, // so that nothing is closed again at the canister
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			code, text := ending(t, test.page(t))
+			err := test.page(t)
+			code, text := 0, ""
+			if err != nil {
+				code, text = ending(t, err)
+			}
 			if code != test.code || !strings.Contains(text, test.text) {
 				t.Errorf("the page gets %d %q, want %d %q", code, text, test.code, test.text)
 			}
+			found := 0
 			eventually(t, "the line in the log", func() bool {
+				found = 0
 				for _, l := range p.lines(test.log.Msg) {
-					if l.Level == test.log.Level && l.Reason == test.log.Reason && l.Status == test.log.Status && l.Canister == test.log.Canister && strings.Contains(l.Remedy, test.log.Remedy) {
-						return true
+					if l.is(test.log) {
+						found++
 					}
 				}
-				return false
+				return found > 0
 			})
+			if test.log.Level == "warn" && found > 1 {
+				t.Errorf("the warning is there %d times", found)
+			}
+			for _, l := range p.lines("") {
+				if l.Level == "error" && strings.HasPrefix(l.Logger, "http.log") { // Caddy's own, of a status from 500
+					t.Errorf("a line of the level error: %+v", l)
+				}
+			}
 			if test.path == "" {
 				return
 			}
@@ -160,78 +244,5 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("the probe says %v, want %q\n%s", err, test.says, out)
 			}
 		})
-	}
-}
-
-// TestProbeOfNoGateway probes what is no gateway: each has its own remedy, which a report that is kept has on a line of its own.
-func TestProbeOfNoGateway(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, 1)
-	silent := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		ws, err := relay.Upgrader().Upgrade(rw, r, nil)
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer ws.Close()
-		_, _, _ = ws.ReadMessage()
-	}))
-	defer silent.Close()
-	secure := httptest.NewTLSServer(http.NotFoundHandler())
-	defer secure.Close()
-	alert := alerting(t)
-	for name, test := range map[string]struct{ url, says string }{
-		"no handshake":         {strings.Replace(silent.URL, "http:", "ws:", 1) + "/chat", "does not greet as a gateway does: is another program or a proxy at this path"},
-		"ws to a TLS port":     {strings.Replace(secure.URL, "https:", "ws:", 1), "this port speaks TLS: probe it with wss://"},
-		"ws to a strict one":   {"ws://" + alert, "this port speaks TLS: probe it with wss://"},
-		"wss to a plain port":  {strings.Replace(silent.URL, "http:", "wss:", 1) + "/ws?a=b", "Without TLS probe " + strings.Replace(silent.URL, "http:", "ws:", 1) + "/ws?a=b"},
-		"an id with a mistake": {"", "look for a typing mistake"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			out, id := new(report), w.canisters[0].String()
-			if test.url == "" {
-				test.url, id = "ws://127.0.0.1:1/", "bkyz3"+id[5:]
-			}
-			p := &prober{out: out, url: test.url, canister: id, networks: []string{w.url}, timeout: time.Minute, quiet: time.Minute, greeting: 50 * time.Millisecond}
-			err := p.run(t.Context())
-			if err == nil || !strings.Contains(err.Error(), test.says) || strings.Contains(err.Error(), "--canister") {
-				t.Errorf("%v, want %q\n%s", err, test.says, out)
-			}
-			p.remedy(err)
-			if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); !strings.HasPrefix(lines[len(lines)-1], "do  ") || !strings.Contains(lines[len(lines)-1], test.says) {
-				t.Errorf("the report ends with %q", lines[len(lines)-1])
-			}
-		})
-	}
-}
-
-// alerting is the address of a server that answers whatever is not TLS with an alert, as OpenSSL does.
-func alerting(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = conn.Read(make([]byte, 4096))
-				_, _ = conn.Write([]byte("\x15\x03\x01\x00\x02\x02\x46"))
-				conn.Close()
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
-
-// TestProbePatience makes sure that a probe without --timeout waits for longer than an SDK, which waits for longer than a gateway.
-func TestProbePatience(t *testing.T) {
-	t.Parallel()
-	if got, err := probeCommand().Flags().GetDuration("timeout"); err != nil || got <= client.DefaultOpenTimeout {
-		t.Errorf("%s, %v", got, err)
 	}
 }

@@ -3,6 +3,7 @@ package caddymodule
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -103,6 +104,28 @@ func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 		return false
 	})
 	return p
+}
+
+// logLine is a line of Caddy's log.
+type logLine struct {
+	Level, Logger, Msg, Gateway, Error, Remedy, Text string
+	Status, Code                                     int
+	ClientIP                                         string `json:"client_ip"`
+	Canister                                         string `json:"canister_id"`
+	ClientText                                       string `json:"client_text"`
+	Reason                                           string
+	Clean                                            bool `json:"after_clean_stop"`
+}
+
+// lines returns the lines that the process has logged with a message, or all without one.
+func (p *process) lines(message string) (list []logLine) {
+	for text := range strings.Lines(p.log.String()) {
+		var l logLine
+		if json.Unmarshal([]byte(text), &l) == nil && (message == "" || l.Msg == message) {
+			list = append(list, l)
+		}
+	}
+	return list
 }
 
 // terminate sends SIGTERM and waits for the end of the process.

@@ -20,6 +20,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/icws-gateway/caddy-icws/examples/chat/room"
+	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -209,8 +210,8 @@ func TestInterrupt(t *testing.T) {
 	for _, c := range sessions {
 		<-c.Done()
 		var end *client.CloseError
-		if !errors.As(c.Err(), &end) || end.Code != websocket.CloseGoingAway {
-			t.Errorf("a session ended with %v, want code 1001", c.Err())
+		if !errors.As(c.Err(), &end) || end.Code != websocket.CloseGoingAway || end.Text != relay.Draining.Text() {
+			t.Errorf("a session ended with %v, want code 1001 and %q: no settings have changed", c.Err(), relay.Draining.Text())
 		}
 	}
 	left, err := os.ReadDir(dir)
