@@ -7,7 +7,7 @@ import (
 )
 
 // refusals says what sessions are told of each kind of refusal of the network. Which refusals may pass, package upstream knows.
-var refusals = map[upstream.Meaning]struct {
+var refusals = [upstream.MeaningEnd]struct {
 	reason  CloseReason // of the end of a session whose own request it was, if it stays like this
 	text    string      // for the client; empty = the usual one of reason
 	quoting bool        // with the network's words

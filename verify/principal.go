@@ -131,11 +131,6 @@ func (p *Principal) UnmarshalText(text []byte) error {
 // IsAnonymous reports whether p is the anonymous principal.
 func (p Principal) IsAnonymous() bool { return p == Anonymous }
 
-// IsSelfAuthenticating reports whether p has the form of a principal derived from a public key.
-func (p Principal) IsSelfAuthenticating() bool {
-	return p.n == MaxPrincipalBytes && p.b[MaxPrincipalBytes-1] == 2
-}
-
 // Compare orders principals as byte strings, the order that canister ranges use. It returns -1, 0 or 1.
 func (p Principal) Compare(q Principal) int { return bytes.Compare(p.b[:p.n], q.b[:q.n]) }
 

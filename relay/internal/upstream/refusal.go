@@ -37,17 +37,8 @@ const (
 	Expired                        // the ingress expiry is not in the window that the IC accepts
 	LoggedOut                      // the sender's delegation has expired
 	RefusedAsk                     // the request is refused for another reason
-	meaningEnd
+	MeaningEnd                     // is none: the length of tables by meaning
 )
-
-// Meanings returns all meanings, for tables that must not lack one.
-func Meanings() []Meaning {
-	all := make([]Meaning, 0, meaningEnd-1)
-	for m := Meaning(1); m < meaningEnd; m++ {
-		all = append(all, m)
-	}
-	return all
-}
 
 // Passes reports whether the same request may do better later or elsewhere.
 func (m Meaning) Passes() bool { return m <= NoEndpoint }
@@ -121,9 +112,6 @@ var causes = map[string]Meaning{
 	"unknown_domain":                  Failing,
 	"upstream_error":                  Failing,
 }
-
-// KnownCause reports whether the network has a refusal of this name.
-func KnownCause(name string) bool { return causes[name] != 0 }
 
 // maxRefusal is how much of the body of a refusal is read, in bytes.
 const maxRefusal = 4 << 10
