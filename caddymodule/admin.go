@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -181,7 +182,7 @@ func canisterList(gateways []gatewayStatus) []canisterStatus {
 // listQuery are the parameters that narrow a list down.
 var listQuery = []string{"canister_id", "gateway", "limit"}
 
-// defaultLimit bounds a list unless ?limit= asks for more.
+// defaultLimit bounds the answer to a request for a list, unless ?limit= asks for more.
 const defaultLimit = 1000
 
 // narrowed is what the query of a request leaves of a list.
@@ -191,14 +192,20 @@ type narrowed struct {
 	canister func(id verify.Principal) bool
 }
 
-// everything is what no query narrows down.
-var everything = narrowed{defaultLimit, func(string) bool { return true }, func(verify.Principal) bool { return true }}
+// everything is what nothing narrows down.
+var everything = narrowed{math.MaxInt, func(string) bool { return true }, func(verify.Principal) bool { return true }}
+
+// gateways are those that are wanted.
+func (n narrowed) gateways() []*pooled {
+	return slices.DeleteFunc(live.snapshot(), func(p *pooled) bool { return !n.gateway(p.key) })
+}
 
 func narrow(r *http.Request) (narrowed, error) {
 	bad := func(format string, args ...any) (narrowed, error) {
 		return narrowed{}, caddy.APIError{HTTPStatus: http.StatusBadRequest, Err: fmt.Errorf(format, args...)}
 	}
 	n := everything
+	n.limit = defaultLimit
 	for name, values := range r.URL.Query() {
 		value := values[0]
 		switch name {
@@ -229,10 +236,7 @@ func (adminAPI) sessions(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list := []sessionStatus{}
-	for _, p := range live.snapshot() {
-		if !wanted.gateway(p.key) {
-			continue
-		}
+	for _, p := range wanted.gateways() {
 		for _, s := range p.gateway.Sessions() {
 			if wanted.canister(s.Canister) {
 				list = append(list, sessionStatus{Gateway: p.key, SessionSnapshot: s})
@@ -253,10 +257,7 @@ func (adminAPI) closes(w http.ResponseWriter, r *http.Request) error {
 
 func closeList(wanted narrowed) []closeStatus {
 	list := []closeStatus{}
-	for _, p := range live.snapshot() {
-		if !wanted.gateway(p.key) {
-			continue
-		}
+	for _, p := range wanted.gateways() {
 		for _, c := range p.gateway.Closes() {
 			if wanted.canister(c.Canister) {
 				list = append(list, closeStatus{Gateway: p.key, CloseSnapshot: c})

@@ -2,9 +2,11 @@ package caddymodule
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -310,5 +312,40 @@ func TestAdminIndex(t *testing.T) {
 		if resp := get("/icws/", header); resp.StatusCode < 400 {
 			t.Errorf("%s by another site: %s", name, resp.Status)
 		}
+	}
+}
+
+// TestAllCloses makes sure that the live page of many gateways has the closes of each: one that ended nothing lately is no reason to
+// leave out what it ended before.
+func TestAllCloses(t *testing.T) {
+	const gateways, closes = 21, 50
+	var directives strings.Builder
+	for i := range gateways {
+		fmt.Fprintf(&directives, "icws /%d %s {\n\t\t%s\n\t\tpoll_interval %dms\n\t}\n\t", i, testCanister, deadNetwork(), 100+i)
+	}
+	site := serve(t, directives.String())
+	for i := range gateways {
+		for range closes {
+			ws, _, _ := site.open(t, fmt.Sprint("/", i), nil)
+			ws.Close()
+		}
+	}
+	var v view
+	eventually(t, "the ends of all sessions", func() bool {
+		w := httptest.NewRecorder()
+		v = view{}
+		if err := errors.Join(adminAPI{}.status(w, nil), json.Unmarshal(w.Body.Bytes(), &v)); err != nil {
+			t.Fatal(err)
+		}
+		ended := uint64(0)
+		for _, g := range v.Gateways {
+			for _, n := range g.Closes {
+				ended += n
+			}
+		}
+		return ended == gateways*closes
+	})
+	if n := len(v.Closes); n != gateways*closes {
+		t.Errorf("%d closes of %d", n, gateways*closes)
 	}
 }

@@ -13,11 +13,13 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/caddyserver/caddy/v2"
 	caddycmd "github.com/caddyserver/caddy/v2/cmd"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"golang.org/x/text/width"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -256,26 +258,47 @@ func count(n int, thing string) string {
 
 // fit cuts a view to the size of the terminal that out is, and puts the codes that clear it in front.
 func fit(view string, out io.Writer) string {
-	width, height := 0, 0
+	columns, height := 0, 0
 	if file, ok := out.(*os.File); ok {
-		width, height, _ = term.GetSize(int(file.Fd())) // of what is no terminal, zero
+		columns, height, _ = term.GetSize(int(file.Fd())) // of what is no terminal, zero
 	}
-	return "\x1b[H\x1b[2J" + cut(view, width, height)
+	return "\x1b[H\x1b[2J" + cut(view, columns, height)
 }
 
-// cut cuts a text to a width and a height, and says so where lines are missing. Zero is no limit.
-func cut(text string, width, height int) string {
+// cut cuts a text to a width in columns and a height, and says so where lines are missing. Zero is no limit.
+func cut(text string, columns, height int) string {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if height > 2 && len(lines) >= height { // the cursor stands in a line of its own
 		left := len(lines) - (height - 2)
 		lines = append(lines[:height-2:height-2], fmt.Sprintf("... %s more, see --once", count(left, "line")))
 	}
-	for i, line := range lines {
-		if letters := []rune(line); width > 3 && len(letters) > width {
-			lines[i] = string(letters[:width-3]) + "..."
+	if columns > 3 {
+		for i, line := range lines {
+			lines[i] = clip(line, columns)
 		}
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// clip cuts a line to a number of columns of a terminal, at least 3.
+func clip(line string, columns int) string {
+	taken, room := 0, 0 // columns before i; where three dots still have room
+	for i, r := range line {
+		if taken <= columns-3 {
+			room = i
+		}
+		switch kind := width.LookupRune(r).Kind(); {
+		case unicode.In(r, unicode.Mn, unicode.Me): // stands upon the letter before
+		case kind == width.EastAsianWide || kind == width.EastAsianFullwidth:
+			taken += 2
+		default:
+			taken++
+		}
+		if taken > columns {
+			return line[:room] + "..."
+		}
+	}
+	return line
 }
 
 // ago tells how long ago t was.

@@ -329,6 +329,15 @@ func TestStatusFits(t *testing.T) {
 			t.Errorf("%d x %d: %q, want %q", test.width, test.height, got, test.want)
 		}
 	}
+	// Letters of two columns, and marks of none.
+	for line, want := range map[string]string{"漢字漢字漢": "漢字漢字漢", "漢字漢字漢a": "漢字漢...", "a漢字漢字漢": "a漢字漢...", "e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301e\u0301": "", "🙂🙂🙂🙂🙂🙂": "🙂🙂🙂..."} {
+		if want == "" {
+			want = line
+		}
+		if got := clip(line, 10); got != want {
+			t.Errorf("%q: %q, want %q", line, got, want)
+		}
+	}
 	if got := fit("view\n", new(strings.Builder)); got != "\x1b[H\x1b[2Jview\n" {
 		t.Errorf("on what is no terminal: %q", got)
 	}
