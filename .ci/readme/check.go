@@ -55,6 +55,10 @@ func (r *readme) check(ctx context.Context, dir string, b, before block, printed
 // shell runs a block. Of one that CI cannot run it looks at the syntax, and at the flags of programs that are ours.
 func (r *readme) shell(ctx context.Context, dir string, b block) (done, out string, err error) {
 	if b.directive.needs == "" {
+		if b.directive.beside != "" {
+			out, err := r.beside(ctx, dir, b)
+			return "run beside " + b.directive.beside, out, err
+		}
 		out, err := r.paste(ctx, dir, b.directive.first+"\n"+b.text, b.directive.interrupt)
 		if err == nil && strings.Contains(b.text, "xcaddy build") {
 			err = r.built(ctx, dir, b.text)
@@ -248,12 +252,12 @@ func (r *readme) standIns() (*strings.Replacer, error) {
 		return nil, err
 	}
 	return strings.NewReplacer(
-		"<canister id>", "bkyz2-fmaaa-aaaaa-qaaaq-cai",
-		"<canister>", "bkyz2-fmaaa-aaaaa-qaaaq-cai",
-		"<id>", "bkyz2-fmaaa-aaaaa-qaaaq-cai",
+		"<canister id>", theCanister,
+		"<canister>", theCanister,
+		"<id>", theCanister,
 		"<hex>", "00",
-		"<gateway>", "wss://example.com/ws",
-		"<network>", "https://icp-api.io",
+		"<gateway>", theGateway,
+		"<network>", theNetwork,
 		"/data/key_pair", key, // in a container
 	), nil
 }

@@ -41,6 +41,7 @@ type directive struct {
 	needs     string // ci: needs <what CI has not>. The block does not run, and its line says why. Tests and steps it names exist.
 	interrupt string // ci: interrupt after "<text>". The block serves; it gets an interrupt once it has printed the text.
 	first     string // ci: first <command>. What a reader has done before, in the same shell.
+	beside    string // ci: beside the quickstart. The block runs while that does, and talks to its gateway.
 }
 
 var (
@@ -58,7 +59,7 @@ func (d *directive) add(html string) error {
 	said = strings.TrimSpace(said)
 	verb, rest, _ := strings.Cut(said, " ")
 	rest = strings.Join(strings.Fields(rest), " ")
-	to := map[string]*string{"needs": &d.needs, "interrupt": &d.interrupt, "first": &d.first}[verb]
+	to := map[string]*string{"needs": &d.needs, "interrupt": &d.interrupt, "first": &d.first, "beside": &d.beside}[verb]
 	if verb == "interrupt" {
 		m := interrupt.FindStringSubmatch(said)
 		if rest = ""; m != nil {
@@ -66,14 +67,17 @@ func (d *directive) add(html string) error {
 		}
 	}
 	switch {
-	case !ok, to == nil, rest == "":
-		return fmt.Errorf(`%s is no directive: there are "ci: needs ...", "ci: interrupt after \"...\"" and "ci: first ..."`, strings.TrimSpace(html))
+	case !ok, to == nil, rest == "", verb == "beside" && rest != "the quickstart":
+		return fmt.Errorf(`%s is no directive: there are "ci: needs ...", "ci: interrupt after \"...\"", "ci: first ..." and "ci: beside the quickstart"`, strings.TrimSpace(html))
 	case *to != "":
 		return fmt.Errorf("a second %s for one block", verb)
 	}
 	*to = rest
-	if d.needs != "" && (d.interrupt != "" || d.first != "") {
+	if d.needs != "" && (d.interrupt != "" || d.first != "" || d.beside != "") {
 		return fmt.Errorf("a block that needs what CI has not does not run: no other directive can stand with it")
+	}
+	if d.interrupt != "" && d.beside != "" {
+		return fmt.Errorf("a block that runs beside something else ends by itself")
 	}
 	return nil
 }

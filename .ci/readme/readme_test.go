@@ -72,16 +72,19 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"<!-- ci: skip -->\n'''sh\nx\n'''\n":                          "no directive",
-		"<!-- ci needs x -->\n'''sh\nx\n'''\n":                        "no directive",
-		"<!-- ci: needs -->\n'''sh\nx\n'''\n":                         "no directive",
-		"<!-- ci: interrupt after words -->\n'''sh\nx\n'''\n":         "no directive",
-		"<!-- ci: first a -->\n<!-- ci: first b -->\n'''sh\nx\n'''\n": "second first",
-		"<!-- ci: needs a -->\n<!-- ci: first b -->\n'''sh\nx\n'''\n": "no other directive",
-		"<!-- ci: needs a -->\n\nText.\n\n'''sh\nx\n'''\n":            "line 1: a directive belongs in front of a block",
-		"'''sh\nx\n'''\n<!-- ci: needs a -->\n":                       "line 4: a directive belongs in front of a block",
-		"Text <!-- ci: needs a -->\n'''sh\nx\n'''\n":                  "line 1: <!-- ci: needs a -->: a comment for CI begins a line",
-		"<div>\n<!-- ci: needs a -->\n</div>\n\n'''sh\nx\n'''\n":      "a comment for CI begins a line",
+		"<!-- ci: skip -->\n'''sh\nx\n'''\n":                                                      "no directive",
+		"<!-- ci needs x -->\n'''sh\nx\n'''\n":                                                    "no directive",
+		"<!-- ci: needs -->\n'''sh\nx\n'''\n":                                                     "no directive",
+		"<!-- ci: interrupt after words -->\n'''sh\nx\n'''\n":                                     "no directive",
+		"<!-- ci: first a -->\n<!-- ci: first b -->\n'''sh\nx\n'''\n":                             "second first",
+		"<!-- ci: needs a -->\n<!-- ci: first b -->\n'''sh\nx\n'''\n":                             "no other directive",
+		"<!-- ci: beside a test -->\n'''sh\nx\n'''\n":                                             "no directive",
+		"<!-- ci: beside the quickstart -->\n<!-- ci: interrupt after \"b\" -->\n'''sh\nx\n'''\n": "ends by itself",
+		"<!-- ci: needs a -->\n<!-- ci: beside the quickstart -->\n'''sh\nx\n'''\n":               "no other directive",
+		"<!-- ci: needs a -->\n\nText.\n\n'''sh\nx\n'''\n":                                        "line 1: a directive belongs in front of a block",
+		"'''sh\nx\n'''\n<!-- ci: needs a -->\n":                                                   "line 4: a directive belongs in front of a block",
+		"Text <!-- ci: needs a -->\n'''sh\nx\n'''\n":                                              "line 1: <!-- ci: needs a -->: a comment for CI begins a line",
+		"<div>\n<!-- ci: needs a -->\n</div>\n\n'''sh\nx\n'''\n":                                  "a comment for CI begins a line",
 		"'''sh\n'''\n":                "nothing in it",
 		"Text.\n\n    xcaddy build\n": "line 3: a block by indentation",
 	} {
@@ -120,6 +123,9 @@ func here(t *testing.T) *readme {
 		"examples/serve/main.go": "package main\n\nimport (\n\t\"fmt\"\n\t\"os\"\n\t\"os/signal\"\n\t\"strconv\"\n)\n\nfunc main() {\n" +
 			"\tcode, err := strconv.Atoi(os.Args[1])\n\tif err != nil {\n\t\tpanic(err)\n\t}\n\tc := make(chan os.Signal, 1)\n\tsignal.Notify(c, os.Interrupt)\n" +
 			"\tfmt.Println(\"ready\")\n\t<-c\n\tfmt.Println(\"bye\")\n\tos.Exit(code)\n}\n",
+		"examples/quickstart/main.go": "package main\n\nimport (\n\t\"fmt\"\n\t\"os\"\n\t\"os/signal\"\n)\n\nfunc main() {\n" +
+			"\tc := make(chan os.Signal, 1)\n\tsignal.Notify(c, os.Interrupt)\n" +
+			"\tfmt.Println(\"  local network  http://net\\n  canister       aa-bb   (answers)\\n  gateway        wss://gw/ws\\n  certificates   its root: /root.crt\\n\\nround trip\")\n\t<-c\n}\n",
 		"verify/x_test.go": "package x\n\nfunc TestX() {}\n",
 		"../bin/caddy":     "#!/bin/sh\necho 'Usage:\n  caddy icws probe <url> [flags]\n\nFlags:\n      --acks duration   x\n  -h, --help   y'\n",
 	} {
@@ -273,6 +279,23 @@ func TestPaste(t *testing.T) {
 			t.Errorf("printed %q without an error", out)
 		}
 	})
+}
+
+// A block beside the quickstart is about what that runs, and fails as any other does; so does one whose quickstart says something else.
+func TestBeside(t *testing.T) {
+	r := here(t)
+	b := block{language: "sh", directive: directive{beside: "the quickstart", first: "A=1"},
+		text: "test \"$A $NODE_EXTRA_CA_CERTS $SSL_CERT_FILE\" = '1 /root.crt /root.crt'\necho " + theGateway + " " + theCanister + " " + theNetwork + " caddy icws probe x\n"}
+	if _, out, err := r.check(t.Context(), r.tree, b, block{}, ""); err != nil || out != "wss://gw/ws aa-bb http://net caddy icws probe --network http://net x\n" {
+		t.Errorf("printed %q, %v", out, err)
+	}
+	b.text = "exit 7\n"
+	if _, _, err := r.check(t.Context(), r.tree, b, block{}, ""); err == nil || !strings.Contains(err.Error(), "exit status 7") {
+		t.Error(err)
+	}
+	if _, err := ofQuickstart("", "round trip\n"); err == nil || !strings.Contains(err.Error(), "does not say") {
+		t.Error(err)
+	}
 }
 
 func TestCheck(t *testing.T) {

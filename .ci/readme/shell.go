@@ -22,6 +22,11 @@ const patience = 15 * time.Minute
 // gets an interrupt, as from Ctrl-C, once it has printed that. It must end with code 0 in either case, with nothing of it running
 // on.
 func (r *readme) paste(ctx context.Context, dir, script, interrupt string) (string, error) {
+	return r.serve(ctx, dir, script, interrupt, func(string) {})
+}
+
+// serve is paste for what somebody uses before they interrupt it: meanwhile is called with what has been printed until then.
+func (r *readme) serve(ctx context.Context, dir, script, interrupt string, meanwhile func(printed string)) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("still running after %s", patience))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-e", "-o", "pipefail", "-c", script)
@@ -35,9 +40,25 @@ func (r *readme) paste(ctx context.Context, dir, script, interrupt string) (stri
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
-	out.found(func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) })
+	ended, used := make(chan struct{}), make(chan struct{})
+	out.found(func() {
+		go func() {
+			defer close(used)
+			printed, _ := out.result()
+			meanwhile(printed)
+			select {
+			case <-ended:
+			default:
+				_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGINT)
+			}
+		}()
+	})
 	err := cmd.Wait()
+	close(ended)
 	printed, seen := out.result()
+	if seen {
+		<-used
+	}
 	switch {
 	case ctx.Err() != nil:
 		err = context.Cause(ctx)
