@@ -7,7 +7,6 @@ import (
 
 	"github.com/gorilla/websocket"
 
-	"github.com/icws-gateway/caddy-icws/examples/localnet"
 	"github.com/icws-gateway/caddy-icws/relay"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 )
@@ -20,20 +19,6 @@ func (r *rig) closedLine() map[string]any {
 		r.t.Fatalf("%d lines of the end", len(lines))
 	}
 	return lines[0].ContextMap()
-}
-
-// The line about a canister that is not allowed says which one it was: the operator has to know what to add.
-func TestClosedLineNamesTheCanisterThatIsNotAllowed(t *testing.T) {
-	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
-		o := r.options()
-		o.Canister = r.network.Install(localnet.NewCDK(localnet.CDKOptions{}))
-		c := r.openingRaw(o)
-		time.Sleep(time.Minute)
-		c.Close()
-		if line := r.closedLine(); line["reason"] != "canister_not_allowed" || line["canister_id"] != o.Canister.String() {
-			t.Errorf("%v", line)
-		}
-	})
 }
 
 // Only the IC's own limit is told as such.
