@@ -13,7 +13,7 @@ func TestCausesAreNames(t *testing.T) {
 		if causeName(name) != name {
 			t.Errorf("%s is not in the alphabet of causes", name)
 		}
-		if m.Passes() && m.OfCanister() || m == 0 || m >= meaningEnd {
+		if m.Passes() && m.OfCanister() || m == 0 || m >= MeaningEnd {
 			t.Errorf("%s means %d", name, m)
 		}
 	}
