@@ -221,15 +221,16 @@ func (p *pooled) Destruct() error {
 	return nil
 }
 
-// drain begins to end all sessions, spread over drain_timeout. It returns at once; p.ended tells when it is done.
+// drain begins to end all sessions, spread over drain_timeout. It returns at once, with new ones refused; p.ended tells when it is done.
 func (p *pooled) drain(reason relay.CloseReason) {
 	p.draining.Do(func() {
 		close(p.begun)
+		finish := p.gateway.StartDrain(reason)
 		go func() {
 			defer close(p.ended)
 			ctx, cancel := context.WithTimeout(context.Background(), p.config.DrainTimeout+drainSlack)
 			defer cancel()
-			told := p.gateway.Drain(ctx, reason)
+			told := finish(ctx)
 			_ = p.gateway.Close() // what is left when the time is up
 			farewells.end(p.principal, told)
 			p.metrics.gateways.retire(p)

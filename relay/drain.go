@@ -18,22 +18,33 @@ import (
 // Afterwards the gateway is closed. reason is Draining or Reconfigured. It reports whether the canisters have been told of all
 // clients, see [Config.CleanStart]; not if a drain or Close has begun before.
 func (g *Gateway) Drain(ctx context.Context, reason CloseReason) (told bool) {
+	return g.StartDrain(reason)(ctx)
+}
+
+// StartDrain is the beginning of Drain: once it has returned, new sessions are refused. finish does the rest, is to be called
+// once, and returns what Drain does.
+func (g *Gateway) StartDrain(reason CloseReason) (finish func(ctx context.Context) (told bool)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusing != nil {
+		return func(context.Context) bool {
+			g.Close()
+			return false
+		}
+	}
+	g.refusing = newClosing(reason, "")
+	why, all := g.refusing, g.snapshotSessions()
+	return func(ctx context.Context) bool { return g.end(ctx, why, all) }
+}
+
+// end closes all sessions that there were when why became the reason to refuse new ones, and the gateway.
+func (g *Gateway) end(ctx context.Context, why *closing, all []*session) (told bool) {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.DrainTimeout)
 	defer cancel()
-	g.mu.Lock()
-	if g.refusing != nil {
-		g.mu.Unlock()
-		g.Close()
-		return false
-	}
-	why := newClosing(reason, "")
-	g.refusing = why
-	all := g.snapshotSessions()
-	g.mu.Unlock()
 	before := g.closer.startDrain()
 
 	if len(all) > 0 {
-		g.log().Info("draining", zap.String("reason", reason.Label()), zap.Int("sessions", len(all)), zap.Duration("over", g.cfg.DrainTimeout))
+		g.log().Info("draining", zap.String("reason", why.reason.Label()), zap.Int("sessions", len(all)), zap.Duration("over", g.cfg.DrainTimeout))
 	}
 	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	began, window := time.Now(), g.cfg.DrainTimeout*2/3

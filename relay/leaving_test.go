@@ -94,6 +94,25 @@ func TestDrainWhileOpening(t *testing.T) {
 	})
 }
 
+// Once a drain has begun nobody new comes in, whoever is there stays until it goes on.
+func TestNobodyOpensAfterTheBeginningOfADrain(t *testing.T) {
+	inBubble(t, rigOptions{}, func(t *testing.T, r *rig) {
+		c := r.open()
+		finish := r.gateway.StartDrain(relay.Draining)
+		var refused *client.UpgradeError
+		if _, err := client.Dial(t.Context(), r.url, r.options()); !errors.As(err, &refused) || refused.Status != 503 {
+			t.Errorf("an opening ends with %v, want 503", err)
+		}
+		r.echo(c, "still here")
+		if !finish(t.Context()) {
+			t.Error("the canister was not told")
+		}
+		if ce := closeOf(t, c); ce.Code != 1001 {
+			t.Errorf("who was there is closed with %d %q", ce.Code, ce.Text)
+		}
+	})
+}
+
 // loseOneReply makes the network execute the first call of method, lose the reply, and refuse it from then on.
 func (r *rig) loseOneReply(method string) {
 	var calls atomic.Int64
