@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,6 +30,24 @@ func (bare) Init(*localnet.Env) error                             { return nil }
 func (bare) Update(*localnet.Env, string, []byte) ([]byte, error) { return nil, localnet.ErrNoMethod }
 func (bare) Query(*localnet.Env, string, []byte) ([]byte, error)  { return nil, localnet.ErrNoMethod }
 func (b bare) Metadata() map[string][]byte                        { return b }
+
+// syncBuffer collects output.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
 
 // report collects what a probe says and calls done when it has said all of some texts.
 type report struct {

@@ -17,7 +17,7 @@ func TestFarewell(t *testing.T) {
 	start := func(clean bool) *process {
 		t.Helper()
 		p := runCaddy(t, "", w.site(port, 0, "drain_timeout 500ms"), "XDG_DATA_HOME="+dir)
-		if want := fmt.Sprintf(`"after_clean_stop":%v`, clean); !strings.Contains(p.log.String(), want) {
+		if want := fmt.Sprintf(`"after_clean_stop":%v`, clean); !strings.Contains(p.text(), want) {
 			t.Fatalf("the start does not say %s", want)
 		}
 		echo(t, w.open(t, fmt.Sprintf("ws://127.0.0.1:%d/ws", port), 0), "hi")

@@ -16,7 +16,7 @@ func (p *process) documented(t *testing.T) {
 	}
 	_, rest, _ := strings.Cut(string(readme), "\n## Logs\n")
 	section, _, _ := strings.Cut(rest, "\n## ")
-	for text := range strings.Lines(p.log.String()) {
+	for text := range strings.Lines(p.text()) {
 		var line map[string]any
 		if json.Unmarshal([]byte(text), &line) != nil {
 			continue

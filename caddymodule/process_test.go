@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -25,27 +24,19 @@ type process struct {
 	*exec.Cmd
 	admin string // URL
 	dir   string
-	log   *syncBuffer
+	log   string        // file
 	done  chan struct{} // closed when it has ended
 	err   error         // how
 }
 
-// syncBuffer collects output.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+// text is everything that the process has said until now. It writes into a file and not through a pipe, so that nothing which it wrote before
+// an answer is still on its way to the test after that.
+func (p *process) text() string {
+	text, err := os.ReadFile(p.log)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
 }
 
 // caddyCommand is `caddy args...` with a home of its own.
@@ -72,9 +63,14 @@ func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := &process{admin: fmt.Sprintf("http://127.0.0.1:%d", port), dir: dir, log: new(syncBuffer), done: make(chan struct{})}
+	p := &process{admin: fmt.Sprintf("http://127.0.0.1:%d", port), dir: dir, log: filepath.Join(dir, "log"), done: make(chan struct{})}
 	p.Cmd = caddyCommand(context.Background(), dir, env, "run", "--config", file)
-	p.Stdout, p.Stderr = p.log, p.log
+	log, err := os.Create(p.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p.Stdout, p.Stderr = log, log
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,13 +82,13 @@ func runCaddy(t testing.TB, global, sites string, env ...string) *process {
 		_ = p.Process.Kill()
 		<-p.done
 		if t.Failed() {
-			t.Logf("log of the process:\n%s", caddylog.Excerpt(p.log.String()))
+			t.Logf("log of the process:\n%s", caddylog.Excerpt(p.text()))
 		}
 	})
 	eventually(t, "caddy to start", func() bool {
 		if resp, err := http.Get(p.admin + "/config/"); err == nil {
 			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK && strings.Contains(p.log.String(), "serving initial configuration") {
+			if resp.StatusCode == http.StatusOK && strings.Contains(p.text(), "serving initial configuration") {
 				return true
 			}
 		}
@@ -119,7 +115,7 @@ type logLine struct {
 
 // lines returns the lines that the process has logged with a message, or all without one.
 func (p *process) lines(message string) (list []logLine) {
-	for text := range strings.Lines(p.log.String()) {
+	for text := range strings.Lines(p.text()) {
 		var l logLine
 		if json.Unmarshal([]byte(text), &l) == nil && (message == "" || l.Msg == message) {
 			list = append(list, l)
