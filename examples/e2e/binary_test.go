@@ -48,15 +48,7 @@ func binary(t *testing.T) string {
 // against the local network, and looks at it with its own commands.
 func TestBuiltBinary(t *testing.T) {
 	caddy := binary(t)
-	network, err := localnet.New(localnet.Options{Latency: 100 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { network.Close() })
-	boundary, err := network.Start("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	network, boundary := localNetwork(t, localnet.Options{Latency: 100 * time.Millisecond})
 	canister := network.Install(localnet.NewCDK(localnet.CDKOptions{})).String()
 	ports := make([]int, 3) // https, http, admin
 	for i := range ports {
@@ -182,15 +174,7 @@ func TestBuiltBinary(t *testing.T) {
 // ready, serving, drained by its operator, and put back.
 func TestDeployedInstance(t *testing.T) {
 	caddy := binary(t)
-	network, err := localnet.New(localnet.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { network.Close() })
-	boundary, err := network.Start("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	network, boundary := localNetwork(t, localnet.Options{})
 	canister := network.Install(localnet.NewCDK(localnet.CDKOptions{})).String()
 	port, adminPort := freeport.ForTest(t), freeport.ForTest(t)
 	dir := t.TempDir()

@@ -3,14 +3,10 @@
 package e2e
 
 import (
-	"fmt"
-	"net/http/httptest"
 	"os/exec"
 	"testing"
 	"time"
 
-	"github.com/icws-gateway/caddy-icws/examples/freeport"
-	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
 
@@ -37,22 +33,11 @@ func TestClientRules(t *testing.T) {
 // TestClient runs the tests of the TypeScript client that need a gateway, against a real Caddy, on each version of its peer.
 func TestClient(t *testing.T) {
 	buildClient(t)
-	network, err := localnet.New(localnet.Options{Latency: 100 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := network.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	c := &controls{network: network, canisters: map[string]*localnet.CDK{}}
-	boundary, err := network.Start("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	network, boundary := localNetwork(t, localnet.Options{Latency: 100 * time.Millisecond})
+	c := newControls(t, network)
 	s := stack{
 		Network:    boundary,
+		Control:    c.url,
 		Canister:   c.install(localnet.CDKOptions{App: localnet.PingPong{Quiet: true}}),
 		Greeter:    c.install(localnet.CDKOptions{App: localnet.PingPong{}}),
 		NotAllowed: c.install(localnet.CDKOptions{}),
@@ -62,28 +47,8 @@ func TestClient(t *testing.T) {
 		}),
 		EagerMS: 3 * eagerInterval.Milliseconds(),
 	}
-	control := httptest.NewServer(c)
-	t.Cleanup(control.Close)
-	s.Control = control.URL
-	port := freeport.ForTest(t)
-	s.Gateway = fmt.Sprintf("wss://localhost:%d/ws", port)
-	rootCert, err := site.Run(t.Context(), site.Options{Dir: t.TempDir(), Port: port, Caddyfile: fmt.Sprintf(`
-		https://localhost:%d {
-			bind 127.0.0.1
-			icws /ws %s %s %s {
-				network %s
-				root_key %x
-				drain_timeout 1s
-			}
-		}`, port, s.Canister, s.Greeter, s.Eager, s.Network, network.RootKey())})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := site.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
+	var rootCert string
+	s.Gateway, rootCert = serve(t, network, boundary, s.Canister, s.Greeter, s.Eager)
 	for _, core := range []string{"@icp-sdk/core", "core5"} {
 		t.Run(core, func(t *testing.T) {
 			t.Setenv("ICWS_CORE", core)

@@ -25,16 +25,8 @@ func TestICP(t *testing.T) {
 	}
 	for name, o := range map[string]localnet.Options{"delegated": {}, "root subnet": {NoDelegation: true}} {
 		t.Run(name, func(t *testing.T) {
-			network, err := localnet.New(o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { network.Close() })
+			network, boundary := localNetwork(t, o)
 			canister := network.Install(localnet.NewCDK(localnet.CDKOptions{})).String()
-			boundary, err := network.Start("127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
 			dir := t.TempDir()
 			icp := func(args ...string) string {
 				t.Helper()

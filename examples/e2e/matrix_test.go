@@ -75,15 +75,15 @@ func (p *sdkPair) session(t *testing.T, s stack, rootCert string, more ...string
 // refusal is the first line of an error, as npm 10 and older ones write it.
 var refusal = regexp.MustCompile(`npm (?:error|ERR!) code (\S+)`)
 
-// installs tells whether npm lets a person have this pair, and compares the code of its refusal.
-func (p *sdkPair) installs(t *testing.T) {
+// installs tells whether npm lets a person have this pair, with more packages, and compares the code of its refusal.
+func (p *sdkPair) installs(t *testing.T, more ...string) {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "package.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	args := []string{"install", "--dry-run", "--package-lock-only", "--prefer-offline", "--ignore-scripts", "--no-fund", "--no-audit"}
-	cmd := exec.CommandContext(t.Context(), "npm", append(args, p.packages()...)...)
+	cmd := exec.CommandContext(t.Context(), "npm", append(append(args, p.packages()...), more...)...)
 	cmd.Dir = dir
 	out, err := cmd.CombinedOutput()
 	var code string
@@ -100,19 +100,8 @@ func pairsStack(t *testing.T) (*localnet.Network, stack, string) {
 	t.Helper()
 	installNodeModules(t, ".")
 	installNodeModules(t, "matrix")
-	network, err := localnet.New(localnet.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := network.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	s := stack{Canister: network.Install(localnet.NewCDK(localnet.CDKOptions{App: localnet.PingPong{}})).String()}
-	if s.Network, err = network.Start("127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
+	network, boundary := localNetwork(t, localnet.Options{})
+	s := stack{Network: boundary, Canister: network.Install(localnet.NewCDK(localnet.CDKOptions{App: localnet.PingPong{}})).String()}
 	var rootCert string
 	s.Gateway, rootCert = serve(t, network, s.Network, s.Canister)
 	return network, s, rootCert

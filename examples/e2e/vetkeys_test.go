@@ -21,19 +21,7 @@ type vetKeysStack struct {
 // TestVetKeys runs the tests of vetkeys.test.mjs, each as a subtest.
 func TestVetKeys(t *testing.T) {
 	installNodeModules(t, ".")
-	network, err := localnet.New(localnet.Options{Latency: 200 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := network.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	boundary, err := network.Start("127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	network, boundary := localNetwork(t, localnet.Options{Latency: 200 * time.Millisecond})
 	s := vetKeysStack{Network: boundary, Canister: network.Install(keyAsker{}).String(), MasterKey: hex.EncodeToString(network.VetKDPublicKey("test_key_1"))}
 	runNodeTests(t, ".", "vetkeys.test.mjs", s, "")
 }
