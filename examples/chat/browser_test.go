@@ -28,7 +28,7 @@ func testBrowser(t *testing.T, wasm string) {
 	ready, ended := make(chan address, 1), make(chan error, 1)
 	go func() {
 		// The blocks are so long that the calls of several reloads are in one, where their order is not the one in which they came.
-		o := options{web: "web", canister: wasm, latency: 2 * time.Second, block: 2 * time.Second, data: t.TempDir()}
+		o := options{web: "web", canister: wasm, login: true, latency: 2 * time.Second, block: 2 * time.Second, data: t.TempDir()}
 		ended <- run(ctx, o, func(url, rootCert string) { ready <- address{url, rootCert} })
 	}()
 	var at address
@@ -45,5 +45,5 @@ func testBrowser(t *testing.T, wasm string) {
 		}
 	})
 
-	chromium.Run(t, "web/browser.test.mjs", 7, at.rootCert, "ICWS_CHAT="+at.url, "ICWS_SHOTS="+os.Getenv("ICWS_SHOTS"))
+	chromium.Run(t, "web/browser.test.mjs", 10, at.rootCert, "ICWS_CHAT="+at.url, "ICWS_SHOTS="+os.Getenv("ICWS_SHOTS"))
 }

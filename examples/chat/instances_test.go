@@ -43,7 +43,7 @@ func TestBrowserTwoInstances(t *testing.T) {
 		if ports[i], err = site.ClaimPort(0); err != nil {
 			t.Fatal(err)
 		}
-		text := caddyfile(ports[i], canister, boundary, network.RootKey(), dist)
+		text := caddyfile(ports[i], pageConfig{Canister: canister}, boundary, network.RootKey(), dist)
 		sites[i] = strings.Replace(text, "drain_timeout", fmt.Sprintf("identity instance-%d\n\t\t\tdrain_timeout", i), 1)
 	}
 	rootCert, err := site.Run(t.Context(), site.Options{Dir: t.TempDir(), Port: ports[0], Caddyfile: sites[0] + sites[1]})

@@ -12,6 +12,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -34,6 +35,7 @@ func main() {
 	flag.StringVar(&o.web, "web", "examples/chat/web", "directory of the page")
 	flag.StringVar(&o.canister, "canister", "", "a compiled canister to run instead of the built-in one")
 	flag.DurationVar(&o.latency, "latency", time.Second, "time that the network takes for an update; mainnet takes 1 to 2 s")
+	flag.BoolVar(&o.login, "ii", false, "offer a login: runs an Internet Identity on the local network, which asks for a name")
 	flag.StringVar(&o.data, "data", "", "directory for keys and certificates (default: one that is removed at the end)")
 	flag.Parse()
 	if flag.NArg() > 0 {
@@ -55,6 +57,7 @@ type options struct {
 	port     int
 	web      string
 	canister string
+	login    bool
 	latency  time.Duration
 	block    time.Duration // between blocks of the network; zero: a tenth of latency
 	data     string
@@ -94,9 +97,17 @@ func run(ctx context.Context, o options, ready func(url, rootCert string)) (err 
 	if err != nil {
 		return err
 	}
+	told := pageConfig{Canister: id.String()}
+	if o.login {
+		var stop func() error
+		if told.IdentityProvider, stop, err = serveIdentity(network); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
 
 	rootCert, err := site.Run(ctx, site.Options{Dir: o.data, Port: o.port, LogLevel: "WARN", Caddyfile: caddyfile(
-		o.port, id.String(), boundary, network.RootKey(), dist)})
+		o.port, told, boundary, network.RootKey(), dist)})
 	if err != nil {
 		return err
 	}
@@ -105,10 +116,21 @@ func run(ctx context.Context, o options, ready func(url, rootCert string)) (err 
 	return site.Stop()
 }
 
+// pageConfig is what the page is told in config.json.
+type pageConfig struct {
+	Canister string `json:"canister"`
+	// IdentityProvider is the page of Internet Identity that opens for a login. Without it nobody can log in.
+	IdentityProvider string `json:"identityProvider,omitempty"`
+}
+
 // caddyfile returns the site: icws, the network's API for the page's own agent
 // (on mainnet the page would talk to icp-api.io), and the files. The policy
 // allows the page what it needs and nothing else.
-func caddyfile(port int, canister, boundary string, rootKey []byte, dist string) string {
+func caddyfile(port int, told pageConfig, boundary string, rootKey []byte, dist string) string {
+	config, err := json.Marshal(told)
+	if err != nil { // it holds texts
+		panic(err)
+	}
 	return fmt.Sprintf(`
 https://localhost:%d {
 	bind 127.0.0.1
@@ -124,7 +146,7 @@ https://localhost:%d {
 	}
 	handle /config.json {
 		header Content-Type application/json
-		respond `+"`"+`{"canister":"%s"}`+"`"+`
+		respond `+"`%s`"+`
 	}
 	handle {
 		header Content-Security-Policy "default-src 'self'; connect-src 'self' wss:; frame-ancestors 'none'; base-uri 'none'"
@@ -134,7 +156,7 @@ https://localhost:%d {
 		file_server
 	}
 }
-`, port, canister, boundary, rootKey, boundary, canister, dist)
+`, port, told.Canister, boundary, rootKey, boundary, config, dist)
 }
 
 // load is the canister to install.
@@ -182,7 +204,7 @@ func bundle(ctx context.Context, web string) (dist string, err error) {
 
 // changedSince tells whether something that the page is made of is newer than t.
 func changedSince(web string, t time.Time) bool {
-	for _, pattern := range []string{"src/*", "build.mjs", "package-lock.json"} {
+	for _, pattern := range []string{"src/*", "../../client/src/*", "build.mjs", "package-lock.json"} {
 		files, _ := filepath.Glob(filepath.Join(web, pattern)) // the patterns are well formed
 		for _, file := range files {
 			if info, err := os.Stat(file); err == nil && info.ModTime().After(t) {

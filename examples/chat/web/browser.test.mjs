@@ -1,11 +1,10 @@
 // People in a real browser. browser_test.go starts the chat and trusts its certificate authority in HOME.
 
 import assert from "node:assert/strict";
-import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { newTab, profile, say, whenOpen } from "./chromium.mjs";
+import { fallAsleep, newTab, say, whenOpen } from "./chromium.mjs";
 
 const url = process.env.ICWS_CHAT;
 assert.ok(url, "ICWS_CHAT is not set: run this through `go test -tags e2e ./examples/chat`");
@@ -78,56 +77,136 @@ test("the keyboard is enough, and every control has a name", async () => {
   await page.close();
 });
 
-test("a lost connection comes back by itself", async () => {
+/** Opens the page with its sockets in the hands of the test: it can break the last one, and send the next ones nowhere. */
+async function joinWithSockets() {
   const page = await newTab();
-  // The page's own socket, kept where the test can break it as a network would.
   await page.addInitScript(() => {
     const Native = WebSocket;
+    window.attempts = 0;
     window.WebSocket = class extends Native {
-      constructor(...args) {
-        super(...args);
+      constructor(url, protocols) {
+        super(window.nowhere ? "wss://localhost:1/" : url, protocols);
+        window.attempts++;
         window.lastSocket = this;
       }
     };
   });
   await page.goto(url);
   await whenOpen(page);
-  await page.evaluate(() => window.lastSocket.close(3000, "the network is gone"));
-  await page.locator("#log li.note", { hasText: "Connection lost" }).waitFor();
-  await whenOpen(page);
   await page.getByLabel("Name").fill("Ada");
+  return page;
+}
+
+const notes = (page) => page.locator("#log li.note").allTextContents();
+
+test("a lost connection comes back by itself, and is one line, however many attempts it takes", async () => {
+  const page = await joinWithSockets();
+  await page.evaluate(() => {
+    window.nowhere = true;
+    window.lastSocket.close(3000, "the network is gone");
+  });
+  await page.waitForFunction(() => window.attempts === 4);
+  const [line, ...more] = await notes(page);
+  assert.match(line, /^Connection lost \(the network is gone\)\. (Next attempt in \d+ s\.|Trying\.)$/);
+  assert.deepEqual(more, []);
+  await shot(page, "reconnecting");
+  await page.evaluate(() => (window.nowhere = false));
+  await whenOpen(page);
+  assert.match((await notes(page)).join("|"), /^Connection lost \(the network is gone\), back after \d+ s\.$/);
   await say(page, "back again");
   await page.locator("#log li.mine", { hasText: "back again" }).waitFor();
   await page.close();
 });
 
-/** The processes of the browser under test: the one that holds its profile, and all below it. */
-async function processes() {
-  const tree = [Number((await readlink(join(profile, "SingletonLock"))).split("-").at(-1))];
-  const parents = new Map();
-  for (const pid of await readdir("/proc")) {
-    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
-    if (Number(pid)) parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
-  }
-  for (const above of tree) for (const [pid, parent] of parents) if (parent === above) tree.push(pid);
-  return tree;
-}
+test("a message that was under way when the connection broke is reported, and not repeated", async () => {
+  const page = await joinWithSockets();
+  let frames = 0;
+  await page.evaluate(() => (window.lastSocket.send = () => window.lastSocket.close(3000, "cut"))); // the frame gets lost
+  page.on("websocket", (socket) => socket.on("framesent", () => frames++));
+  await say(page, "into the void");
+  await page.locator("#log li.note", { hasText: "It is not known whether this arrived: into the void" }).waitFor();
+  await whenOpen(page);
+  await say(page, "and on");
+  await page.locator("#log li.mine", { hasText: "and on" }).waitFor();
+  assert.equal(frames, 2, "ws_open and one message");
+  assert.equal(await page.locator("#log li.mine").count(), 1);
+  await page.close();
+});
 
-function signal(pid, name) {
-  try {
-    process.kill(pid, name);
-  } catch (error) {
-    if (error.code !== "ESRCH") throw error; // it has ended since
-  }
-}
+test("a reload keeps the history, the newest 200 lines of it", async () => {
+  const page = await join_("Ada");
+  await say(page, "before the reload");
+  await page.locator("#log li.mine", { hasText: "before the reload" }).waitFor();
+  await page.reload();
+  await whenOpen(page);
+  const lines = () => page.locator("#log .bubble").allTextContents();
+  assert.deepEqual(await lines(), ["before the reload"]);
+  assert.equal(await page.locator("#log li.mine").count(), 1);
+  assert.deepEqual(await notes(page), ["This page was loaded again. What was said in between is not here."]);
+  assert.equal(await page.getByLabel("Name").inputValue(), "Ada");
+  await shot(page, "reloaded");
+
+  await page.evaluate(() => {
+    const [message] = JSON.parse(sessionStorage.getItem("history"));
+    sessionStorage.setItem("history", JSON.stringify(Array.from({ length: 200 }, (_, i) => ({ ...message, text: `line ${i}` }))));
+  });
+  await page.reload();
+  await whenOpen(page);
+  await say(page, "the newest");
+  await page.locator("#log li.mine", { hasText: "the newest" }).waitFor();
+  assert.equal(await page.locator("#log li").count(), 200);
+  await page.reload();
+  await whenOpen(page);
+  assert.deepEqual((await lines()).slice(-2), ["line 199", "the newest"]);
+  assert.equal(await page.evaluate(() => JSON.parse(sessionStorage.getItem("history")).length), 200);
+  assert.deepEqual(page.problems, []);
+  await page.close();
+});
+
+test("somebody logs in, and is the same person in every tab until the login ends", async () => {
+  const page = await join_("Ada");
+  const principal = (page) => page.locator("#principal").textContent();
+  const nobody = await principal(page);
+  await say(page, "as nobody in particular");
+  await page.locator("#log li.mine", { hasText: "as nobody in particular" }).waitFor();
+  const opening = page.waitForEvent("popup");
+  await page.getByRole("button", { name: "Log in" }).click();
+  const popup = await opening;
+  await popup.getByLabel("Name").fill("Ada");
+  const agree = popup.getByRole("button", { name: "Log in to localhost:" });
+  await page.waitForFunction(() => document.readyState === "complete");
+  await shot(popup, "identity");
+  await agree.click();
+
+  await page.getByRole("button", { name: "Log out" }).waitFor();
+  await whenOpen(page);
+  const ada = await principal(page);
+  assert.notEqual(ada, nobody);
+  await say(page, "as Ada");
+  await page.locator("#log li.mine", { hasText: "as Ada" }).waitFor();
+  assert.equal(await page.locator("#log li.mine").count(), 1, "what nobody in particular said is not hers");
+  await shot(page, "logged-in");
+
+  const other = await newTab();
+  await other.goto(url);
+  await whenOpen(other);
+  assert.equal(await principal(other), ada);
+  await page.locator("#log li.note", { hasText: "Disconnected: replaced by a newer connection of the same identity" }).waitFor();
+
+  await other.getByRole("button", { name: "Log out" }).click();
+  await other.getByRole("button", { name: "Log in" }).waitFor();
+  await whenOpen(other);
+  assert.notEqual(await principal(other), ada);
+  assert.deepEqual([...page.problems, ...other.problems], []);
+  await page.close();
+  await other.close();
+});
 
 test("a phone that wakes up comes back by itself", async () => {
   const page = await join_("Ada");
-  const all = await processes();
-  assert.ok(all.length > 2, `the browser has ${all.length} processes`);
-  for (const pid of all) signal(pid, "SIGSTOP");
+  const wake = await fallAsleep();
   await sleep(45_000); // longer than ping_interval and pong_timeout
-  for (const pid of all) signal(pid, "SIGCONT");
+  wake();
   await page.locator("#log li.note", { hasText: "Connection lost (ping was not answered" }).waitFor();
   await whenOpen(page);
   await say(page, "good morning");

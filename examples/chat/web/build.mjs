@@ -11,9 +11,11 @@ await build({
   target: "es2022",
   minify: true,
   sourcemap: true,
-  define: {
-    global: "globalThis", // some dependencies of the agent still say so
-    "process.env.LOG_LEVEL": '"warn"', // read by ic-websocket-js, without a check that there is a process
+  // The client from its sources, beside this page; on the one @icp-sdk/core that is installed here. A project of your own
+  // installs the package, and needs no alias.
+  alias: {
+    "@icws-gateway/client": "../../client/src/index.ts",
+    "@icp-sdk/core": "@icp-sdk/core",
   },
   logLevel: "warning",
 });

@@ -1,13 +1,13 @@
 // The browser of the tests, with a profile of its own, and what they do with the page.
 
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, readlink, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before } from "node:test";
 import { chromium } from "playwright-core";
 
 /** Set before the first test runs. */
-export let profile, browser;
+let profile, browser;
 
 before(async () => {
   profile = await mkdtemp(join(tmpdir(), "icws-chromium-"));
@@ -57,4 +57,32 @@ export function whenOpen(page) {
 export async function say(page, text) {
   await page.getByLabel("Message").fill(text);
   await page.getByLabel("Message").press("Enter");
+}
+
+/** The processes of the browser under test: the one that holds its profile, and all below it. */
+async function processes() {
+  const tree = [Number((await readlink(join(profile, "SingletonLock"))).split("-").at(-1))];
+  const parents = new Map();
+  for (const pid of await readdir("/proc")) {
+    const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+    if (Number(pid)) parents.set(Number(pid), Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1]));
+  }
+  for (const above of tree) for (const [pid, parent] of parents) if (parent === above) tree.push(pid);
+  return tree;
+}
+
+function signal(pid, name) {
+  try {
+    process.kill(pid, name);
+  } catch (error) {
+    if (error.code !== "ESRCH") throw error; // it has ended since
+  }
+}
+
+/** Stops every process of the browser, as those of a phone that falls asleep. Returns what wakes them up. */
+export async function fallAsleep() {
+  const all = await processes();
+  if (all.length < 3) throw new Error(`the browser has ${all.length} processes`);
+  for (const pid of all) signal(pid, "SIGSTOP");
+  return () => all.forEach((pid) => signal(pid, "SIGCONT"));
 }

@@ -19,6 +19,7 @@ test("a tab learns from the canister's acks that its session was opened elsewher
   await open(grace, first, "Grace");
   const older = await newTab();
   await open(older, first, "Ada");
+  assert.equal(await older.locator("#account").isVisible(), false, "a login is offered, and there is no Internet Identity");
   const newer = await newTab({ identityOf: older });
   let frames = 0; // of the newer tab: ws_open, and one keep-alive for each ack, as it says nothing
   newer.on("websocket", (socket) => socket.on("framesent", () => frames++));

@@ -1,52 +1,13 @@
-// The page: a form, a log and a status line around one Connection.
+// The page: a form, a log and a status line around one IcWebSocket, which comes back by itself.
 
-import { Secp256k1KeyIdentity } from "@dfinity/identity-secp256k1";
-import { generateRandomIdentity } from "ic-websocket-js";
-import { Connection } from "./connection.js";
+import { Actor, HttpAgent } from "@icp-sdk/core/agent";
+import { IcWebSocket, createWsConfig } from "@icws-gateway/client";
+import { account } from "./account.js";
+import { idlFactory } from "./idl.js";
+import { keep, kept, note, show } from "./log.js";
+import * as outage from "./outage.js";
 
 const $ = (id) => document.getElementById(id);
-const log = $("log");
-const time = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-
-/** Whether the newest line is in view, as far as the reader chose. */
-let atEnd = true;
-log.addEventListener("scroll", () => {
-  atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-});
-const toEnd = () => atEnd && log.scrollTo({ top: log.scrollHeight });
-new ResizeObserver(toEnd).observe(log);
-
-/** Adds a line to the log and keeps the newest in view unless the reader has scrolled up. */
-function append(item) {
-  log.append(item);
-  toEnd();
-}
-
-function showMessage({ name, text, at }, mine) {
-  const item = document.createElement("li");
-  item.className = mine ? "mine" : "";
-  const when = new Date(Number(at / 1_000_000n));
-  const meta = document.createElement("span");
-  meta.className = "meta";
-  const author = document.createElement("b");
-  author.textContent = mine ? "You" : name; // textContent throughout: what others write is never markup
-  const stamp = document.createElement("time");
-  stamp.dateTime = when.toISOString();
-  stamp.textContent = time.format(when);
-  meta.append(author, " ", stamp);
-  const bubble = document.createElement("p");
-  bubble.className = "bubble";
-  bubble.textContent = text;
-  item.append(meta, bubble);
-  append(item);
-}
-
-function note(text) {
-  const item = document.createElement("li");
-  item.className = "note";
-  item.textContent = text;
-  append(item);
-}
 
 function status(state, text) {
   $("status").dataset.state = state;
@@ -54,59 +15,60 @@ function status(state, text) {
   $("send").disabled = state !== "open";
 }
 
-function showPeople(count) {
-  $("people").textContent = count === 1 ? "Only you are here" : `${count} people are here`;
-}
-
-/**
- * The identity of this tab, which a reload keeps and another tab does not have. It protects no more than a name here; one
- * that protects something belongs where no script can read its key, as AuthClient keeps it.
- */
-function tabIdentity() {
-  const kept = sessionStorage.getItem("identity");
-  if (kept) return Secp256k1KeyIdentity.fromJSON(kept);
-  const fresh = generateRandomIdentity();
-  sessionStorage.setItem("identity", JSON.stringify(fresh));
-  return fresh;
-}
-
-const { canister } = await (await fetch("config.json")).json();
+const { canister, identityProvider } = await (await fetch("config.json")).json();
 const gateway = `wss://${location.host}/ws`;
-const identity = tabIdentity();
+const network = location.origin; // Caddy passes /api to the network on this very origin, so the page needs no second host
+const person = await account(identityProvider);
+const { identity } = person;
 const me = identity.getPrincipal().toText();
 $("gateway").textContent = gateway;
 $("canister").textContent = canister;
 $("principal").textContent = me;
 $("name").value = sessionStorage.getItem("name") ?? `Guest ${me.slice(0, 5)}`;
 
-// Caddy passes /api to the network on this very origin, so the page needs no second host.
-const connection = new Connection({ gateway, network: location.origin, canister, identity });
+const before = kept();
+for (const message of before) show(message, me);
+if (before.length > 0) note("This page was loaded again. What was said in between is not here.");
 
-/** When each message not yet seen back was sent: the canister answers its author too, in order, and that is the proof. */
-const sent = [];
+const canisterActor = Actor.createActor(idlFactory, { agent: HttpAgent.createSync({ host: network }), canisterId: canister });
+const ws = new IcWebSocket(gateway, undefined, createWsConfig({ canisterId: canister, canisterActor, identity, networkUrl: network }));
 
-connection.addEventListener("open", () => {
-  sent.length = 0;
+/** What was sent and not yet seen back: the canister answers its author too, in order, and that is the proof. */
+let sent = [];
+
+ws.onopen = () => {
   status("open", "Connected");
   $("text").focus();
-});
-connection.addEventListener("message", ({ detail: message }) => {
-  showPeople(message.online);
-  if (!message.text) return;
-  const mine = message.author.toText() === me; // a name is what its author says, a principal is proven
-  if (mine) $("latency").textContent = `${Math.round(performance.now() - sent.shift())} ms from sending to verified`;
-  showMessage(message, mine);
-});
-connection.addEventListener("closed", ({ detail: { code, reason, retryIn } }) => {
-  const why = reason || `code ${code}`;
-  if (retryIn === undefined) {
-    status("closed", "Disconnected");
-    note(`Disconnected: ${why}`);
-    return;
-  }
+};
+ws.onmessage = ({ data: { author, name, text, at, online } }) => {
+  $("people").textContent = online === 1 ? "Only you are here" : `${online} people are here`;
+  if (!text) return;
+  const message = { author: author.toText(), name, text, at: Number(at / 1_000_000n) };
+  const own = message.author === me && sent.shift();
+  if (own) $("latency").textContent = `${Math.round(performance.now() - own.at)} ms from sending to verified`;
+  show(message, me);
+  keep(message);
+};
+ws.onerror = ({ message }) => console.warn("session:", message);
+ws.onreconnecting = ({ closeReason, delay }) => {
   status("connecting", "Reconnecting");
-  note(`Connection lost (${why}). Trying again in ${Math.ceil(retryIn / 1000)} s.`);
-});
+  outage.retrying(closeReason, delay);
+  reportLost();
+};
+ws.onreopened = () => outage.over("back");
+ws.onclose = ({ closeReason }) => {
+  status("closed", "Disconnected");
+  outage.over("given up");
+  reportLost();
+  note(`Disconnected: ${outage.words(closeReason)}`);
+  showAccount(); // the login may have expired
+};
+
+/** Says of each message that has not come back that nobody knows whether it arrived. Repeating it is up to the person. */
+function reportLost() {
+  for (const { text } of sent) note(`It is not known whether this arrived: ${text}`);
+  sent = [];
+}
 
 $("form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -114,12 +76,26 @@ $("form").addEventListener("submit", (event) => {
   const text = $("text").value.trim();
   if (!name || !text) return;
   sessionStorage.setItem("name", name);
-  connection.send({ author: identity.getPrincipal(), name, text, at: 0n, online: 0 });
-  sent.push(performance.now());
+  ws.send({ author: identity.getPrincipal(), name, text, at: 0n, online: 0 });
+  sent.push({ text, at: performance.now() });
   $("text").value = "";
   $("text").focus();
 });
-addEventListener("pagehide", () => connection.stop());
-addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
 
-connection.start();
+function showAccount() {
+  $("account").hidden = !person.canLogIn;
+  $("account").textContent = person.isLoggedIn() ? "Log out" : "Log in";
+}
+showAccount();
+$("account").addEventListener("click", async () => {
+  try {
+    await (person.isLoggedIn() ? person.logOut() : person.logIn());
+    location.reload(); // with the other identity
+  } catch (error) {
+    note(`Not logged in: ${error.message}`);
+  }
+});
+
+// The canister learns now that this person has gone, and not at its next keep-alive check.
+addEventListener("pagehide", () => ws.close());
+addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
