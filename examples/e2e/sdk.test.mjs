@@ -1,5 +1,5 @@
 // The whole life of a session as the npm client sees it: ic-websocket-js and @dfinity/agent as published, over wss://,
-// against a real Caddy. e2e_test.go starts Caddy and the local network, trusts Caddy's internal CA through
+// against a real Caddy. sdk_test.go starts Caddy and the local network, trusts Caddy's internal CA through
 // NODE_EXTRA_CA_CERTS and passes the addresses in ICWS_E2E.
 
 import assert from "node:assert/strict";
@@ -25,7 +25,7 @@ function start(options = {}) {
   return session;
 }
 
-/** Asks the harness (e2e_test.go) something about the canister or the network. */
+/** Asks the harness (controls_test.go) something about the canister or the network. */
 async function ask(path, body) {
   const answer = await fetch(stack.control + path, body && { method: "POST", body: JSON.stringify(body) });
   if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
