@@ -95,7 +95,8 @@ func startScenarios(t *testing.T) (w *scenarioWorld, rootCert string) {
 	w.Control = control.URL
 
 	w.site = site.Options{Dir: dir, Port: ports[0], Admin: fmt.Sprintf("localhost:%d", admin), Caddyfile: fmt.Sprintf(
-		"https://localhost:%d {\nbind 127.0.0.1\n%s%sreverse_proxy /lying/* %s\n}\n", ports[0], gateway("/ws", "second", ""),
+		"https://localhost:%d {\nbind 127.0.0.1\n%s%sreverse_proxy /lying/* %s\n"+
+			"header /scenarios Content-Type text/html\nrespond /scenarios <!doctype>\n}\n", ports[0], gateway("/ws", "second", ""),
 		// The shortest patience that a busy machine does not exhaust.
 		gateway("/sleepy", "sleepy", "ping_interval 10s\n\tpong_timeout 8s"), control.Listener.Addr())}
 	w.boot = site.Options{Dir: dir, Port: ports[1], Caddyfile: fmt.Sprintf("https://localhost:%d {\nbind 127.0.0.1\n%s}\n", ports[1], gateway("/ws", "first", ""))}
