@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/chat/room"
+	"github.com/icws-gateway/caddy-icws/examples/internal/bundle"
 	"github.com/icws-gateway/caddy-icws/examples/internal/chromium"
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
@@ -17,7 +18,7 @@ import (
 // TestBrowserTwoInstances has one person open the page at two gateways that know nothing of each other: each has its own
 // identity, and so its own queue at the canister.
 func TestBrowserTwoInstances(t *testing.T) {
-	dist, err := bundle(t.Context(), "web")
+	dist, err := bundle.Page(t.Context(), "web", "chat.js")
 	if err != nil {
 		t.Fatal(err)
 	}

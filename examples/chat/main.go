@@ -17,14 +17,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/canisters/ic0"
 	"github.com/icws-gateway/caddy-icws/examples/chat/room"
+	"github.com/icws-gateway/caddy-icws/examples/internal/bundle"
 	"github.com/icws-gateway/caddy-icws/examples/internal/site"
 	"github.com/icws-gateway/caddy-icws/examples/localnet"
 )
@@ -69,7 +68,7 @@ func run(ctx context.Context, o options, ready func(url, rootCert string)) (err 
 	if o.port, err = site.ClaimPort(o.port); err != nil {
 		return err
 	}
-	dist, err := bundle(ctx, o.web)
+	dist, err := bundle.Page(ctx, o.web, "chat.js", "../../client/src/*")
 	if err != nil {
 		return err
 	}
@@ -174,43 +173,4 @@ func (o *options) load() (localnet.Canister, error) {
 	}
 	c.Print = func(line string) { fmt.Println("canister:", line) }
 	return c, nil
-}
-
-// bundle returns the directory of the bundled page and bundles it when it is
-// not there yet, or older than what it is made of.
-func bundle(ctx context.Context, web string) (dist string, err error) {
-	if web, err = filepath.Abs(web); err != nil {
-		return "", err
-	}
-	if _, err := os.Stat(filepath.Join(web, "package.json")); err != nil {
-		return "", fmt.Errorf("looking for the page: %w: run this in the root of the repository, or set -web", err)
-	}
-	dist = filepath.Join(web, "dist")
-	if done, err := os.Stat(filepath.Join(dist, "chat.js")); err == nil && !changedSince(web, done.ModTime()) {
-		return dist, nil
-	}
-	for _, args := range [][]string{{"ci", "--no-fund", "--no-audit"}, {"run", "build"}} {
-		fmt.Println("npm", args[0], "...")
-		cmd := exec.CommandContext(ctx, "npm", args...)
-		cmd.Dir, cmd.Stdout, cmd.Stderr = web, os.Stderr, os.Stderr
-		if err := cmd.Run(); ctx.Err() != nil {
-			return "", errors.New("interrupted while npm bundled the page")
-		} else if err != nil {
-			return "", fmt.Errorf("bundling the page with npm %s: %w: Node.js 20 or newer is needed", args[0], err)
-		}
-	}
-	return dist, nil
-}
-
-// changedSince tells whether something that the page is made of is newer than t.
-func changedSince(web string, t time.Time) bool {
-	for _, pattern := range []string{"src/*", "../../client/src/*", "build.mjs", "package-lock.json"} {
-		files, _ := filepath.Glob(filepath.Join(web, pattern)) // the patterns are well formed
-		for _, file := range files {
-			if info, err := os.Stat(file); err == nil && info.ModTime().After(t) {
-				return true
-			}
-		}
-	}
-	return false
 }

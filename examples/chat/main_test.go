@@ -233,34 +233,6 @@ func TestPortTaken(t *testing.T) {
 	}
 }
 
-// A page that was bundled is bundled again only when it has changed.
-func TestBundle(t *testing.T) {
-	web := bundled(t)
-	if dist, err := bundle(t.Context(), web); err != nil || dist != filepath.Join(web, "dist") {
-		t.Errorf("%s, %v", dist, err)
-	}
-	built, err := os.Stat(filepath.Join(web, "dist", "chat.js"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(web, "src"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	source := filepath.Join(web, "src", "chat.js")
-	if err := os.WriteFile(source, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for _, later := range []time.Duration{-time.Minute, time.Minute} {
-		at := built.ModTime().Add(later)
-		if err := os.Chtimes(source, at, at); err != nil {
-			t.Fatal(err)
-		}
-		if got := changedSince(web, built.ModTime()); got != (later > 0) {
-			t.Errorf("a source %s later than the page: changed %v", later, got)
-		}
-	}
-}
-
 func TestMisuse(t *testing.T) {
 	for name, tt := range map[string]struct {
 		options options
