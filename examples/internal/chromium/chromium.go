@@ -12,18 +12,24 @@ import (
 	"time"
 )
 
-// Run runs a file with that many tests with the test runner of Node.js, in its directory and with more environment. Chromium trusts
-// the certificate authority whose certificate is in the file rootCert. The file gets its browser from examples/chat/web/chromium.mjs,
-// whose npm packages have to be installed.
+// Run runs a file with that many tests with Node, in a home of its own, where Chromium trusts the certificate authority whose
+// certificate is in the file rootCert. The file gets its browser from examples/chat/web/chromium.mjs, whose npm packages have to be
+// installed.
 func Run(t *testing.T, file string, tests int, rootCert string, env ...string) {
 	t.Helper()
 	home := t.TempDir()
 	trust(t, home, rootCert)
+	Node(t, file, tests, append([]string{"HOME=" + home}, env...)...)
+}
+
+// Node runs a file with that many tests with the test runner of Node.js, in its directory and with more environment.
+func Node(t *testing.T, file string, tests int, env ...string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "--test", "--test-reporter=tap", filepath.Base(file))
 	cmd.Dir = filepath.Dir(file)
-	cmd.Env = append(append(os.Environ(), "HOME="+home), env...)
+	cmd.Env = append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Errorf("node: %v\n%s", err, out)

@@ -40,6 +40,7 @@ const options = `{
 	grace_period 2s
 	log {
 		level %s
+		output %s
 	}
 }
 `
@@ -57,6 +58,8 @@ type Options struct {
 	Admin string
 	// LogLevel is Caddy's. Default: ERROR.
 	LogLevel string
+	// LogFile is where Caddy logs to. Default: standard error.
+	LogFile string
 }
 
 // Run loads the configuration in place of what ran before in this process, and
@@ -71,13 +74,17 @@ func Run(ctx context.Context, o Options) (rootCert string, err error) {
 	if o.LogLevel == "" {
 		o.LogLevel = "ERROR"
 	}
+	output := "stderr"
+	if o.LogFile != "" {
+		output = fmt.Sprintf("file %q", o.LogFile)
+	}
 	// Caddy keeps the id of the instance, which is part of the gateway's identity, in the data directory of the user
 	// whatever the storage is.
 	if err := os.Setenv("XDG_DATA_HOME", o.Dir); err != nil {
 		return "", err
 	}
 	adapter := caddyconfig.GetAdapter("caddyfile")
-	config, warnings, err := adapter.Adapt([]byte(fmt.Sprintf(options, o.Admin, o.Dir, o.LogLevel)+o.Caddyfile), nil)
+	config, warnings, err := adapter.Adapt([]byte(fmt.Sprintf(options, o.Admin, o.Dir, o.LogLevel, output)+o.Caddyfile), nil)
 	if err != nil {
 		return "", fmt.Errorf("adapting the Caddyfile: %w", err)
 	}
