@@ -4,7 +4,9 @@ import { Log, element } from "./log.js";
 import { named } from "./names.js";
 
 const $ = (id) => document.getElementById(id);
+/** How many messages are kept, and how many bytes are in a row: that is what fits into a narrow window. */
 const MOST = 300;
+const ROW = 8;
 
 /** One character for each byte. */
 const latin = (bytes) => Array.from(bytes, (b) => String.fromCharCode(b)).join("");
@@ -14,10 +16,10 @@ const fromBase64 = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0))
 /** Bytes as programmers read them: where, in hexadecimal, and as text. */
 function dump(bytes) {
   const lines = [];
-  for (let at = 0; at < bytes.length; at += 16) {
-    const row = bytes.subarray(at, at + 16);
+  for (let at = 0; at < bytes.length; at += ROW) {
+    const row = bytes.subarray(at, at + ROW);
     const hex = Array.from(row, (b) => b.toString(16).padStart(2, "0")).join(" ");
-    lines.push(`${at.toString(16).padStart(4, "0")}  ${hex.padEnd(47)}  ${printable(latin(row))}`);
+    lines.push(`${at.toString(16).padStart(4, "0")}  ${hex.padEnd(3 * ROW - 1)}  ${printable(latin(row))}`);
   }
   return lines.join("\n");
 }

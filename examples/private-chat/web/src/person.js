@@ -85,7 +85,7 @@ export class Person {
 
   #show(room) {
     this.#room = room;
-    this.#find(".room").textContent = room ? `Epoch ${room.epoch} of the room of ${this.#you(room.owner)}` : "No room yet";
+    this.#find(".room").textContent = room ? `${this.#ownerOf(room)} room, epoch ${room.epoch}` : "No room yet";
     this.#find(".members").replaceChildren(...(room?.members ?? []).map((who) => this.#memberLine(room, who)));
     this.#enable();
   }
@@ -104,6 +104,10 @@ export class Person {
 
   #you(who) {
     return who === this.member.principal ? "you" : nameOf(who);
+  }
+
+  #ownerOf({ owner }) {
+    return owner === this.member.principal ? "Your" : `${nameOf(owner)}'s`;
   }
 
   #enable() {

@@ -25,7 +25,7 @@ async function say(where, text) {
 }
 
 async function find(page, word) {
-  await page.getByLabel("Look for a word in all of it").fill(word);
+  await page.getByLabel("Look for a word in all that passes").fill(word);
   return page.locator("#found");
 }
 
