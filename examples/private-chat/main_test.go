@@ -11,19 +11,32 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/icws-gateway/caddy-icws/examples/caddylog"
 	"github.com/icws-gateway/caddy-icws/examples/localnet/candid"
+	"github.com/icws-gateway/caddy-icws/examples/localnet/vetkd"
 	"github.com/icws-gateway/caddy-icws/examples/private-chat/tap"
 	"github.com/icws-gateway/caddy-icws/relay/client"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-func TestMain(m *testing.M) { os.Exit(caddylog.Run(m)) }
+// childVariable makes the test binary run the program itself.
+const childVariable = "ICWS_PRIVATE_CHAT_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childVariable) != "" {
+		main()
+		os.Exit(0)
+	}
+	os.Exit(caddylog.Run(m))
+}
 
 // start runs the program until end is called or the test ends.
 func start(t *testing.T, o options) (at place, end func()) {
@@ -194,6 +207,69 @@ func TestSeen(t *testing.T) {
 	}
 	if _, err := os.Stat(at.rootCert); !os.IsNotExist(err) {
 		t.Errorf("keys and certificates are left behind: %v", err)
+	}
+}
+
+// The program says where everything is. Interrupted, it ends with exit code 0 and leaves nothing behind, also while a pane is open.
+func TestInterrupt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Log("interrupts cannot be sent to a child process on Windows")
+		return
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), exe, "-port", "0", "-web", bundled(t), "-latency", "10ms")
+	cmd.Env = append(os.Environ(), childVariable+"=1", "TMPDIR="+dir, "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	watchdog := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer watchdog.Stop()
+	var said strings.Builder
+	for lines := bufio.NewScanner(stdout); !strings.Contains(said.String(), "Ctrl-C ends") && lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+	}
+	find := func(pattern string) string {
+		t.Helper()
+		found := regexp.MustCompile(pattern).FindStringSubmatch(said.String())
+		if found == nil {
+			t.Fatalf("%q is not in %q\n%s", pattern, &said, &stderr)
+		}
+		return found[1]
+	}
+	url, rootCert := find(`of them: (https://\S+)`), find(`Trust (\S+) to be spared`)
+	if master := find(`(?m)^([0-9a-f]+)$`); len(master) != 2*vetkd.PublicKeySize {
+		t.Errorf("the master key is printed as %s", master)
+	}
+	transport := &http.Transport{TLSClientConfig: place{rootCert: rootCert}.tls(t)}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/seen", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/event-stream")
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("ended with %v\n%s", err, &stderr)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

@@ -11,9 +11,9 @@ import (
 // limit is below it.
 const maxRequest = 8 << 20
 
-// Network is a network with the tap before it: what the gateway asks and what it
-// is told, heads without bodies included. Nothing of this is kept or served; it
-// goes to the function that was given to New.
+// Network is a network with the tap before it. What the gateway asks and what it
+// is told, headers and bodies, goes to the function that was given to New; the
+// pages do not get it.
 func (t *Tap) Network(network http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRequest))
