@@ -1,8 +1,7 @@
 // Two members chat while a Go test looks at everything that is to be seen of it (tapped_test.go).
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { join, page, roomOf } from "./people.mjs";
+import { join, page, roomOf, test } from "./people.mjs";
 
 test("two members chat", async () => {
   const encryption = process.env.ICWS_ENCRYPTION === "off" ? page.plain : page.sealed;

@@ -1,7 +1,7 @@
 // People in Node.js with the modules of the page, for the tests.
 
 import assert from "node:assert/strict";
-import { after } from "node:test";
+import { after, test as nodeTest } from "node:test";
 import { WebSocket } from "ws";
 import { modules } from "../bundle.mjs";
 
@@ -17,6 +17,9 @@ const where = { gateway: `${url.replace("https", "wss")}/ws`, network: url, root
 
 /** How long anything may take before a test gives up, in milliseconds. */
 const PATIENCE = 60_000;
+
+/** A test that ends, also when what it waits for never comes. */
+export const test = (name, run) => nodeTest(name, { timeout: 2 * PATIENCE }, run);
 
 const people = [];
 after(() => people.forEach((person) => person.leave()));

@@ -1,8 +1,7 @@
 // What must be refused or stay unreadable, with the modules of the page, over a real Caddy. e2e_test.go starts all of it.
 
 import assert from "node:assert/strict";
-import { test } from "node:test";
-import { Held, Raw, canister, join, masterKey, page, roomOf } from "./people.mjs";
+import { Held, Raw, canister, join, masterKey, page, roomOf, test } from "./people.mjs";
 
 const { KeyOpener, MasterPublicKey, Principal, TransportSecretKey, bytes, sealed } = page;
 const canisterBytes = Principal.fromText(canister).toUint8Array();
