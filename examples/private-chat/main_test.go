@@ -103,10 +103,12 @@ func TestSeen(t *testing.T) {
 			upstream <- f
 		}
 	}})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	transport := &http.Transport{TLSClientConfig: at.tls(t)}
 	get := func(path, accept string) *http.Response {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at.url+path, nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, at.url+path, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,8 +144,6 @@ func TestSeen(t *testing.T) {
 	}
 	pane := bufio.NewReader(get("/seen", "text/event-stream").Body)
 
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	c, err := client.Dial(ctx, strings.Replace(at.url, "https", "wss", 1)+"/ws", client.Options{Canister: canister, RootKey: rootKey, TLS: at.tls(t)})
 	if err != nil {
 		t.Fatal(err)
