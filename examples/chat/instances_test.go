@@ -18,7 +18,7 @@ import (
 // TestBrowserTwoInstances has one person open the page at two gateways that know nothing of each other: each has its own
 // identity, and so its own queue at the canister.
 func TestBrowserTwoInstances(t *testing.T) {
-	dist, err := bundle.Page(t.Context(), "web", "chat.js")
+	dist, err := bundle.Page(t.Context(), "web", "chat.js", "../../client/src/*")
 	if err != nil {
 		t.Fatal(err)
 	}
