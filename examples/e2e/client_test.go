@@ -41,11 +41,8 @@ func TestClient(t *testing.T) {
 		Canister:   c.install(localnet.CDKOptions{App: localnet.PingPong{Quiet: true}}),
 		Greeter:    c.install(localnet.CDKOptions{App: localnet.PingPong{}}),
 		NotAllowed: c.install(localnet.CDKOptions{}),
-		// An acknowledgement within a test, and a keep-alive that is not late on a busy machine.
-		Eager: c.install(localnet.CDKOptions{
-			App: localnet.PingPong{Quiet: true}, AckInterval: 3 * eagerInterval, KeepAliveTimeout: 3*eagerInterval - time.Second,
-		}),
-		EagerMS: 3 * eagerInterval.Milliseconds(),
+		Eager:      c.install(eager()),
+		EagerMS:    eagerInterval.Milliseconds(),
 	}
 	var rootCert string
 	s.Gateway, rootCert = serve(t, network, boundary, s.Canister, s.Greeter, s.Eager)
