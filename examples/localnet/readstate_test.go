@@ -15,6 +15,31 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
+// Replicas look at the expiry of what is signed, and of calls. Whoever has a wrong clock can ask for the time.
+func TestExpiryOfReadings(t *testing.T) {
+	n := newNetwork(t, Options{})
+	id, who := n.Install(NewCDK(CDKOptions{})), newIdentity(t)
+	for _, off := range []time.Duration{-time.Hour, time.Hour} {
+		for _, tt := range []struct {
+			name, version, endpoint string
+			by                      identity.Identity
+			content                 map[string]any
+			want                    int
+		}{
+			{"anonymous read_state", "v3", "read_state", nil, readStateContent(n, nil, [][]byte{[]byte("time")}), 200},
+			{"signed read_state", "v3", "read_state", who, readStateContent(n, who, [][]byte{[]byte("time")}), 400},
+			{"anonymous query", "v3", "query", nil, content(n, nil, "query", id, "ws_get_messages", []byte("DIDL\x00\x00")), 200},
+			{"signed query", "v3", "query", who, content(n, who, "query", id, "ws_get_messages", []byte("DIDL\x00\x00")), 400},
+			{"anonymous call", "v4", "call", nil, content(n, nil, "call", id, "ws_open", []byte("DIDL\x00\x00")), 400},
+		} {
+			tt.content["ingress_expiry"] = uint64(n.Now().Add(off).UnixNano())
+			if r := post(t, n, canisterPath(tt.version, id, tt.endpoint), envelope(t, tt.content, tt.by, nil)); r.status != tt.want {
+				t.Errorf("%s, %s: %d %s, want %d", tt.name, off, r.status, r.body, tt.want)
+			}
+		}
+	}
+}
+
 func TestReadState(t *testing.T) {
 	n := newNetwork(t, Options{Nodes: 3, Latency: time.Millisecond})
 	id := n.Install(NewCDK(CDKOptions{}))
