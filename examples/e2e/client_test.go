@@ -28,6 +28,7 @@ func buildClient(t *testing.T) {
 func TestClientRules(t *testing.T) {
 	buildClient(t)
 	runNodeTests(t, clientDir, "test/unit.test.mjs", nil, "")
+	runNodeTests(t, clientDir, "test/rules.test.mjs", nil, "")
 }
 
 // TestClient runs the tests of the TypeScript client that need a gateway, against a real Caddy, on each version of its peer.

@@ -2,6 +2,7 @@
 
 import { Cbor, Endpoint, Expiry, SubmitRequestType, makeNonce, type SignIdentity } from "@icp-sdk/core/agent";
 import type { Principal } from "@icp-sdk/core/principal";
+import type { Clock } from "./clock.js";
 
 /** How long a call may take to arrive, in milliseconds. It is rounded down to a minute: 3 to 4 minutes are left. */
 const LIFE = 240_000;
@@ -12,6 +13,7 @@ export async function envelope(
   canisterId: Principal,
   method_name: "ws_open" | "ws_message",
   arg: Uint8Array,
+  clock: Clock,
 ): Promise<Uint8Array> {
   const signed = (await identity.transformRequest({
     endpoint: Endpoint.Call,
@@ -22,7 +24,7 @@ export async function envelope(
       method_name,
       arg,
       sender: identity.getPrincipal(),
-      ingress_expiry: Expiry.fromDeltaInMilliseconds(LIFE),
+      ingress_expiry: Expiry.fromDeltaInMilliseconds(LIFE, -clock.ahead),
       nonce: makeNonce(),
     },
   })) as { body: unknown };

@@ -43,3 +43,33 @@ export class IcWebSocketReconnectEvent extends Event {
     super(type);
   }
 }
+
+/** This device's clock was found to be more than a minute wrong, or right again. What is signed from now on has the right time. */
+export class IcWebSocketClockSkewEvent extends Event {
+  constructor(
+    /** How far the clock is ahead, in milliseconds; negative if it is behind, 0 if it is right again. */
+    readonly ahead: number,
+  ) {
+    super("clockskew");
+  }
+}
+
+/** The events of an IcWebSocket, by name. */
+export interface IcWebSocketEventMap<ApplicationMessageType> {
+  /** The canister has taken the session: messages can be sent. After a reconnect it is a new session, and this comes again. */
+  open: Event;
+  /** A message of the canister, proved and decoded. */
+  message: MessageEvent<ApplicationMessageType>;
+  /** Something went wrong; the text says what. If it is the end, close follows. */
+  error: IcWebSocketErrorEvent;
+  /** The end: nothing comes back after it. Its closeReason says why. */
+  close: IcWebSocketCloseEvent;
+  /** A session ended for a reason that a new one can cure, which is tried after a pause. */
+  reconnecting: IcWebSocketReconnectEvent;
+  /** There is a session again, after open: fetch what was missed while there was none. */
+  reopened: IcWebSocketReconnectEvent;
+  /** The clock is wrong: tell the person, and sign nothing else by it. */
+  clockskew: IcWebSocketClockSkewEvent;
+}
+
+export const EVENTS = ["open", "message", "error", "close", "reconnecting", "reopened", "clockskew"] as const satisfies readonly (keyof IcWebSocketEventMap<unknown>)[];

@@ -4,11 +4,20 @@ import type { SignIdentity } from "@icp-sdk/core/agent";
 import { IDL } from "@icp-sdk/core/candid";
 import { Principal } from "@icp-sdk/core/principal";
 import { messageType, type GetApplicationMessageType, type _WS_CANISTER_SERVICE } from "./candid.js";
+import { Clock } from "./clock.js";
 import type { IcWebSocketConfig } from "./config.js";
-import { IcWebSocketCloseEvent, IcWebSocketErrorEvent, IcWebSocketReconnectEvent } from "./events.js";
+import {
+  EVENTS,
+  IcWebSocketClockSkewEvent,
+  IcWebSocketCloseEvent,
+  IcWebSocketErrorEvent,
+  IcWebSocketReconnectEvent,
+  type IcWebSocketEventMap,
+} from "./events.js";
+import { fetchRootKey, fetchTime } from "./network.js";
 import { onWake, pause } from "./pauses.js";
-import { ends, type CloseReason } from "./reasons.js";
-import { fetchRootKey, isLocal, mainnetRootKey } from "./rootkey.js";
+import { ends, mayBeTheClock, type CloseReason, type Retry } from "./reasons.js";
+import { isLocal, mainnetRootKey } from "./rootkey.js";
 import { Session, type Socket } from "./session.js";
 
 /** How long after an ack is due the session is given up, in milliseconds. */
@@ -16,8 +25,11 @@ const ACK_GRACE = 30_000;
 const DEFAULT_ACK_INTERVAL = 300_000;
 const DEFAULT_MAX_AGE_MINUTES = 5;
 
-/** The handlers, and the events that listeners can be added for. */
-const EVENTS = ["open", "message", "error", "close", "reconnecting", "reopened"] as const;
+/** Handlers and listeners get the event that belongs to the name. */
+type Handler<This, Type extends keyof IcWebSocketEventMap<M>, M> = ((this: This, ev: IcWebSocketEventMap<M>[Type]) => any) | null;
+type Listener<This, Type extends keyof IcWebSocketEventMap<M>, M> =
+  | Handler<This, Type, M>
+  | { handleEvent(ev: IcWebSocketEventMap<M>[Type]): any };
 
 /** An IC WebSocket: messages to a canister and from it, each signed or proved. It comes back by itself, see close and reconnecting. */
 export class IcWebSocket<
@@ -31,22 +43,20 @@ export class IcWebSocket<
 
   readonly canisterId: Principal;
 
-  /** The canister has taken the session: messages can be sent. After a reconnect it is a new session, and this is called again. */
-  onopen: ((this: this, ev: Event) => any) | null = null;
-  /** A message of the canister, proved and decoded. */
-  onmessage: ((this: this, ev: MessageEvent<ApplicationMessageType>) => any) | null = null;
-  /** Something went wrong; the text says what. If it is the end, onclose follows. */
-  onerror: ((this: this, ev: IcWebSocketErrorEvent) => any) | null = null;
-  /** The end: nothing comes back after it. Its closeReason says why. */
-  onclose: ((this: this, ev: IcWebSocketCloseEvent) => any) | null = null;
-  /** A session ended for a reason that a new one can cure, which is tried after a pause. */
-  onreconnecting: ((this: this, ev: IcWebSocketReconnectEvent) => any) | null = null;
-  /** There is a session again, after onopen: fetch what was missed while there was none. */
-  onreopened: ((this: this, ev: IcWebSocketReconnectEvent) => any) | null = null;
+  // What each means is said at IcWebSocketEventMap.
+  onopen: Handler<this, "open", ApplicationMessageType> = null;
+  onmessage: Handler<this, "message", ApplicationMessageType> = null;
+  onerror: Handler<this, "error", ApplicationMessageType> = null;
+  onclose: Handler<this, "close", ApplicationMessageType> = null;
+  onreconnecting: Handler<this, "reconnecting", ApplicationMessageType> = null;
+  onreopened: Handler<this, "reopened", ApplicationMessageType> = null;
+  onclockskew: Handler<this, "clockskew", ApplicationMessageType> = null;
 
   readonly #identity: SignIdentity;
   readonly #messageType: IDL.Type;
   readonly #reconnect: boolean;
+  readonly #clock = new Clock((ahead) => void this.dispatchEvent(new IcWebSocketClockSkewEvent(ahead)));
+  readonly #askTime: () => Promise<number>;
   readonly #start: (attempt: number) => Session;
   #session: Session;
   #attempts = 0;
@@ -91,6 +101,7 @@ export class IcWebSocket<
           canisterId: this.canisterId,
           identity: this.#identity,
           rootKey: rootKey(config),
+          clock: this.#clock,
           maxAge: (config.maxCertificateAgeInMinutes || DEFAULT_MAX_AGE_MINUTES) * 60_000,
           ackTimeout: (config.ackMessageIntervalMs || DEFAULT_ACK_INTERVAL) + ACK_GRACE,
         },
@@ -98,10 +109,27 @@ export class IcWebSocket<
           opened: () => this.#opened(),
           message: (content) => this.#deliver(content),
           failed: (error) => void this.dispatchEvent(new IcWebSocketErrorEvent(error)),
-          ended: (reason) => this.#ended(reason),
+          ended: (reason, isUnanswered) => this.#ended(reason, isUnanswered),
         },
       );
+    this.#askTime = async () => fetchTime(config.networkUrl, { canisterId: this.canisterId, rootKey: await rootKey(config) });
     this.#session = this.#start(this.#attempts++);
+  }
+
+  override addEventListener<Type extends keyof IcWebSocketEventMap<ApplicationMessageType>>(
+    type: Type,
+    listener: Listener<this, Type, ApplicationMessageType>,
+    options?: AddEventListenerOptions | boolean,
+  ): void {
+    super.addEventListener(type, listener as EventListener, options);
+  }
+
+  override removeEventListener<Type extends keyof IcWebSocketEventMap<ApplicationMessageType>>(
+    type: Type,
+    listener: Listener<this, Type, ApplicationMessageType>,
+    options?: EventListenerOptions | boolean,
+  ): void {
+    super.removeEventListener(type, listener as EventListener, options);
   }
 
   /**
@@ -163,13 +191,32 @@ export class IcWebSocket<
     if (lost) this.dispatchEvent(new IcWebSocketReconnectEvent("reopened", lost, failed, 0));
   }
 
-  #ended(reason: CloseReason): void {
-    if (this.#isStopped || !this.#reconnect || reason.retry === "never") {
+  #ended(reason: CloseReason, isUnanswered: boolean): void {
+    if (this.#isStopped || !isUnanswered || !mayBeTheClock(reason)) {
+      this.#next(reason, this.#reconnect && reason.retry);
+      return;
+    }
+    // With the right time the next ws_open may be taken, so that one follows whatever the application thinks of others. A network
+    // that does not tell its time says nothing about the clock.
+    const askedAt = Date.now();
+    let isWaiting = true;
+    this.#stopWaiting = () => (isWaiting = false);
+    const go = (isCorrected: boolean) => isWaiting && this.#next(reason, isCorrected ? "soon" : this.#reconnect && reason.retry);
+    void this.#askTime().then(
+      (time) => isWaiting && go(this.#clock.compare(askedAt, time)),
+      () => go(false),
+    );
+  }
+
+  /** Goes on after the end of a session: with a new one after a pause, or not. */
+  #next(reason: CloseReason, retry: Retry | false): void {
+    this.#stopWaiting = undefined;
+    if (this.#isStopped || !retry || retry === "never") {
       this.#over(reason);
       return;
     }
     this.#lost = reason;
-    const delay = pause(reason.retry, this.#failed);
+    const delay = pause(retry, this.#failed);
     const again = () => {
       this.#stopWaiting?.();
       this.#stopWaiting = undefined;

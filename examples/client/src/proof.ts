@@ -7,44 +7,49 @@ import type { Frame } from "./frame.js";
 /** How far the time of a certificate may lie ahead, in milliseconds. */
 const MAX_AHEAD = 5 * 60_000;
 
-/** What a frame is held against. */
+/** What a certificate is held against. */
 export interface Trust {
   canisterId: Principal;
   /** DER. */
   rootKey: Uint8Array;
-  /** The oldest certificate that is accepted, in milliseconds. */
-  maxAge: number;
-  /** The present, in milliseconds of Unix time. */
-  now: number;
 }
 
-/** Throws unless the canister certified the frame's content, lately. Returns when, in milliseconds of Unix time. */
-export async function prove(frame: Frame, trust: Trust): Promise<number> {
-  const { canisterId, rootKey } = trust;
-  // Signature, delegation, and that the delegation covers the canister, in either layout of ranges. Time is judged below: a
-  // delegation may be of any age.
-  const certificate = await Certificate.create({
-    certificate: frame.cert,
+/** When something was certified, and the delegation in its certificate if there is one, in milliseconds of Unix time. */
+export interface Certified {
+  at: number;
+  delegatedAt: number | undefined;
+}
+
+/** Reads a certificate. Throws unless the network signed it, and for a subnet that the canister is on. Of any age. */
+export async function verified(certificate: Uint8Array, { canisterId, rootKey }: Trust): Promise<Certificate["cert"]> {
+  // Either layout of canister ranges is read. The age is judged by checkAge: a delegation may be of any.
+  const { cert } = await Certificate.create({
+    certificate,
     rootKey,
     principal: { canisterId },
     blsVerify: checkSignature,
     disableTimeVerification: true,
   });
-  const { tree: state, delegation } = certificate.cert;
-  const certifiedAt = certifiedTime(state);
-  if (certifiedAt < trust.now - trust.maxAge) throw new Error(`the certificate is ${seconds(trust.now - certifiedAt)} s old`);
-  checkNotAhead(certifiedAt, trust.now);
-  if (delegation) checkNotAhead(certifiedTime(Cbor.decode<{ tree: HashTree }>(delegation.certificate).tree), trust.now);
+  return cert;
+}
+
+/** Throws unless the canister certified the frame's content, at whatever time. Returns when. */
+export async function prove(frame: Frame, trust: Trust): Promise<Certified> {
+  const { tree: state, delegation } = await verified(frame.cert, trust);
   const tree = Cbor.decode<HashTree>(frame.tree);
-  const certified = leaf(state, ["canister", canisterId.toUint8Array(), "certified_data"]);
+  const certified = leaf(state, ["canister", trust.canisterId.toUint8Array(), "certified_data"]);
   if (!equal(certified, await reconstruct(tree))) throw new Error("the witness is not what the canister certified");
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", frame.content as BufferSource));
   if (!equal(leaf(tree, ["websocket", frame.key]), digest)) throw new Error("the content is not what the witness has");
-  return certifiedAt;
+  const delegated = delegation && Cbor.decode<{ tree: HashTree }>(delegation.certificate).tree;
+  return { at: certifiedTime(state), delegatedAt: delegated && certifiedTime(delegated) };
 }
 
-function checkNotAhead(certifiedAt: number, now: number): void {
-  if (certifiedAt > now + MAX_AHEAD) throw new Error(`a certificate is ${seconds(certifiedAt - now)} s ahead of this clock`);
+/** Throws unless a certificate is of the present. All are in milliseconds. */
+export function checkAge({ at, delegatedAt }: Certified, now: number, maxAge: number): void {
+  if (at < now - maxAge) throw new Error(`the certificate is ${seconds(now - at)} s old`);
+  const latest = Math.max(at, delegatedAt ?? at);
+  if (latest > now + MAX_AHEAD) throw new Error(`a certificate is ${seconds(latest - now)} s ahead of the network's time`);
 }
 
 const seconds = (ms: number): number => Math.round(ms / 1000);
@@ -57,7 +62,7 @@ function leaf(tree: HashTree, path: (string | Uint8Array)[]): Uint8Array {
 }
 
 /** The time of a certificate, in milliseconds: it has nanoseconds in unsigned LEB128. */
-function certifiedTime(state: HashTree): number {
+export function certifiedTime(state: HashTree): number {
   let ns = 0n;
   let shift = 0n;
   for (const byte of leaf(state, ["time"])) {

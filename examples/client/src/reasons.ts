@@ -64,6 +64,12 @@ export function closeReason(code: number, text: string): CloseReason {
   return { name, code, text, retry };
 }
 
+/**
+ * Ends of a ws_open that was not answered which a wrong clock can be behind: what the network does not take, this gateway refuses,
+ * and others say nothing about.
+ */
+export const mayBeTheClock = ({ name }: CloseReason): boolean => ["refused", "no_code", "connection_lost", "open_timeout"].includes(name);
+
 const own = (name: CloseName, code: number, text: string, retry: Retry): CloseReason => ({ name, code, text, retry });
 
 /** The ends that this client decides on, as the SDK words them. */

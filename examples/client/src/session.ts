@@ -4,10 +4,11 @@ import type { SignIdentity } from "@icp-sdk/core/agent";
 import type { Principal } from "@icp-sdk/core/principal";
 import { Acks, NotAcknowledgedError, type Waiting } from "./acks.js";
 import { keepAlive, messageArgs, openArgs, readServiceMessage } from "./candid.js";
+import type { Clock } from "./clock.js";
 import { envelope } from "./envelope.js";
 import { MAX_FRAME, readFrame, readMessage, type ClientKey } from "./frame.js";
 import { readHandshake } from "./handshake.js";
-import { prove } from "./proof.js";
+import { checkAge, prove } from "./proof.js";
 import { closeReason, ends, type CloseReason } from "./reasons.js";
 
 /** From the beginning to the handshake, and from ws_open to the OpenMessage, in milliseconds. */
@@ -26,6 +27,8 @@ export interface SessionOptions {
   identity: SignIdentity;
   /** It is waited for before the first message is judged. */
   rootKey: Promise<Uint8Array>;
+  /** It is held against the first message. */
+  clock: Clock;
   /** The oldest certificate that is accepted, in milliseconds. */
   maxAge: number;
   /** The longest time without an ack, in milliseconds. */
@@ -38,7 +41,8 @@ export interface SessionEvents {
   /** A message of the application. What it throws ends the session. */
   message(content: Uint8Array): void;
   failed(error: Error): void;
-  ended(reason: CloseReason): void;
+  /** isUnanswered tells whether the canister was asked to open a session and nothing came back. */
+  ended(reason: CloseReason, isUnanswered: boolean): void;
 }
 
 /** The socket to use: that of browsers, or one that does the same. */
@@ -61,6 +65,8 @@ export class Session {
   readonly #key: ClientKey;
   readonly #acks: Acks;
   #gateway: Principal | undefined;
+  /** When ws_open left, by this device's clock. Nobody else knew the nonce before. */
+  #askedAt: number | undefined;
   #received = 0n;
   #isOpen = false;
   #end: CloseReason | undefined;
@@ -124,7 +130,7 @@ export class Session {
     this.#isOpen = false;
     clearTimeout(this.#timer);
     this.#acks.end();
-    this.events.ended(reason);
+    this.events.ended(reason, this.#askedAt !== undefined && this.#received === 0n);
   }
 
   #tell(error: Error): void {
@@ -167,21 +173,23 @@ export class Session {
     }
     const proof = readFrame(frame);
     const message = readMessage(proof.content);
-    const { canisterId, maxAge } = this.options;
-    const rootKey = await this.options.rootKey;
-    await prove(proof, { canisterId, rootKey, maxAge, now: Date.now() });
-    if (this.#end !== undefined) return;
+    const { canisterId, maxAge, clock } = this.options;
+    const certified = await prove(proof, { canisterId, rootKey: await this.options.rootKey });
     if (!same(message.client, this.#key)) throw new Error("a message for another session");
     if (message.sequence !== this.#received + 1n) throw new Error(`message ${message.sequence} in place of ${this.#received + 1n}`);
+    if (message.sequence === 1n) clock.compare(this.#askedAt!, certified.at);
+    checkAge(certified, clock.now(), maxAge);
+    if (this.#end !== undefined) return;
     this.#received++;
     if (message.service) this.#serve(message.content);
     else this.events.message(message.content);
   }
 
   async #open(gateway: Principal): Promise<void> {
-    const args = openArgs(this.#key.client_nonce, gateway);
-    const frame = await envelope(this.options.identity, this.options.canisterId, "ws_open", args);
+    const { identity, canisterId, clock } = this.options;
+    const frame = await envelope(identity, canisterId, "ws_open", openArgs(this.#key.client_nonce, gateway), clock);
     if (this.#end !== undefined) return;
+    this.#askedAt = Date.now();
     this.socket.send(frame as BufferSource);
     this.#expectOpening();
   }
@@ -223,9 +231,9 @@ export class Session {
     this.#unsigned += content.length;
     this.#writing = this.#writing.then(async () => {
       try {
-        const args = messageArgs(this.#key, this.#acks.next(), Date.now(), service, content);
-        const { identity, canisterId } = this.options;
-        const frame = this.#end === undefined && (await envelope(identity, canisterId, "ws_message", args));
+        const { identity, canisterId, clock } = this.options;
+        const args = messageArgs(this.#key, this.#acks.next(), clock.now(), service, content);
+        const frame = this.#end === undefined && (await envelope(identity, canisterId, "ws_message", args, clock));
         if (!frame || this.#end !== undefined || this.socket.readyState !== OPEN) {
           waiting?.reject("unsent");
           return;

@@ -3,23 +3,7 @@
 import { Actor } from "@icp-sdk/core/agent";
 import { IcWebSocket, createWsConfig, generateRandomIdentity } from "@icws-gateway/client";
 import { WebSocket } from "ws";
-
-/** The interface of a canister that uses the CDK and exchanges records of one text, as its generated declarations have it. */
-export const service = ({ IDL }) => {
-  const ClientKey = IDL.Record({ client_principal: IDL.Principal, client_nonce: IDL.Nat64 });
-  const Message = IDL.Record({
-    client_key: ClientKey,
-    sequence_num: IDL.Nat64,
-    timestamp: IDL.Nat64,
-    is_service_message: IDL.Bool,
-    content: IDL.Vec(IDL.Nat8),
-  });
-  const Result = IDL.Variant({ Ok: IDL.Null, Err: IDL.Text });
-  return IDL.Service({
-    ws_open: IDL.Func([IDL.Record({ client_nonce: IDL.Nat64, gateway_principal: IDL.Principal })], [Result], []),
-    ws_message: IDL.Func([IDL.Record({ msg: Message }), IDL.Opt(IDL.Record({ text: IDL.Text }))], [Result], []),
-  });
-};
+import { service } from "./service.mjs";
 
 /** The actor of a canister with that interface. Nothing is called through it. */
 export const actor = (canisterId) => Actor.createActor(service, { agent: {}, canisterId });
@@ -46,6 +30,7 @@ export class Person {
     this.ws.onerror = ({ message }) => this.errors.push(message);
     this.ws.onreconnecting = (event) => this.#happen(`reconnecting after ${event.closeReason.name}`);
     this.ws.onreopened = (event) => this.#happen(`reopened after ${event.closeReason.name}`);
+    this.ws.onclockskew = ({ ahead }) => this.#happen(`clock ${Math.round(ahead / 60_000)} min ahead`);
     this.ws.onclose = (end) => {
       this.end = end;
       this.#happen("close");

@@ -194,6 +194,42 @@ test("acknowledgements are answered with keep-alives, and resolve what they cove
   assert.deepEqual(person.errors, []);
 });
 
+/** Has the clock of this device be wrong for the rest of a test. */
+function wrongBy(t, ms) {
+  const RealDate = Date;
+  globalThis.Date = class Date extends RealDate {
+    constructor(...args) {
+      if (args.length > 0) super(...args);
+      else super(Date.now());
+    }
+    static now() {
+      return RealDate.now() + ms;
+    }
+  };
+  t.after(() => (globalThis.Date = RealDate));
+}
+
+for (const minutes of [10, -10]) {
+  test(`a clock that is ${minutes} minutes ahead is corrected, and told`, async (t) => {
+    wrongBy(t, minutes * 60_000);
+    const person = start();
+    await person.until(() => person.happened.includes("reopened after refused"), "a session");
+    assert.deepEqual(person.happened, [`clock ${minutes} min ahead`, "reconnecting after refused", "open", "reopened after refused"]);
+    person.ws.send({ text: "in time" });
+    assert.equal(await person.message(4), "in time-pong");
+    await person.close();
+    assert.deepEqual(person.errors, []);
+  });
+}
+
+test("a clock that is 2 minutes behind is corrected by the first message", async (t) => {
+  wrongBy(t, -120_000);
+  const person = start();
+  await person.opened();
+  assert.deepEqual(person.happened, ["clock -2 min ahead", "open"]);
+  await person.close();
+});
+
 test("a canister that is not allowed is refused with a reason", async () => {
   const { closeReason } = await start({ canister: stack.notAllowed }).closed();
   assert.deepEqual([closeReason.name, closeReason.retry], ["refused", "never"]);

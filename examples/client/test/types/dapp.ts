@@ -2,7 +2,13 @@
 
 import type { ActorMethod, ActorSubclass, SignIdentity } from "@icp-sdk/core/agent";
 import type { Principal } from "@icp-sdk/core/principal";
-import { IcWebSocket, createWsConfig, generateRandomIdentity, type IcWebSocketConfig } from "@icws-gateway/client";
+import {
+  IcWebSocket,
+  createWsConfig,
+  generateRandomIdentity,
+  type IcWebSocketConfig,
+  type IcWebSocketReconnectEvent,
+} from "@icws-gateway/client";
 
 interface AppMessage {
   text: string;
@@ -54,4 +60,27 @@ export async function more(ws: IcWebSocket<_SERVICE>): Promise<string> {
   ws.onclose = ({ closeReason }) => console.log(closeReason.retry);
   await ws.send({ text: "acknowledged" });
   return ws.canisterId.toText();
+}
+
+export function listen(ws: IcWebSocket<_SERVICE>): EventTarget {
+  const again = ({ delay, failed }: IcWebSocketReconnectEvent) => console.log(delay + failed);
+  ws.addEventListener("open", function () {
+    void this.send({ text: "hello" });
+  });
+  ws.addEventListener("message", ({ data }) => console.log(data.text.length), { passive: true });
+  ws.addEventListener("clockskew", ({ ahead }) => console.log(ahead / 60_000));
+  ws.addEventListener("close", { handleEvent: ({ closeReason }) => console.log(closeReason.name) }, { once: true });
+  ws.addEventListener("reconnecting", again);
+  ws.removeEventListener("reconnecting", again);
+  // @ts-expect-error: no event has this name
+  ws.addEventListener("reconnect", again);
+  // @ts-expect-error: nor here
+  ws.removeEventListener("reconnect", again);
+  // @ts-expect-error: the event has no delay
+  ws.addEventListener("open", again);
+  // @ts-expect-error: the canister's messages have no such field
+  ws.addEventListener("message", ({ data }) => data.txt);
+  // @ts-expect-error: the same of a handler
+  ws.onmessage = ({ data }) => data.txt;
+  return ws;
 }
