@@ -31,6 +31,12 @@ func TestClientRules(t *testing.T) {
 	runNodeTests(t, clientDir, "test/rules.test.mjs", nil, "")
 }
 
+// TestClientPacked has the package of the TypeScript client installed, built and used by fresh projects.
+func TestClientPacked(t *testing.T) {
+	installNodeModules(t, clientDir)
+	runNodeTests(t, clientDir, "test/pack.test.mjs", nil, "")
+}
+
 // TestClient runs the tests of the TypeScript client that need a gateway, against a real Caddy, on each version of its peer.
 func TestClient(t *testing.T) {
 	buildClient(t)

@@ -72,4 +72,11 @@ export interface IcWebSocketEventMap<ApplicationMessageType> {
   clockskew: IcWebSocketClockSkewEvent;
 }
 
+/** Their names. */
 export const EVENTS = ["open", "message", "error", "close", "reconnecting", "reopened", "clockskew"] as const satisfies readonly (keyof IcWebSocketEventMap<unknown>)[];
+
+/** What is called with an event: as on<name>, or as a listener, which can also be an object. */
+export type Handler<This, Type extends keyof IcWebSocketEventMap<M>, M> = ((this: This, ev: IcWebSocketEventMap<M>[Type]) => any) | null;
+export type Listener<This, Type extends keyof IcWebSocketEventMap<M>, M> =
+  | Handler<This, Type, M>
+  | { handleEvent(ev: IcWebSocketEventMap<M>[Type]): any };

@@ -12,24 +12,20 @@ import {
   IcWebSocketCloseEvent,
   IcWebSocketErrorEvent,
   IcWebSocketReconnectEvent,
+  type Handler,
   type IcWebSocketEventMap,
+  type Listener,
 } from "./events.js";
-import { fetchRootKey, fetchTime } from "./network.js";
+import { fetchTime } from "./network.js";
 import { onWake, pause } from "./pauses.js";
 import { ends, mayBeTheClock, type CloseReason, type Retry } from "./reasons.js";
-import { isLocal, mainnetRootKey } from "./rootkey.js";
+import { rootKey } from "./rootkey.js";
 import { Session, type Socket } from "./session.js";
 
 /** How long after an ack is due the session is given up, in milliseconds. */
 const ACK_GRACE = 30_000;
 const DEFAULT_ACK_INTERVAL = 300_000;
 const DEFAULT_MAX_AGE_MINUTES = 5;
-
-/** Handlers and listeners get the event that belongs to the name. */
-type Handler<This, Type extends keyof IcWebSocketEventMap<M>, M> = ((this: This, ev: IcWebSocketEventMap<M>[Type]) => any) | null;
-type Listener<This, Type extends keyof IcWebSocketEventMap<M>, M> =
-  | Handler<This, Type, M>
-  | { handleEvent(ev: IcWebSocketEventMap<M>[Type]): any };
 
 /** An IC WebSocket: messages to a canister and from it, each signed or proved. It comes back by itself, see close and reconnecting. */
 export class IcWebSocket<
@@ -253,12 +249,4 @@ function readingShards(url: string | URL): string {
   const full = new URL(url, globalThis.location?.href);
   if (!full.searchParams.has("ranges")) full.search += `${full.search ? "&" : "?"}ranges=sharded`;
   return full.href;
-}
-
-function rootKey({ rootKey, networkUrl }: IcWebSocketConfig<any>): Promise<Uint8Array> {
-  if (rootKey instanceof Uint8Array) return Promise.resolve(rootKey);
-  if (rootKey !== "fetch" && !isLocal(networkUrl)) return Promise.resolve(mainnetRootKey());
-  const fetched = fetchRootKey(networkUrl);
-  fetched.catch(() => {}); // it is told of when the first message cannot be judged
-  return fetched;
 }

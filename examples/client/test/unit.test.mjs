@@ -5,8 +5,6 @@ import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { gzipSync } from "node:zlib";
-import { build } from "esbuild";
 import { Acks } from "../dist/acks.js";
 import { onWake, pause } from "../dist/pauses.js";
 import { closeReason } from "../dist/reasons.js";
@@ -96,25 +94,8 @@ test("mainnet's key is built in, and only networks on this machine are asked for
   }
 });
 
-test("the package is at most 15 kB, compressed and without its peer, and asks for no other", async () => {
-  const result = await build({
-    entryPoints: ["dist/index.js"], bundle: true, minify: true, format: "esm", write: false, external: ["@icp-sdk/core/*"], metafile: true,
-  });
-  const size = gzipSync(result.outputFiles[0].contents, { level: 9 }).length;
-  console.log(`${size} bytes`);
-  assert.ok(size <= 15_000, `${size} bytes`);
-  const outside = Object.values(result.metafile.outputs)[0].imports.map(({ path }) => path);
-  assert.ok(outside.length > 0 && outside.every((path) => path.startsWith("@icp-sdk/core/")), outside.join());
-});
-
 for (const peer of ["tsconfig", "core5"]) {
   test(`a front end that was written for ic-websocket-js compiles strictly, types of ${peer}`, () => {
     execFileSync("node", ["node_modules/typescript/bin/tsc", "-p", `test/types/${peer}.json`], { encoding: "utf8", stdio: "pipe" });
   });
 }
-
-test("installing it runs no script", () => {
-  const { scripts, dependencies } = JSON.parse(read("../package.json"));
-  assert.deepEqual(Object.keys(scripts).filter((name) => /install|^prepare$/.test(name)), []);
-  assert.equal(dependencies, undefined);
-});

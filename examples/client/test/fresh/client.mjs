@@ -1,0 +1,2 @@
+export * from "@icws-gateway/client";
+export * from "@icws-gateway/client/react";
