@@ -27,8 +27,9 @@ func buildClient(t *testing.T) {
 // TestClientRules runs the tests of the TypeScript client that need no gateway.
 func TestClientRules(t *testing.T) {
 	buildClient(t)
-	runNodeTests(t, clientDir, "test/unit.test.mjs", nil, "")
-	runNodeTests(t, clientDir, "test/rules.test.mjs", nil, "")
+	for _, file := range []string{"unit", "rules", "api"} {
+		runNodeTests(t, clientDir, "test/"+file+".test.mjs", nil, "")
+	}
 }
 
 // TestClientPacked has the package of the TypeScript client installed, built and used by fresh projects.

@@ -73,7 +73,6 @@ export class Acks {
   /** The session is over. */
   end(): void {
     clearTimeout(this.#timer);
-    this.#timer = undefined;
     for (const waiting of this.#waiting.values()) waiting.reject("unknown");
     this.#waiting.clear();
   }

@@ -93,8 +93,11 @@ export class Canister {
     return new Response(Cbor.encode({ certificate: await sign(labeled("time", leaf(certified(this.now())))) }));
   };
 
-  /** A frame with a message, certified at a time in milliseconds. */
-  async frame({ client, sequence, content, service = false, at = this.now(), certifies = content, key = "key" }) {
+  /**
+   * A frame with a message, certified at a time in milliseconds. certifies is what the witness has in its place; with forges the
+   * witness is of another state than the certificate.
+   */
+  async frame({ client, sequence, content, service = false, at = this.now(), certifies = content, forges = false }) {
     const message = (content) =>
       Cbor.encode({
         client_key: { client_principal: client.client_principal.toUint8Array(), client_nonce: client.client_nonce },
@@ -103,10 +106,11 @@ export class Canister {
         is_service_message: service,
         content,
       });
+    const key = "key";
     const tree = labeled("websocket", labeled(key, leaf(createHash("sha256").update(message(certifies)).digest())));
     const cert = await sign(
       fork(
-        labeled("canister", labeled(this.id.toUint8Array(), labeled("certified_data", leaf(await reconstruct(tree))))),
+        labeled("canister", labeled(this.id.toUint8Array(), labeled("certified_data", leaf(await reconstruct(forges ? [0] : tree))))),
         labeled("time", leaf(certified(at))),
       ),
     );

@@ -3,27 +3,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Canister } from "./canister.mjs";
+import { open, when } from "./open.mjs";
 import { Person } from "./person.mjs";
 
 const minutes = (n) => n * 60_000;
-
-/** A person with an open session, and the gateway's end of it. */
-async function open(t, canister = new Canister(), config = {}) {
-  t.mock.method(globalThis, "fetch", canister.fetch);
-  const person = new Person(canister.person(config));
-  t.after(() => person.ws.close());
-  await person.opened();
-  return { person, canister, socket: canister.sockets.at(-1) };
-}
-
-/** Waits until something holds that no event tells of. */
-async function when(check) {
-  const limit = Date.now() + 45_000;
-  while (!check()) {
-    assert.ok(Date.now() < limit, `not within 45 s: ${check}`);
-    await new Promise((resolve) => setImmediate(resolve));
-  }
-}
 
 /** Ends a session that one frame has to end, and says how. */
 async function endOf(t, spoil, config = {}) {
@@ -66,10 +49,13 @@ test("a clock that is right to the minute is left alone, and nobody is asked", a
 
 test("a clock that is put right is noticed by the next session", async (t) => {
   const { person, canister, socket } = await open(t, new Canister({ ahead: 80_000 }));
+  let last;
+  person.ws.addEventListener("clockskew", ({ ahead }) => (last = ahead));
   canister.ahead = 0;
   socket.end(1012);
   await person.until(() => canister.sockets.length === 2 && person.ws.isConnectionEstablished(), "another session");
   assert.deepEqual(person.happened, ["clock 1 min ahead", "open", "reconnecting after session_over", "clock 0 min ahead", "open", "reopened after session_over"]);
+  assert.equal(last, 0);
 });
 
 test("a clock is corrected also where an application does not want to be reconnected", async (t) => {
@@ -85,6 +71,21 @@ test("a refusal that has nothing to do with the clock is the end", async (t) => 
   canister.sockets[0].end(1008, "canister is not allowed");
   const { closeReason } = await person.closed();
   assert.deepEqual([closeReason.name, closeReason.text, canister.asked, canister.sockets.length], ["refused", "canister is not allowed", 1, 1]);
+});
+
+test("nobody is asked for the time when the clock cannot be the reason", async (t) => {
+  const { person, canister, socket } = await open(t);
+  socket.end(1008, "a newer session");
+  assert.equal((await person.closed()).closeReason.name, "refused");
+  assert.equal(canister.asked, 0, "the session had opened");
+  const full = new Canister({ opens: false });
+  t.mock.method(globalThis, "fetch", full.fetch);
+  const waiting = new Person(full.person());
+  await when(() => full.sockets[0].client);
+  full.sockets[0].end(1013, "full");
+  await waiting.until(() => waiting.happened.includes("reconnecting after try_later"), "a pause");
+  await waiting.close();
+  assert.equal(full.asked, 0, "the reason was another");
 });
 
 test("a network that does not tell its time leaves a refusal what it is", async (t) => {
@@ -134,6 +135,7 @@ test("what is not the canister's ends the session", async (t) => {
   const bad = (odd) => (socket) => socket.say("hello", odd);
   const cases = {
     "other content than was certified": [bad({ certifies: new Uint8Array() }), /content is not what the witness has/],
+    "a witness of another state": [bad({ forges: true }), /witness is not what the canister certified/],
     "another's message": [(s) => s.say("hello", { client: { ...s.client, client_nonce: s.client.client_nonce + 1n } }), /for another session/],
     "one that is missing": [bad({ sequence: 3n }), /message 3 in place of 2/],
     "one that is repeated": [bad({ sequence: 1n }), /message 1 in place of 2/],
@@ -147,6 +149,27 @@ test("what is not the canister's ends the session", async (t) => {
     assert.deepEqual([name, code], ["bad_message", 4000], what);
     assert.match(errors, error, what);
   }
+});
+
+test("handshakes that name no gateway end the session", async (t) => {
+  t.mock.method(globalThis, "fetch", async () => new Response(null, { status: 503 }));
+  for (const gateway_principal of [undefined, "text", new Uint8Array(), new Uint8Array(30)]) {
+    const canister = new Canister();
+    canister.gateway = { toUint8Array: () => gateway_principal };
+    const person = new Person(canister.person({ reconnect: false }));
+    assert.equal((await person.closed()).closeReason.name, "bad_message");
+    assert.match(person.errors.join(), /does not name the gateway's principal/);
+  }
+});
+
+test("frames that were verified do not count as waiting", async (t) => {
+  const { person, socket } = await open(t);
+  const long = "x".repeat((4 << 20) - 2000);
+  for (let i = 1; i <= 9; i++) {
+    await socket.say(long);
+    await person.message(i);
+  }
+  assert.deepEqual(person.errors, []);
 });
 
 test("frames that wait to be verified are bounded", async (t) => {
@@ -215,6 +238,34 @@ test("an identity that does not sign ends the session, and says so", async (t) =
   assert.deepEqual(socket.got, []);
 });
 
+test("a keep-alive that cannot be signed ends the session, and says so", async (t) => {
+  const [name, code] = await endOf(t, (socket, _, person) => {
+    person.identity.sign = () => Promise.reject(new Error("the person said no"));
+    return socket.serve({ AckMessage: { last_incoming_sequence_num: 0n } });
+  });
+  assert.deepEqual([name, code], ["keep_alive_failed", 4000]);
+});
+
+test("what is being verified when the application closes is not delivered", async (t) => {
+  const { person, socket } = await open(t);
+  const digest = crypto.subtle.digest.bind(crypto.subtle);
+  t.mock.method(crypto.subtle, "digest", (...of) => {
+    person.ws.close();
+    return digest(...of);
+  });
+  await socket.say("too late");
+  await person.closed();
+  assert.deepEqual(person.happened, ["open", "close"]);
+});
+
+test("who closes is told so, whatever the gateway answers", async (t) => {
+  const { person, canister, socket } = await open(t);
+  canister.isSilent = true;
+  person.ws.close();
+  socket.end(1001, "bye");
+  assert.equal((await person.closed()).code, 1000);
+});
+
 test("nothing that comes after the end is delivered", async (t) => {
   const { person, socket } = await open(t);
   person.ws.onmessage = () => person.ws.close();
@@ -243,18 +294,21 @@ test("timers: no handshake, no answer to ws_open, no ack, no answer to a close",
     t.mock.timers.tick(1);
     assert.equal((await person.closed()).closeReason.name, name);
   };
-  t.mock.method(globalThis, "fetch", async () => new Response(null, { status: 503 }));
+  let asked = 0;
+  t.mock.method(globalThis, "fetch", async () => new Response(null, { status: 500 + asked++ }));
 
   const mute = new Canister();
   mute.WebSocket.prototype.arrive = () => {};
   let person = new Person(mute.person({ reconnect: false }));
   await ends(person, mute.sockets[0], "open_timeout", 60_000);
+  assert.equal(asked, 0, "the canister was not asked, so the clock cannot be the reason");
 
   const deaf = new Canister({ opens: false });
   person = new Person(deaf.person({ reconnect: false }));
   t.mock.timers.tick(50_000); // the timer begins anew with ws_open
   await when(() => deaf.sockets[0].client);
   await ends(person, deaf.sockets[0], "open_timeout", 60_000);
+  assert.equal(asked, 1, "the clock may be");
 
   for (const interval of [undefined, 1000]) {
     const { person, socket } = await open(t, new Canister(), { reconnect: false, ackMessageIntervalMs: interval });
