@@ -6,14 +6,11 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/icws-gateway/caddy-icws/examples/recorded"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -27,26 +24,6 @@ func asFrames(cases []*testCase) []*testCase {
 	for _, c := range cases {
 		m := c.reply.Messages[c.message]
 		c.frame = frameOf(m.Key, m.Content, c.reply.Cert, c.reply.Tree)
-	}
-	return cases
-}
-
-// damaged makes cases of a session whose last frame is good, and ones in which one byte of it is changed, each in turn or, with
-// a step, one out of so many. Some have its beginning alone.
-func damaged(r recording, step int) (cases []*testCase) {
-	last := len(r.frames) - 1
-	add := func(kind, how string, frame []byte) {
-		cases = append(cases, &testCase{kind: kind, part: "frame", how: how, world: r.world, now: r.now, earlier: r.frames[:last], frame: frame, reply: &verify.Reply{}})
-	}
-	good := r.frames[last]
-	add("good", "", good)
-	for i := 0; i < len(good); i += step {
-		b := bytes.Clone(good)
-		b[i] ^= 1 << (i / step % 8)
-		add("damage", "flip", b)
-		if i%7 == 0 {
-			add("damage", "cut", good[:i])
-		}
 	}
 	return cases
 }
@@ -101,6 +78,28 @@ func disorders(w *world) (cases []*testCase) {
 	return cases
 }
 
+// laterTimes are cases of a session whose second message is certified long before or after the first: the first one's time is what
+// both take for the present, to the minute.
+func laterTimes(w *world) (cases []*testCase) {
+	for _, off := range []time.Duration{
+		0, 4*time.Minute + 59*time.Second, 5*time.Minute + time.Second, -4*time.Minute - 59*time.Second, -5*time.Minute - time.Second,
+		time.Hour, -time.Hour,
+	} {
+		first := onFrame(func(*page) {})(w)
+		c := onFrame(func(p *page) {
+			p.nonce = 1
+			p.content = w.content(false).entry("sequence_num", uintItem(2))
+			p.at = timeLeaf(w.now.Add(-off))
+		})(w)
+		c.kind, c.how, c.earlier = "time of a later message", off.String(), [][]byte{first.frame}
+		if off == 0 {
+			c.kind = "good"
+		}
+		cases = append(cases, c)
+	}
+	return cases
+}
+
 // serviceMessage is the payload of a message of the protocol: the number of its variant, by the hash of its name, and what is in it.
 func serviceMessage(w *world, variant byte, rest ...byte) []byte {
 	open := w.payload(true) // the same types, then variant 0 and a client key
@@ -133,52 +132,6 @@ func serviceMessages(w *world) (cases []*testCase) {
 		afterOpening(w, "open again", w.payload(true)), afterOpening(w, "open of another", other), afterOpening(w, "nothing", nil))
 }
 
-// recording is a session, such as the SDK's authors recorded.
-type recording struct {
-	world  *world
-	now    time.Time
-	frames [][]byte
-}
-
-// recordings reads the sessions that lie beside the checkout: those whose frames begin with the OpenMessage.
-func recordings(t *testing.T) (all []recording) {
-	t.Helper()
-	for _, dir := range recorded.Dirs(t, "../..") {
-		files, err := filepath.Glob(filepath.Join(dir, "ws-frame-*-open.bin"))
-		must(err)
-		for _, first := range files {
-			prefix := strings.TrimSuffix(first, "open.bin")
-			root, err := os.ReadFile(filepath.Join(dir, "root-sdkjs-"+strings.TrimSuffix(strings.TrimPrefix(filepath.Base(prefix), "ws-frame-"), "-")+".der"))
-			must(err)
-			r := recording{}
-			for _, name := range []string{"open", "ack", "app", "close"} {
-				raw, err := os.ReadFile(prefix + name + ".bin")
-				if os.IsNotExist(err) {
-					break
-				}
-				must(err)
-				frame, err := verify.ParseFrame(raw)
-				must(err)
-				m, err := verify.ParseContent(frame.Content)
-				must(err)
-				if r.world == nil {
-					text, _, _ := strings.Cut(string(frame.Key), "_")
-					gateway, err := verify.ParsePrincipal(text)
-					must(err)
-					r.world = &world{root: &blsKey{der: root}, canister: principal([]byte{0x80, 0, 0, 0, 0, 0x10, 0, 0, 1, 1}), gateway: gateway, client: m.Client,
-						seed: make([]byte, 32), handshake: verify.AppendHandshake(nil, gateway)}
-					r.now = time.Unix(0, int64(m.Timestamp)).Add(2 * time.Second)
-				} else if m.Client != r.world.client {
-					break // of another session
-				}
-				r.frames = append(r.frames, raw)
-			}
-			all = append(all, r)
-		}
-	}
-	return all
-}
-
 // outcome is what an application sees: a close code with its text, or nothing.
 func outcome(verdict string) string {
 	how, _, _ := strings.Cut(verdict, ":")
@@ -191,7 +144,6 @@ func TestClientAgrees(t *testing.T) {
 	prepareClients(t)
 	seed, n := number(t, "ICWS_OPINION_SEED", 20261126), int(number(t, "ICWS_OPINION_N", 1500))
 	w := newWorld()
-	step := max(1, 1500/n) // times five or fifteen, between the bytes that are damaged
 	var pages []*testCase
 	for i := uint64(0); len(pages) < n/3; i++ {
 		pages = append(pages, asFrames(randomPage(w, rand.New(rand.NewPCG(seed, i))))...)
@@ -200,23 +152,24 @@ func TestClientAgrees(t *testing.T) {
 	t.Run("handshakes", func(t *testing.T) { agree(t, seed, handshakes(w)) })
 	t.Run("order", func(t *testing.T) { agree(t, seed, disorders(w)) })
 	t.Run("service", func(t *testing.T) { agree(t, seed, serviceMessages(w)) })
-	t.Run("damage", func(t *testing.T) {
+	t.Run("time", func(t *testing.T) { agree(t, seed, laterTimes(w)) })
+	t.Run("corruption", func(t *testing.T) {
 		c := onFrame(func(*page) {})(w)
-		agree(t, seed, damaged(recording{w, w.now, [][]byte{c.frame}}, 15*step)) // every byte cannot be asked about: some lengths end the process of the SDK
+		agree(t, seed, corrupted(recording{w, w.now, [][]byte{c.frame}}, corruptionStride))
 	})
 	for _, r := range recordings(t) {
 		for i := range r.frames {
 			t.Run(fmt.Sprintf("recorded %s frame %d", r.now.Format(time.DateOnly), i+1), func(t *testing.T) {
-				agree(t, seed, damaged(recording{r.world, r.now, r.frames[:i+1]}, 5*step))
+				agree(t, seed, corrupted(recording{r.world, r.now, r.frames[:i+1]}, corruptionStride))
 			})
 		}
 	}
 }
 
-// sides are those that are compared.
+// sides are those that are compared. The SDK reserves memory by what a length says: with little it ends sooner.
 func sides() []opinions {
 	every := func(c *testCase) bool { return true }
-	return append(ourClient(every), opinions{"sdk", "sdk", []string{"node", "opinion.mjs"}, nil, every})
+	return append(ourClient(every), opinions{"sdk", "sdk", []string{"node", "--max-old-space-size=256", "opinion.mjs"}, nil, every})
 }
 
 // agree compares the two clients over all cases, but for listed differences.
@@ -237,7 +190,7 @@ func agree(t *testing.T, seed uint64, cases []*testCase) {
 			t.Errorf("the SDK refuses a good frame: %q\n%s", verdicts[i]["sdk"], c.line())
 		}
 		for _, name := range ours {
-			if outcome(verdicts[i][name]) == sdk {
+			if outcome(verdicts[i][name]) == sdk && sdk != endedProcess {
 				continue
 			}
 			if d := clientDifference(c, verdicts[i]["sdk"], verdicts[i][name]); d != nil {
@@ -293,6 +246,17 @@ var clientDifferences = []clientKnown{
 		"sharded ranges", "the SDK's agent reads the older layout of canister ranges alone, which the network is about to drop",
 		func(c *testCase, _, client string) bool { return c.layout == "sharded" && client == "" },
 		onFrame(func(p *page) { p.layout = "sharded" }),
+	},
+	{
+		"a clock that is wrong", "the SDK holds certificates against this device's clock alone; the first message of a session is not older than the session, so the client corrects its clock by it",
+		func(c *testCase, _, client string) bool {
+			return (c.kind == "time" && is(c.part, "certificate", "odd") || c.how == "clock") && client == ""
+		},
+		func(w *world) *testCase {
+			c := onFrame(func(p *page) { p.at = timeLeaf(w.now.Add(-6 * time.Minute)) })(w)
+			c.how = "clock"
+			return c
+		},
 	},
 	{
 		"recipient", "the SDK does not look at whose message it is: a gateway could give one client the messages of another",

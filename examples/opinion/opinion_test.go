@@ -3,12 +3,10 @@
 package opinion
 
 import (
-	"bufio"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -16,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -124,141 +121,6 @@ func (c *testCase) report(t *testing.T, seed uint64, rules string, verdicts map[
 	t.Helper()
 	t.Errorf("%s\ncase %d of seed %d: %s (%d cases like it)\nhere: accepted %v, delivered %v\nothers: %q\n%s",
 		rules, c.number, seed, c.name(), alike, c.accepted, c.undelivered, verdicts, c.line())
-}
-
-// opinions are those of one process, which answers each line of a case with a line of verdicts.
-type opinions struct {
-	name string
-	dir  string
-	args []string
-	env  []string
-	want func(*testCase) bool // which cases it is asked about
-}
-
-func aboutFrames(c *testCase) bool { return c.frame != nil && (c.undelivered == nil || c.directed) }
-
-// others are all processes. The two of the newer agents share the work.
-var others = append([]opinions{
-	{"sdk", "sdk", []string{"node", "opinion.mjs"}, nil, aboutFrames},
-	{"agent3, core5", "modern", []string{"node", "opinion.mjs", "agent3", "core5"}, nil, aboutFrames},
-	{"core6", "modern", []string{"node", "opinion.mjs", "core6"}, nil, aboutFrames},
-	{"network", "rust", []string{"./target/release/opinion"}, nil, func(*testCase) bool { return true }},
-}, ourClient(aboutFrames)...)
-
-// ourClient is the client of this repository on each version of its peer.
-func ourClient(want func(*testCase) bool) (both []opinions) {
-	for name, core := range map[string]string{"client5": "core5", "client6": "@icp-sdk/core"} {
-		both = append(both, opinions{name, "../client", []string{"node", "--import", "./test/core.mjs", "test/opinion.mjs", name}, []string{"ICWS_CORE=" + core}, want})
-	}
-	return both
-}
-
-// ask has all cases judged by everybody else, and returns the verdicts by the number of the case and the name of the opinion.
-// An empty verdict accepts, a missing one was not asked for.
-func ask(t *testing.T, cases []*testCase) []map[string]string {
-	t.Helper()
-	verdicts := askOf(t, cases, others)
-	for i, c := range cases {
-		if c.envelope == nil {
-			verdicts[i]["agent-go"] = agentGo(c)
-		}
-	}
-	return verdicts
-}
-
-// askOf has all cases judged by some.
-func askOf(t *testing.T, cases []*testCase, others []opinions) []map[string]string {
-	t.Helper()
-	verdicts := make([]map[string]string, len(cases))
-	for i := range cases {
-		verdicts[i] = map[string]string{}
-	}
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	for _, o := range others {
-		all.Go(func() {
-			err := o.ask(cases, func(id int, given map[string]string) {
-				mu.Lock()
-				defer mu.Unlock()
-				for name, verdict := range given {
-					verdicts[id][name] = verdict
-				}
-			})
-			if err != nil {
-				t.Errorf("%s: %v", o.name, err)
-			}
-		})
-	}
-	all.Wait()
-	if t.Failed() {
-		t.FailNow()
-	}
-	return verdicts
-}
-
-// ask runs one process over its cases.
-func (o opinions) ask(cases []*testCase, got func(id int, verdicts map[string]string)) error {
-	path := o.args[0]
-	if strings.HasPrefix(path, "./") {
-		path = filepath.Join(o.dir, path) // relative to where the test runs, not to where the process will
-		var err error
-		if path, err = filepath.Abs(path); err != nil {
-			return err
-		}
-	}
-	cmd := exec.Command(path, o.args[1:]...)
-	cmd.Dir, cmd.Env = o.dir, append(os.Environ(), o.env...)
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return err
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	asked := 0
-	for _, c := range cases {
-		if o.want(c) {
-			asked++
-		}
-	}
-	go func() {
-		defer in.Close()
-		for _, c := range cases {
-			if o.want(c) {
-				if _, err := in.Write(c.line()); err != nil {
-					return // the process ended; what it did not answer is missed below
-				}
-			}
-		}
-	}()
-	answered := 0
-	lines := bufio.NewScanner(out)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		var v struct {
-			ID       int               `json:"id"`
-			Verdicts map[string]string `json:"verdicts"`
-		}
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil || v.ID < 0 || v.ID >= len(cases) {
-			return fmt.Errorf("answer %q: %v", lines.Text(), err)
-		}
-		got(v.ID, v.Verdicts)
-		answered++
-	}
-	_, _ = io.Copy(io.Discard, out)
-	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("%w\n%s", err, stderr.String())
-	}
-	if answered != asked {
-		return fmt.Errorf("%d of %d cases were answered\n%s", answered, asked, stderr.String())
-	}
-	return nil
 }
 
 // run runs a command in a directory.
