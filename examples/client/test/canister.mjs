@@ -95,9 +95,9 @@ export class Canister {
 
   /**
    * A frame with a message, certified at a time in milliseconds. certifies is what the witness has in its place; with forges the
-   * witness is of another state than the certificate.
+   * witness is of another state than the certificate. fields are what the message has in place of its own.
    */
-  async frame({ client, sequence, content, service = false, at = this.now(), certifies = content, forges = false }) {
+  async frame({ client, sequence, content, service = false, at = this.now(), certifies = content, forges = false, fields = {} }) {
     const message = (content) =>
       Cbor.encode({
         client_key: { client_principal: client.client_principal.toUint8Array(), client_nonce: client.client_nonce },
@@ -105,6 +105,7 @@ export class Canister {
         timestamp: BigInt(at) * 1_000_000n,
         is_service_message: service,
         content,
+        ...fields,
       });
     const key = "key";
     const tree = labeled("websocket", labeled(key, leaf(createHash("sha256").update(message(certifies)).digest())));

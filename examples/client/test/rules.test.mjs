@@ -1,5 +1,6 @@
 // The rules of a session, one at a time, against a canister in this process.
 
+import { Cbor } from "@icp-sdk/core/agent";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Canister } from "./canister.mjs";
@@ -51,7 +52,7 @@ test("a clock that is put right is noticed by the next session", async (t) => {
   const { person, canister, socket } = await open(t, new Canister({ ahead: 80_000 }));
   let last;
   person.ws.addEventListener("clockskew", ({ ahead }) => (last = ahead));
-  canister.ahead = 0;
+  canister.ahead = 5_000; // which is right to the minute
   socket.end(1012);
   await person.until(() => canister.sockets.length === 2 && person.ws.isConnectionEstablished(), "another session");
   assert.deepEqual(person.happened, ["clock 1 min ahead", "open", "reconnecting after session_over", "clock 0 min ahead", "open", "reopened after session_over"]);
@@ -141,6 +142,12 @@ test("what is not the canister's ends the session", async (t) => {
     "one that is repeated": [bad({ sequence: 1n }), /message 1 in place of 2/],
     "a text frame": [(s) => s.arrive("hello"), /a text frame/],
     "a frame that is too large": [(s) => s.arrive(new Uint8Array((4 << 20) + 1)), /too much at once/],
+    "a frame without a part": [(s) => s.arrive(Cbor.encode({ key: "key", content: new Uint8Array(1) })), /a frame without cert/],
+    "a kind that is none": [bad({ fields: { is_service_message: 1 } }), /is not a message/],
+    "a text as content": [bad({ fields: { content: "hello" } }), /is not a message/],
+    "no client": [bad({ fields: { client_key: {} } }), /is not a message/],
+    "a negative number": [bad({ fields: { sequence_num: -1 } }), /without a number/],
+    "no number": [bad({ fields: { timestamp: "now" } }), /without a number/],
     "no frame": [(s) => s.arrive(Uint8Array.of(0xa0)), /a frame without a key/],
     "no Candid": [(s) => s.say(new TextEncoder().encode("hello")), /Candid|magic/i],
   };
