@@ -1,7 +1,7 @@
 // What the gateway passes on from the canister, as it is written (PROTOCOL sections 2.3 and 2.4). Nothing here is proved.
 
-import { Cbor } from "@icp-sdk/core/agent";
 import { Principal } from "@icp-sdk/core/principal";
+import { decode } from "./cbor.js";
 
 /** The largest frame that is read, in bytes: more than a canister can answer at once. */
 export const MAX_FRAME = 4 << 20;
@@ -35,7 +35,7 @@ export interface Message {
 const isBytes = (value: unknown): value is Uint8Array => value instanceof Uint8Array;
 
 export function readFrame(bytes: Uint8Array): Frame {
-  const f = Cbor.decode<Partial<Record<keyof Frame, unknown>> | null>(bytes);
+  const f = decode<Partial<Record<keyof Frame, unknown>> | null>(bytes);
   if (typeof f?.key !== "string") throw new Error("a frame without a key");
   for (const part of ["content", "cert", "tree"] as const) {
     if (!isBytes(f[part])) throw new Error(`a frame without ${part}`);
@@ -44,7 +44,7 @@ export function readFrame(bytes: Uint8Array): Frame {
 }
 
 export function readMessage(content: Uint8Array): Message {
-  const m = Cbor.decode<any>(content);
+  const m = decode<any>(content);
   const principal = m?.client_key?.client_principal;
   if (!isBytes(principal) || typeof m.is_service_message !== "boolean" || !isBytes(m.content)) {
     throw new Error("the content of a frame is not a message");

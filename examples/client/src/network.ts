@@ -2,6 +2,7 @@
 
 import { Cbor, Expiry } from "@icp-sdk/core/agent";
 import { Principal } from "@icp-sdk/core/principal";
+import { decode } from "./cbor.js";
 import { certifiedTime, verified, type Trust } from "./proof.js";
 
 /** The longest answer that is read, in bytes. Real ones are below 4 kB. */
@@ -38,5 +39,5 @@ async function ask(url: URL, request?: RequestInit): Promise<Record<string, unkn
   if (!answer.ok) throw new Error(`${url} answers ${answer.status}`);
   const body = new Uint8Array(await answer.arrayBuffer());
   if (body.length > MAX_ANSWER) throw new Error(`${url} answers ${body.length} bytes`);
-  return Cbor.decode<Record<string, unknown> | null>(body) ?? {};
+  return decode<Record<string, unknown> | null>(body) ?? {};
 }

@@ -1,7 +1,8 @@
 // What proves that a canister said something (PROTOCOL sections 4.4 to 4.6).
 
-import { Cbor, Certificate, blsVerify, lookup_path, reconstruct, type CreateCertificateOptions, type HashTree } from "@icp-sdk/core/agent";
+import { Certificate, blsVerify, lookup_path, reconstruct, type CreateCertificateOptions, type HashTree } from "@icp-sdk/core/agent";
 import type { Principal } from "@icp-sdk/core/principal";
+import { checkComplete, decode } from "./cbor.js";
 import type { Frame } from "./frame.js";
 
 /** How far the time of a certificate may lie ahead, in milliseconds. */
@@ -22,6 +23,7 @@ export interface Certified {
 
 /** Reads a certificate. Throws unless the network signed it, and for a subnet that the canister is on. Of any age. */
 export async function verified(certificate: Uint8Array, { canisterId, rootKey }: Trust): Promise<Certificate["cert"]> {
+  checkComplete(certificate);
   // Either layout of canister ranges is read. The age is judged by checkAge: a delegation may be of any.
   const { cert } = await Certificate.create({
     certificate,
@@ -30,18 +32,19 @@ export async function verified(certificate: Uint8Array, { canisterId, rootKey }:
     blsVerify: checkSignature,
     disableTimeVerification: true,
   });
+  if (cert.delegation) checkComplete(cert.delegation.certificate);
   return cert;
 }
 
 /** Throws unless the canister certified the frame's content, at whatever time. Returns when. */
 export async function prove(frame: Frame, trust: Trust): Promise<Certified> {
   const { tree: state, delegation } = await verified(frame.cert, trust);
-  const tree = Cbor.decode<HashTree>(frame.tree);
+  const tree = decode<HashTree>(frame.tree);
   const certified = leaf(state, ["canister", trust.canisterId.toUint8Array(), "certified_data"]);
   if (!equal(certified, await reconstruct(tree))) throw new Error("the witness is not what the canister certified");
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", frame.content as BufferSource));
   if (!equal(leaf(tree, ["websocket", frame.key]), digest)) throw new Error("the content is not what the witness has");
-  const delegated = delegation && Cbor.decode<{ tree: HashTree }>(delegation.certificate).tree;
+  const delegated = delegation && decode<{ tree: HashTree }>(delegation.certificate).tree;
   return { at: certifiedTime(state), delegatedAt: delegated && certifiedTime(delegated) };
 }
 

@@ -6,6 +6,7 @@ import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { Acks } from "../dist/acks.js";
+import { checkComplete, decode } from "../dist/cbor.js";
 import { onWake, pause } from "../dist/pauses.js";
 import { closeReason } from "../dist/reasons.js";
 import { isLocal, mainnetRootKey } from "../dist/rootkey.js";
@@ -84,6 +85,18 @@ test("the timer of acknowledgements starts with the first message, and anew with
   t.mock.timers.tick(1);
   assert.equal(late, 2, "also when nothing is outstanding");
   acks.end();
+});
+
+test("a value that is cut off is not read, wherever that is", () => {
+  const hex = (text) => Uint8Array.from(Buffer.from(text, "hex"));
+  const good = hex("a26161420102616286" + "1903e8" + "1a000186a0" + "1b0000000100000000" + "6163" + "d81840" + "5f4100ff");
+  checkComplete(good);
+  for (const text of ["", "00", "40", "80", "a0", "f6", "5f4100ff", "9fff"]) checkComplete(hex(text));
+  for (const text of ["41", "5801", "590001", "5a00000001", "5a7fffffff00", "5bffffffffffffffff00", "61", "19ff", "1b00", "5f41"]) {
+    assert.throws(() => checkComplete(hex(text)), /cut off/, text);
+  }
+  assert.throws(() => decode(hex("a1616142ff")), /cut off/);
+  assert.deepEqual(decode(hex("a1616141ff")), { a: Uint8Array.of(0xff) });
 });
 
 test("mainnet's key is built in, and only networks on this machine are asked for theirs", () => {
