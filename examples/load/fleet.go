@@ -17,6 +17,29 @@ import (
 type target struct {
 	url     string
 	options client.Options // everything but the callbacks
+	// dial opens a session; nil for one with a gateway.
+	dial func(ctx context.Context, url string, o client.Options) (conn, error)
+}
+
+// A conn is what a session has to its gateway, or to the server that the gateway is compared with. Its methods are those of
+// client.Client.
+type conn interface {
+	Send(ctx context.Context, payload []byte) error
+	Close() error
+	Abort()
+	Done() <-chan struct{}
+	Err() error
+}
+
+func (t *target) open(ctx context.Context, o client.Options) (conn, error) {
+	if t.dial != nil {
+		return t.dial(ctx, t.url, o)
+	}
+	c, err := client.Dial(ctx, t.url, o)
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // A plan says how the clients of a fleet behave.
@@ -55,7 +78,7 @@ func newFleet(t target, p plan) *fleet {
 // A session is one of the fleet's.
 type session struct {
 	id     uint64
-	client *client.Client
+	client conn
 	ledger ledger
 	slots  chan struct{} // one for each message on its way
 	late   bool          // reads late on purpose: its times say nothing about the gateway
@@ -79,7 +102,7 @@ func (f *fleet) open(ctx context.Context, change func(*session, *client.Options)
 		change(s, &o)
 	}
 	started := time.Now()
-	c, err := client.Dial(ctx, f.target.url, o)
+	c, err := f.target.open(ctx, o)
 	if err != nil {
 		if over(ctx) {
 			return nil, err
@@ -130,6 +153,13 @@ func (f *fleet) say(ctx context.Context, s *session, deliveries int) error {
 
 // end closes s after its last messages came back or none came for the grace, and books what did not.
 func (f *fleet) end(s *session) {
+	f.settle(s)
+	s.client.Close()
+	f.book(s)
+}
+
+// settle waits until the last messages of s came back, none came for the grace, or s has ended.
+func (f *fleet) settle(s *session) {
 	var last uint64
 	for limit := time.Now().Add(f.plan.grace); s.client.Err() == nil && time.Now().Before(limit); {
 		passed, pending := s.ledger.open()
@@ -145,8 +175,6 @@ func (f *fleet) end(s *session) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
-	s.client.Close()
-	f.book(s)
 }
 
 // book counts what has become of a session that has ended, and of its messages.
@@ -194,14 +222,11 @@ func (f *fleet) run(ctx context.Context) {
 
 // client is one client: a session after the other.
 func (f *fleet) client(ctx context.Context, random *rand.Rand) {
-	for wait := 50 * time.Millisecond; ctx.Err() == nil; {
-		s, err := f.open(ctx, nil)
-		if err != nil {
-			sleep(ctx, jitter(random, wait))
-			wait = min(2*wait, 5*time.Second)
-			continue
+	for ctx.Err() == nil {
+		s := f.persist(ctx, random, nil)
+		if s == nil {
+			return
 		}
-		wait = 50 * time.Millisecond
 		life := ctx
 		cancel := context.CancelFunc(func() {})
 		if f.plan.life > 0 {
@@ -211,6 +236,17 @@ func (f *fleet) client(ctx context.Context, random *rand.Rand) {
 		cancel()
 		f.end(s)
 	}
+}
+
+// persist opens a session, with growing pauses while that fails. It returns nil when ctx has ended. change is that of open.
+func (f *fleet) persist(ctx context.Context, random *rand.Rand, change func(*session, *client.Options)) *session {
+	for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+		if s, err := f.open(ctx, change); err == nil {
+			return s
+		}
+		sleep(ctx, jitter(random, wait))
+	}
+	return nil
 }
 
 // chat sends at the plan's rate until ctx or the session ends.

@@ -248,7 +248,7 @@ func (h *hall) doze(ctx context.Context, s *session) {
 	for ctx.Err() == nil {
 		sleep(ctx, 500*time.Millisecond)
 		// An unsolicited pong is a heartbeat of one direction (RFC 6455 section 5.5.3).
-		if s.client.Raw().Conn().WriteControl(websocket.PongMessage, nil, time.Now().Add(time.Second)) != nil {
+		if s.client.(*client.Client).Raw().Conn().WriteControl(websocket.PongMessage, nil, time.Now().Add(time.Second)) != nil {
 			h.dropped.Add(1)
 			return
 		}

@@ -20,11 +20,13 @@ type stats struct {
 	delivered                 atomic.Uint64 // of due: verified, unaltered and for the first time
 	lost, unresolved          atomic.Uint64 // of due, never delivered: to sessions that stayed open, to others
 	duplicated, reordered     atomic.Uint64
-	foreign                   atomic.Uint64 // not ours, or altered
-	received                  atomic.Uint64 // all that came, whatever it was
-	sentBytes, receivedBytes  atomic.Uint64 // of payloads
-	held                      atomic.Uint64 // sends put off because the window was full
-	openTime, roundTrip, push histogram     // push: certified by the canister to verified here
+	foreign                   atomic.Uint64                       // not ours, or altered
+	received                  atomic.Uint64                       // all that came, whatever it was
+	sentBytes, receivedBytes  atomic.Uint64                       // of payloads
+	held                      atomic.Uint64                       // sends put off because the window was full
+	openTime, roundTrip, push histogram                           // push: certified by the canister to verified here
+	network                   func(payload) (time.Duration, bool) // how long the network had a message; nil: not known of any
+	added                     histogram                           // round trips without that
 
 	mu         sync.Mutex
 	closes     map[string]uint64 // how sessions ended that we did not end
@@ -116,6 +118,12 @@ func (s *stats) message(id uint64, l *ledger, m client.Message, timed bool) {
 	if !timed {
 		return
 	}
-	s.roundTrip.add(time.Since(epoch) - p.sent)
+	took := time.Since(epoch) - p.sent
+	s.roundTrip.add(took)
 	s.push.add(m.Received.Sub(m.Timestamp))
+	if s.network != nil {
+		if theirs, ok := s.network(p); ok {
+			s.added.add(took - theirs)
+		}
+	}
 }
