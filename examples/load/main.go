@@ -75,6 +75,9 @@ var modes = map[string]settings{
 
 // run is main without the process: it returns the exit code, 1 for violations and 2 for misuse or a run that cannot begin.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 && (args[0] == "scale" || args[0] == "bench") {
+		return compare(ctx, args[0], args[1:], stdout, stderr)
+	}
 	s, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -134,7 +137,7 @@ func parse(args []string, stderr io.Writer) (*settings, error) {
 	}
 	s, ok := modes[mode]
 	if !ok {
-		return nil, fmt.Errorf("unknown mode %q: use run, chaos, soak or headofline", mode)
+		return nil, fmt.Errorf("unknown mode %q: use run, chaos, soak, headofline, scale or bench", mode)
 	}
 	s.mode = mode
 	fs := flag.NewFlagSet("load "+mode, flag.ContinueOnError)
