@@ -52,7 +52,7 @@ const site = `%s://localhost:{port} {
 		max_sessions_per_ip %[5]d
 		max_sessions_per_canister %[5]d
 		max_canisters %d
-		drain_timeout 1s
+		drain_timeout %ds
 	}
 }`
 
@@ -96,7 +96,7 @@ func (r rig) gateway(ctx context.Context) (s *subject, err error) {
 		scheme, tlsLine, socket = "https", fmt.Sprintf("tls %q %q", trusted.cert, trusted.key), "wss"
 		options.TLS = trusted.trust
 	}
-	text := fmt.Sprintf(site, scheme, tlsLine, b.url, hex.EncodeToString(b.network.RootKey()), r.sessions+100, r.canisters+10)
+	text := fmt.Sprintf(site, scheme, tlsLine, b.url, hex.EncodeToString(b.network.RootKey()), r.sessions+100, r.canisters+10, 1+r.sessions/2000)
 	if c, err = newCaddyServer(r.programs.caddy, text, dir); err != nil {
 		return nil, err
 	}

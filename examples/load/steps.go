@@ -94,28 +94,33 @@ func (t *trial) messages(ctx context.Context, c course, what string) {
 func (t *trial) reloading(ctx context.Context, c course) {
 	t.say("messages for %s, with a reload in the middle", c.talk/2)
 	w := t.window()
-	var took time.Duration
-	failed := make(chan error, 1)
+	type outcome struct {
+		took time.Duration
+		err  error
+	}
+	reloaded := make(chan outcome, 1)
 	timer := time.AfterFunc(c.talk/4, func() {
 		began := time.Now()
 		err := t.subject.reload(ctx)
-		took = time.Since(began)
-		failed <- err
+		reloaded <- outcome{time.Since(began), err}
 	})
+	defer timer.Stop()
 	t.crowd.talk(ctx, c.talk/2)
-	if timer.Stop() {
-		failed <- fmt.Errorf("there was no time for it")
+	var o outcome
+	select {
+	case o = <-reloaded:
+	case <-ctx.Done():
+		o.err = ctx.Err()
 	}
-	err := <-failed
 	w.end()
-	if err != nil {
-		t.wrong = append(t.wrong, "reload: "+err.Error())
+	if o.err != nil {
+		t.wrong = append(t.wrong, "reload: "+o.err.Error())
 	}
 	gone := t.crowd.gone()
 	if gone > 0 {
 		t.wrong = append(t.wrong, fmt.Sprintf("reload: %d sessions lost", gone))
 	}
-	t.addAlone("reload: time until it is in force", "ms", millis(took))
+	t.addAlone("reload: time until it is in force", "ms", millis(o.took))
 	t.addAlone("reload: sessions lost", "", float64(gone))
 	t.addAlone("reload: round trip around it, p99", "ms", ms(w.trip, .99))
 }

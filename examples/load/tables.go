@@ -22,11 +22,25 @@ type findings struct {
 
 // machine describes where it was measured, and what else ran there.
 func (f *findings) machine() string {
-	text := fmt.Sprintf("%s, %s/%s, %d CPUs, %s", f.began.UTC().Format("2 January 2006 15:04 UTC"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version())
+	text := fmt.Sprintf("%s, %s/%s, %d CPUs%s, %s", f.began.UTC().Format("2 January 2006 15:04 UTC"), runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), processor(), runtime.Version())
 	if f.load != "" {
 		text += ", load average at the start " + f.load
 	}
 	return text
+}
+
+// processor is the model of the first processor in brackets, on Linux.
+func processor() string {
+	b, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return " (" + printable(value) + ")"
+		}
+	}
+	return ""
 }
 
 // loadAverage is that of the last minute, on Linux.
