@@ -7,9 +7,6 @@ import "testing"
 // Every work of the table is done by both servers.
 func TestBench(t *testing.T) {
 	gateway, bare, _ := compared(t, "bench")
-	for name, n := range gateway {
-		t.Log(name, n, bare[name])
-	}
 	for _, name := range []string{
 		"fan-out over ws:// to 5 clients, 1 KiB messages in pages of 43: delivered",
 		"echo over ws:// to 5 clients, a message a second each, on a network without latency: echo: delivered",
