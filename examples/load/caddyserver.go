@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,25 +107,59 @@ func (c *caddyServer) restart(ctx context.Context) error {
 	return c.start(ctx)
 }
 
-// call makes a request to the admin endpoint.
+// call has the admin endpoint do something.
 func (c *caddyServer) call(ctx context.Context, path, body string) error {
+	_, err := c.ask(ctx, http.MethodPost, path, body)
+	return err
+}
+
+// live is what the process has on its heap and stacks after a collection, in bytes.
+func (c *caddyServer) live(ctx context.Context) (float64, error) {
+	var text string
+	for range 2 { // the second collection frees what the first one found finalizers for
+		var err error
+		if text, err = c.ask(ctx, http.MethodGet, "/debug/pprof/heap?gc=1&debug=1", ""); err != nil {
+			return 0, err
+		}
+	}
+	sum := 0.0
+	for _, name := range []string{"HeapAlloc", "Stack"} {
+		found := regexp.MustCompile(`(?m)^# ` + name + ` = (\d+)`).FindStringSubmatch(text)
+		if found == nil {
+			return 0, fmt.Errorf("no %s in Caddy's heap profile", name)
+		}
+		n, err := strconv.ParseFloat(found[1], 64)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+// ask makes a request to the admin endpoint and returns the body of the answer.
+func (c *caddyServer) ask(ctx context.Context, method, path, body string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, caddyPatience)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d%s", c.admin, path), strings.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, method, fmt.Sprintf("http://127.0.0.1:%d%s", c.admin, path), strings.NewReader(body))
 	if err != nil {
-		return err
+		return "", err
 	}
 	r.Header.Set("Content-Type", "text/caddyfile")
 	r.Close = true
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
-		return fmt.Errorf("asking Caddy for %s: %w", path, err)
+		return "", fmt.Errorf("asking Caddy for %s: %w", path, err)
 	}
 	defer resp.Body.Close()
-	if text, _ := io.ReadAll(io.LimitReader(resp.Body, maxSaid)); resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("asking Caddy for %s: %s: %s", path, resp.Status, printable(string(text)))
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", fmt.Errorf("asking Caddy for %s: %w", path, err)
 	}
-	return nil
+	if resp.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("asking Caddy for %s: %s: %s", path, resp.Status, printable(string(text)))
+	}
+	return string(text), nil
 }
 
 // close ends the process and removes what it kept.

@@ -28,12 +28,13 @@ type rig struct {
 // A subject is a server that is measured, and how its clients reach it.
 type subject struct {
 	target  target
-	change  func(*session, *client.Options)       // of each session; nil: nothing
-	network func(payload) (time.Duration, bool)   // how long the network had a message
-	use     func() use                            // of the server's process
-	asked   func() uint64                         // requests to the network so far; nil: there is none
-	reload  func(context.Context) error           // nil: it has nothing to reload
-	restart func(context.Context) (string, error) // returns the new URL
+	change  func(*session, *client.Options)        // of each session; nil: nothing
+	network func(payload) (time.Duration, bool)    // how long the network had a message
+	use     func() use                             // of the server's process
+	asked   func() uint64                          // requests to the network so far; nil: there is none
+	live    func(context.Context) (float64, error) // bytes after a collection; nil: it does not tell
+	reload  func(context.Context) error            // nil: it has nothing to reload
+	restart func(context.Context) (string, error)  // returns the new URL
 	close   func() error
 }
 
@@ -107,6 +108,7 @@ func (r rig) gateway(ctx context.Context) (s *subject, err error) {
 	return &subject{
 		target: target{url: url, options: options}, change: b.spread, network: b.took,
 		use: func() use { return c.child.use() }, asked: b.requests.Load,
+		live:    c.live,
 		reload:  c.reload,
 		restart: func(ctx context.Context) (string, error) { return url, c.restart(ctx) },
 		close:   closeAll,

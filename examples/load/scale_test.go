@@ -74,6 +74,9 @@ func TestScaleOverProcesses(t *testing.T) {
 		if lost, ok := gateway[size+"reload: sessions lost"]; !ok || lost != 0 {
 			t.Errorf("%s: %g sessions lost, measured: %v", size, lost, ok)
 		}
+		if _, ok := gateway[size+"idle: heap and stack per session after a collection"]; !ok {
+			t.Errorf("%s: the gateway's heap is not known", size)
+		}
 		// The bare server's frames are as long as the gateway's.
 		if g, b := gateway[size+"bytes of a frame to the client"], bare[size+"bytes of a frame to the client"]; g < 1000 || math.Abs(g-b) > 1 {
 			t.Errorf("%s: frames of %g bytes, of the bare server %g", size, g, b)

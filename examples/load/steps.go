@@ -32,14 +32,10 @@ func (t *trial) open(ctx context.Context, what string, n int) error {
 
 // full is a whole life: openings, silence, messages, a reload and a restart.
 func (t *trial) full(ctx context.Context, c course) error {
-	empty := t.window().end()
-	t.add("no session: RSS", "MB", empty.rss/1e6)
-	slab := t.window()
-	if err := t.open(ctx, "opening", c.sessions); err != nil {
+	empty, err := t.quiet(ctx, c)
+	if err != nil {
 		return err
 	}
-	t.rest(ctx, c)
-	t.silence(ctx, c, empty.rss, slab)
 	t.messages(ctx, c, "messages")
 	if t.subject.reload != nil {
 		t.reloading(ctx, c)
@@ -47,7 +43,7 @@ func (t *trial) full(ctx context.Context, c course) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	return t.restarted(ctx, c, empty.rss)
+	return t.restarted(ctx, c, empty)
 }
 
 func (t *trial) rest(ctx context.Context, c course) {
@@ -55,8 +51,19 @@ func (t *trial) rest(ctx context.Context, c course) {
 	sleep(ctx, c.rest)
 }
 
-// silence measures sessions that do nothing. slab is a window from before they were opened.
-func (t *trial) silence(ctx context.Context, c course, empty float64, slab *window) {
+// quiet opens the sessions and measures them while they do nothing. It returns the memory of the server without a session.
+func (t *trial) quiet(ctx context.Context, c course) (empty float64, err error) {
+	empty = resident(t.subject.use())
+	t.add("no session: RSS", "MB", empty/1e6)
+	live, err := t.live(ctx)
+	if err != nil {
+		return 0, err
+	}
+	slab := t.window()
+	if err := t.open(ctx, "opening", c.sessions); err != nil {
+		return 0, err
+	}
+	t.rest(ctx, c)
 	t.say("idle for %s", c.idle)
 	w := t.window()
 	sleep(ctx, c.idle)
@@ -68,6 +75,19 @@ func (t *trial) silence(ctx context.Context, c course, empty float64, slab *wind
 	if t.subject.asked != nil {
 		t.addAlone("idle: requests to the network a second", "1/s", w.requests/w.seconds)
 	}
+	after, err := t.live(ctx)
+	if t.subject.live != nil {
+		t.addAlone("idle: heap and stack per session after a collection", "kB", (after-live)/n/1e3)
+	}
+	return empty, err
+}
+
+// live is what the server has in use after a collection; 0 if it does not tell.
+func (t *trial) live(ctx context.Context) (float64, error) {
+	if t.subject.live == nil {
+		return 0, nil
+	}
+	return t.subject.live(ctx)
 }
 
 // messages measures sessions that talk.
@@ -179,15 +199,8 @@ func (t *trial) busy(ctx context.Context, c course) error {
 
 // idle measures sessions that do nothing, and what it took to open them.
 func (t *trial) idle(ctx context.Context, c course) error {
-	empty := t.window().end()
-	t.add("no session: RSS", "MB", empty.rss/1e6)
-	slab := t.window()
-	if err := t.open(ctx, "opening", c.sessions); err != nil {
-		return err
-	}
-	t.rest(ctx, c)
-	t.silence(ctx, c, empty.rss, slab)
-	return nil
+	_, err := t.quiet(ctx, c)
+	return err
 }
 
 // echoes measures sessions that talk.
