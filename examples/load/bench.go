@@ -18,7 +18,7 @@ func (s *scaleSettings) table() []experiment {
 		bursts = 2
 	}
 	work := func(title string, sessions int, rate float64, size int, r rig, steps stepsFunc) experiment {
-		r.sessions, r.canisters, r.seed, r.programs = sessions, 1, s.seed, s.programs
+		r.sessions, r.canisters, r.seed, r.polls, r.programs = sessions, 1, s.seed, s.polls, s.programs
 		return experiment{
 			title: title, rig: r, steps: steps,
 			plan:   plan{clients: sessions, rate: rate, size: size, window: 8, opens: 500, grace: s.grace, seed: s.seed},

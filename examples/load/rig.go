@@ -21,7 +21,8 @@ type rig struct {
 	canisters int
 	latency   time.Duration
 	seed      uint64
-	burst     int // messages to each client for one of a client; 0: an echo
+	burst     int     // messages to each client for one of a client; 0: an echo
+	polls     float64 // upstream_rate
 	programs  programs
 }
 
@@ -38,7 +39,8 @@ type subject struct {
 	close   func() error
 }
 
-// site is the gateway's. Limits that protect others are out of the way: the network is our own.
+// site is the gateway's. Limits that protect others are out of the way, since the network is our own, but for upstream_rate: a
+// thousand canisters that are polled every 100 ms are more than a small machine answers.
 const site = `%s://localhost:{port} {
 	bind 127.0.0.1
 	%s
@@ -47,11 +49,11 @@ const site = `%s://localhost:{port} {
 		canister any
 		network %s
 		root_key %s
-		upstream_rate 20000
+		upstream_rate %g
 		upstream_call_rate 20000
 		max_sessions %d
-		max_sessions_per_ip %[5]d
-		max_sessions_per_canister %[5]d
+		max_sessions_per_ip %[6]d
+		max_sessions_per_canister %[6]d
 		max_canisters %d
 		drain_timeout %ds
 	}
@@ -97,7 +99,7 @@ func (r rig) gateway(ctx context.Context) (s *subject, err error) {
 		scheme, tlsLine, socket = "https", fmt.Sprintf("tls %q %q", trusted.cert, trusted.key), "wss"
 		options.TLS = trusted.trust
 	}
-	text := fmt.Sprintf(site, scheme, tlsLine, b.url, hex.EncodeToString(b.network.RootKey()), r.sessions+100, r.canisters+10, 1+r.sessions/2000)
+	text := fmt.Sprintf(site, scheme, tlsLine, b.url, hex.EncodeToString(b.network.RootKey()), r.polls, r.sessions+100, r.canisters+10, 1+r.sessions/2000)
 	if c, err = newCaddyServer(r.programs.caddy, text, dir); err != nil {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 type scaleSettings struct {
 	mode                string
 	sessions, canisters list
-	rate, opens         float64
+	rate, opens, polls  float64
 	size, window        int
 	latency             time.Duration
 	rest, idle, talk    time.Duration
@@ -112,7 +112,7 @@ func (s *scaleSettings) growth() (all []experiment) {
 		for _, sessions := range s.sessions.numbers {
 			all = append(all, experiment{
 				title: fmt.Sprintf("%d sessions, %d canisters", sessions, canisters),
-				rig:   rig{sessions: sessions, canisters: canisters, latency: s.latency, seed: s.seed, programs: s.programs},
+				rig:   rig{sessions: sessions, canisters: canisters, latency: s.latency, seed: s.seed, polls: s.polls, programs: s.programs},
 				plan: plan{
 					clients: sessions, rate: s.rate, size: s.size, window: s.window, opens: s.opens, grace: s.grace, seed: s.seed,
 				},
@@ -126,7 +126,7 @@ func (s *scaleSettings) growth() (all []experiment) {
 
 // parseScale reads the flags of scale and bench.
 func parseScale(mode string, args []string, stderr io.Writer) (*scaleSettings, error) {
-	s := &scaleSettings{mode: mode, sessions: list{[]int{1000}, maxSessions}, canisters: list{[]int{1}, maxCanisters}, window: 8}
+	s := &scaleSettings{mode: mode, sessions: list{[]int{1000}, maxSessions}, canisters: list{[]int{1}, maxCanisters}, window: 8, polls: 2000}
 	fs := flag.NewFlagSet("load "+mode, flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.IntVar(&s.runs, "runs", 5, "times that everything is measured; the tables have the medians")
@@ -144,6 +144,7 @@ func parseScale(mode string, args []string, stderr io.Writer) (*scaleSettings, e
 		fs.Var(&s.canisters, "canisters", "canisters that the sessions take in turn, or several numbers")
 		fs.Float64Var(&s.rate, "rate", .1, "messages per second and session")
 		fs.Float64Var(&s.opens, "opens", 1000, "sessions opened per second, at the beginning and after the restart; 0 for no limit")
+		fs.Float64Var(&s.polls, "upstream-rate", s.polls, "the gateway's upstream_rate: polls per second of all canisters together")
 		fs.IntVar(&s.size, "size", 64, "bytes of a message, at least 24")
 		fs.DurationVar(&s.latency, "latency", 200*time.Millisecond, "time of an update call, a tenth of which is the time between blocks")
 	}
@@ -170,6 +171,8 @@ func parseScale(mode string, args []string, stderr io.Writer) (*scaleSettings, e
 		return s, nil
 	case !perSecond(s.rate) || s.rate == 0:
 		return nil, fmt.Errorf("-rate %v: must be from %g to %g", s.rate, leastPerSecond, mostPerSecond)
+	case !perSecond(s.polls) || s.polls == 0:
+		return nil, fmt.Errorf("-upstream-rate %v: must be from %g to %g", s.polls, leastPerSecond, mostPerSecond)
 	case !perSecond(s.opens):
 		return nil, fmt.Errorf("-opens %v: must be 0 or from %g to %g", s.opens, leastPerSecond, mostPerSecond)
 	case s.size < payloadHead || s.size > 1<<20:
