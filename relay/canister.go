@@ -21,7 +21,7 @@ type canister struct {
 	ctx  context.Context // of its polls; ends with the poller
 	stop func()          // ends ctx
 
-	wake   chan struct{} // asks the poller to poll now; holds one
+	wake   chan struct{} // tells the poller of demand; holds one
 	primed chan struct{} // closed once the head of the queue is known
 
 	mu       sync.Mutex
@@ -34,6 +34,8 @@ type canister struct {
 	emptied  time.Time                     // when the last session left
 	lastPoll time.Time                     // last good answer
 	caughtUp time.Time                     // when the newest poll began that has brought the end of the queue
+	complete time.Time                     // certified time of the newest page that has, by the network's clock
+	demand   demand
 	// lastError and failure are of the last poll if it failed: why it did, and what clients are told if it stays like this.
 	lastError string
 	failure   *closing
@@ -111,7 +113,7 @@ func (c *canister) route(s *session, before queue.Bookmark) {
 		c.queue.Rewind(before) // expect recognizes what others have had already by its sequence number
 	}
 	c.mu.Unlock()
-	c.nudge()
+	c.nudge(time.Time{})
 }
 
 // remove takes s out, if it is in.
@@ -193,14 +195,6 @@ func (c *canister) caughtUpSince(then time.Time) bool {
 	return c.caughtUp.After(then)
 }
 
-// nudge asks for a poll now: something has probably been queued.
-func (c *canister) nudge() {
-	select {
-	case c.wake <- struct{}{}:
-	default:
-	}
-}
-
 // accepted notes that the canister accepted the ws_open of s, so that its first message is due. executed is a certified time by
 // which it had; zero = not known.
 func (c *canister) accepted(s *session, executed time.Time) {
@@ -232,7 +226,7 @@ func (c *canister) suspect() {
 	c.mu.Lock()
 	c.queue.Suspect(time.Now())
 	c.mu.Unlock()
-	c.nudge()
+	c.nudge(time.Time{})
 }
 
 // verifiedLately reports whether a page of the canister was verified not long before now.

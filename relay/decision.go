@@ -93,8 +93,17 @@ func (p *poller) finishPoll(r *pollResult) {
 			c.giveUp(why)
 		}
 	}
-	if r.err == nil && r.said.Question.Purpose == queue.News && (d.Do == queue.Deliver || d.Do == queue.Nothing) && !r.said.More {
-		c.noteCaughtUp(r.began)
+	if r.err == nil && r.said.Question.Purpose == queue.News {
+		p.noteWorth(r, d.Do == queue.Deliver)
+		if d.Do == queue.Deliver && !r.said.More {
+			p.noteComplete(r.said.Page.Time)
+		}
+		if d.Do == queue.Deliver || d.Do == queue.Nothing {
+			p.hasten() // a poll that is asked for may have waited for the place of this one
+			if !r.said.More {
+				c.noteCaughtUp(r.began)
+			}
+		}
 	}
 	if d.Good {
 		c.mu.Lock()

@@ -18,6 +18,7 @@ import (
 type poll struct {
 	ask    queue.Question
 	class  upstream.Class
+	asked  bool         // something had probably been queued, see demand
 	sentAt atomic.Int64 // when it left for the network, in unix nanoseconds; 0 while it waits for upstream_rate
 }
 
@@ -27,6 +28,8 @@ type pollResult struct {
 	reply  verify.Reply
 	said   queue.Answer // what the queue is told of it
 	err    error        // why there is no answer to go by
+	asked  bool
+	waited time.Duration // for upstream_rate
 	began  time.Time
 	took   time.Duration
 }
@@ -38,14 +41,21 @@ var errPanic = errors.New("fault in the gateway while polling")
 // runPoll makes one poll and verifies what comes, in a goroutine of its own: nothing that takes time holds up what others bring.
 // Where it asks from is decided once upstream_rate admits it, so that a page that was delivered meanwhile is not fetched again.
 func (c *canister) runPoll(ctx context.Context, p *poll) *pollResult {
+	began := time.Now()
 	if err := c.g.up.Admit(ctx, c.id, p.class); err != nil {
 		return &pollResult{said: queue.Answer{Question: &p.ask, Failure: queue.Failure{Kind: queue.Unreachable}}, err: err}
 	}
-	p.sentAt.Store(time.Now().UnixNano())
+	sent := time.Now()
+	p.sentAt.Store(sent.UnixNano())
 	c.mu.Lock()
-	nonce := c.queue.Nonce(&p.ask)
+	nonce, asked := c.queue.Nonce(&p.ask), p.asked
+	if p.ask.Purpose == queue.News {
+		asked = asked || c.demand.any
+		c.demand = demand{} // of the time for which it waited
+	}
 	c.mu.Unlock()
 	r := c.fetch(ctx, &p.ask, nonce, p.class, true)
+	r.asked, r.waited = asked, sent.Sub(began)
 	if p.ask.Install && (p.ask.Purpose == queue.Beginning || r.err == nil && len(r.reply.Messages) == 0) {
 		r.said.Install = c.readInstall(ctx, p.ask.InstallAvoid)
 	}

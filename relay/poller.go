@@ -32,7 +32,10 @@ type poller struct {
 	results chan *pollResult
 	polls   []*poll         // under way
 	due     time.Time       // when the next poll starts
-	started time.Time       // when the last one did
+	usual   time.Time       // when it would if nothing was asked for
+	asked   time.Time       // when the last one started that was asked for
+	took    time.Duration   // what one takes, as a rule
+	pays    bool            // the last one that was asked for brought something
 	refused *upstream.Error // the last refusal since the last good answer
 }
 
@@ -67,7 +70,7 @@ func (p *poller) loop() {
 			p.polls = slices.DeleteFunc(p.polls, func(o *poll) bool { return &o.ask == r.said.Question })
 			p.finishPoll(r)
 		case <-p.c.wake:
-			p.pollSoon()
+			p.hasten()
 		case <-timer.C:
 			if p.c.deserted() {
 				return
@@ -84,21 +87,6 @@ func (c *canister) deserted() bool {
 	return len(c.sessions) == 0 && time.Since(c.emptied) > lingerFor
 }
 
-// pollSoon moves the next poll forward, after something was submitted. A burst of outcomes makes one poll.
-func (p *poller) pollSoon() {
-	c := p.c
-	c.mu.Lock()
-	c.active = time.Now()
-	failures, _, _ := c.queue.Failing()
-	c.mu.Unlock()
-	if failures > 0 {
-		return // the pause after a failure decides
-	}
-	if soon := p.started.Add(c.g.cfg.PollInterval / 4); p.due.After(soon) {
-		p.due = soon
-	}
-}
-
 // tick starts the polls that are due.
 func (p *poller) tick() {
 	now := time.Now()
@@ -108,18 +96,25 @@ func (p *poller) tick() {
 	silent := now.Sub(c.active)
 	failures, _, _ := c.queue.Failing()
 	p.due = now.Add(pace(silent, c.g.cfg.PollInterval, c.g.cfg.PollIdleInterval))
+	p.usual = p.due
 	if p.mayLook() {
 		watched := len(c.routes) > 0 && c.g.up.KnownAuthority() != nil
 		if ask, due := c.queue.Check(now, c.active, watched); due {
-			p.startPoll(ask, classOf(ask, silent))
+			p.startPoll(&poll{ask: ask, class: classOf(ask, silent)})
 		}
 	}
 	if c.queue.Searching() && !p.mayLook() || !p.mayPoll(now, failures > 0) {
 		return
 	}
-	p.started = now
 	ask := c.queue.Next()
-	p.startPoll(ask, classOf(ask, silent))
+	o := &poll{ask: ask, class: classOf(ask, silent)}
+	if ask.Purpose == queue.News {
+		o.asked, c.demand = c.demand.any, demand{}
+	}
+	if o.asked {
+		p.asked = now
+	}
+	p.startPoll(o)
 }
 
 // pace is the pause between polls of a canister that has been silent for some time.
@@ -139,8 +134,7 @@ func classOf(ask queue.Question, silent time.Duration) upstream.Class {
 }
 
 // startPoll starts a poll. Its answer comes to results.
-func (p *poller) startPoll(ask queue.Question, cl upstream.Class) {
-	o := &poll{ask: ask, class: cl}
+func (p *poller) startPoll(o *poll) {
 	p.polls = append(p.polls, o)
 	c := p.c
 	c.g.spawn("poll", func() { p.results <- c.runPoll(c.ctx, o) }, func() {

@@ -98,7 +98,7 @@ func (s *session) closedByCanister() bool {
 // a poll that began now or later has brought the end of the queue, and patience is over.
 func (s *session) awaitCloseMessage() {
 	began := time.Now()
-	s.canister.nudge()
+	s.canister.nudge(time.Time{})
 	for !s.closedByCanister() && !s.ended() {
 		waited := time.Since(began)
 		if waited >= closeMessageLimit || waited >= closeMessagePatience && s.canister.caughtUpSince(began) {

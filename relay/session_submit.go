@@ -107,7 +107,7 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	}
 	if c == nil {
 		endSpan(nil)
-		s.canister.nudge()
+		s.canister.nudge(e.executed)
 		return
 	}
 	endSpan(errors.New(c.text))
