@@ -24,18 +24,19 @@ type canister struct {
 	wake   chan struct{} // tells the poller of demand; holds one
 	primed chan struct{} // closed once the head of the queue is known
 
-	mu       sync.Mutex
-	retired  bool                          // the poller has ended; take another entry
-	sessions map[verify.ClientKey]*session // live client keys, routed or not
-	routes   map[verify.ClientKey]*session // who gets messages
-	latest   map[verify.Principal]*session // of each principal the session that the canister opened last
-	queue    *queue.Queue                  // what the canister has for us, and how polling it goes
-	active   time.Time                     // last traffic either way
-	emptied  time.Time                     // when the last session left
-	lastPoll time.Time                     // last good answer
-	caughtUp time.Time                     // when the newest poll began that has brought the end of the queue
-	complete time.Time                     // certified time of the newest page that has, by the network's clock
-	demand   demand
+	mu        sync.Mutex
+	retired   bool                          // the poller has ended; take another entry
+	sessions  map[verify.ClientKey]*session // live client keys, routed or not
+	routes    map[verify.ClientKey]*session // who gets messages
+	latest    map[verify.Principal]*session // of each principal the session that the canister opened last
+	queue     *queue.Queue                  // what the canister has for us, and how polling it goes
+	active    time.Time                     // last traffic either way
+	emptied   time.Time                     // when the last session left
+	lastPoll  time.Time                     // last good answer
+	caughtUp  time.Time                     // when the newest poll began that has brought the end of the queue
+	complete  time.Time                     // certified time of the newest page that has, by the network's clock
+	demand    demand
+	foresight foresight
 	// lastError and failure are of the last poll if it failed: why it did, and what clients are told if it stays like this.
 	lastError string
 	failure   *closing

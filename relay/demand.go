@@ -16,6 +16,7 @@ const (
 // canister, whose lock guards it.
 type demand struct {
 	any   bool
+	ahead bool      // it may have been queued, see foresight
 	blind bool      // nobody knows by when it was queued: a poll must leave from now on
 	asOf  time.Time // otherwise by when it was, by the network's clock
 }
@@ -43,6 +44,10 @@ func (c *canister) nudge(asOf time.Time) {
 	if !asks {
 		return
 	}
+	c.wakePoller()
+}
+
+func (c *canister) wakePoller() {
 	select {
 	case c.wake <- struct{}{}:
 	default:
@@ -54,33 +59,39 @@ func (p *poller) hasten() {
 	c := p.c
 	c.mu.Lock()
 	failures, _, _ := c.queue.Failing()
-	asked := c.demand.any
+	asked, gap := c.demand.any || c.demand.ahead, p.gap()
 	c.mu.Unlock()
 	if !asked || failures > 0 {
 		return // the pause after a failure decides
 	}
-	if soon := p.asked.Add(p.gap()); p.due.After(soon) {
+	if soon := p.asked.Add(gap); p.due.After(soon) {
 		p.due = soon
 	}
 }
 
 // gap is the pause between two polls that are asked for. As many as may overlap are spread over the time that one takes: if all of
-// them left at once, what comes next would wait until one is back.
+// them left at once, what comes next would wait until one is back. The caller holds the canister's lock.
 func (p *poller) gap() time.Duration {
 	interval := p.c.g.cfg.PollInterval
 	slow := interval / slowShare
 	if !p.pays {
 		return slow
 	}
-	return min(slow, max(interval/quickShare, p.took/maxOverlap))
+	return min(slow, max(interval/quickShare, p.c.foresight.poll/maxOverlap))
 }
 
 // noteWorth takes from a poll for news how long they take, and whether those pay that are asked for. While they wait for upstream_rate,
 // more of them would take turns from others.
 func (p *poller) noteWorth(r *pollResult, brought bool) {
-	p.took += (min(r.took, hangs) - p.took) / 8
-	if r.asked {
-		p.pays = brought && r.waited < p.c.g.cfg.PollInterval/quickShare
+	c := p.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.foresight.notePoll(r.took)
+	switch {
+	case r.demand.any:
+		p.pays = brought && r.waited < c.g.cfg.PollInterval/quickShare
+	case r.demand.ahead:
+		c.foresight.noteAhead(brought)
 	}
 }
 
@@ -92,7 +103,7 @@ func (p *poller) noteComplete(certified time.Time) {
 	c.complete = later(c.complete, certified)
 	met := c.demand.metBy(c.complete)
 	if met {
-		c.demand = demand{}
+		c.demand = demand{ahead: c.demand.ahead}
 	}
 	c.mu.Unlock()
 	if met {

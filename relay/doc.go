@@ -43,7 +43,7 @@
 //   - Clients that a crash left behind at a canister: orphans.go. peers.go knows the clients of other gateways of the process.
 //   - Whether a session may begin, and the end of all: gateway.go, drain.go. openlog.go refuses a ws_open that was used before, and
 //     layout.go reads what a client says of itself.
-//   - What makes the next poll come earlier: demand.go.
+//   - What makes the next poll come earlier: demand.go, and foresight.go before the outcome is known.
 //   - What boundary nodes say without proof, and when it is believed: internal/quorum. How long to wait before another attempt:
 //     internal/pause.
 //   - Settings: config.go. What people see: snapshot.go, metrics.go, tracer.go, and sampler.go for the log. upgrader.go has

@@ -47,10 +47,12 @@ type tracedNetwork struct {
 	localnet.NoCallbacks
 	to     http.RoundTripper
 	way    time.Duration
+	spread time.Duration
 	silent bool // the canister answers nothing
 
 	mu       sync.Mutex
 	polls    int
+	calls    int
 	journeys map[string]*journey
 }
 
@@ -84,9 +86,17 @@ func (n *tracedNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res.Body = io.NopCloser(bytes.NewReader(body))
-	time.Sleep(n.way)
+	call := strings.HasSuffix(r.URL.Path, "/call")
+	late := time.Duration(0)
+	if call {
+		n.mu.Lock()
+		late = time.Duration(n.calls%9) * n.spread
+		n.calls++
+		n.mu.Unlock()
+	}
+	time.Sleep(n.way + late)
 	back := time.Now()
-	if strings.HasSuffix(r.URL.Path, "/call") {
+	if call {
 		n.note(request, func(j *journey) { j.certified = back })
 		return res, nil
 	}
@@ -169,22 +179,24 @@ func TestLatency(t *testing.T) {
 		senders        int
 		latency, block time.Duration // of the network
 		way            time.Duration // to it, one direction
+		spread         time.Duration // of outcomes: each of nine comes that much later than the one before
 		silent         bool
 		p50, p99       time.Duration // at most, from the execution to the client
 		polls          float64       // at most, per second
 	}{
 		{name: "1 a second", senders: 1, p50: 0, p99: 0, polls: 12},
 		{name: "50 a second", senders: 50, p50: 2 * ms, p99: 10 * ms, polls: 60},
-		{name: "200 a second", senders: 200, p50: 5 * ms, p99: 10 * ms, polls: 105},
+		{name: "200 a second", senders: 200, p50: 6 * ms, p99: 10 * ms, polls: 105},
 		{name: "200 a second, blocks of 20 ms", senders: 200, latency: 40 * ms, block: 20 * ms, p50: 0, p99: 10 * ms, polls: 60},
 		{name: "50 a second, blocks of 430 ms", senders: 50, latency: 860 * ms, block: 430 * ms, p50: 0, p99: 0, polls: 14},
-		{name: "1 a second, 50 ms away", senders: 1, way: 50 * ms, p50: 110 * ms, p99: 150 * ms, polls: 12},
-		{name: "50 a second, 50 ms away", senders: 50, way: 50 * ms, p50: 70 * ms, p99: 145 * ms, polls: 30},
-		{name: "50 a second, 50 ms away, blocks of 430 ms", senders: 50, way: 50 * ms, latency: 860 * ms, block: 430 * ms, p50: 150 * ms, p99: 150 * ms, polls: 14},
+		{name: "50 a second, blocks of 430 ms, outcomes over 40 ms", senders: 50, latency: 860 * ms, block: 430 * ms, spread: 5 * ms, p50: 20 * ms, p99: 40 * ms, polls: 14},
+		{name: "1 a second, 50 ms away", senders: 1, way: 50 * ms, p50: 63 * ms, p99: 150 * ms, polls: 12},
+		{name: "50 a second, 50 ms away", senders: 50, way: 50 * ms, p50: 66 * ms, p99: 88 * ms, polls: 41},
+		{name: "50 a second, 50 ms away, blocks of 430 ms", senders: 50, way: 50 * ms, latency: 860 * ms, block: 430 * ms, p50: 150 * ms, p99: 150 * ms, polls: 20},
 		{name: "50 a second that are not answered", senders: 50, silent: true, polls: 41},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			n := &tracedNetwork{way: tt.way, silent: tt.silent, journeys: make(map[string]*journey)}
+			n := &tracedNetwork{way: tt.way, spread: tt.spread, silent: tt.silent, journeys: make(map[string]*journey)}
 			inBubble(t, rigOptions{
 				network: localnet.Options{Latency: tt.latency, Block: tt.block},
 				cdk:     localnet.CDKOptions{App: n},

@@ -18,7 +18,7 @@ import (
 type poll struct {
 	ask    queue.Question
 	class  upstream.Class
-	asked  bool         // something had probably been queued, see demand
+	demand demand       // that it is to meet
 	sentAt atomic.Int64 // when it left for the network, in unix nanoseconds; 0 while it waits for upstream_rate
 }
 
@@ -26,9 +26,9 @@ type poll struct {
 type pollResult struct {
 	answer upstream.QueryAnswer
 	reply  verify.Reply
-	said   queue.Answer // what the queue is told of it
-	err    error        // why there is no answer to go by
-	asked  bool
+	said   queue.Answer  // what the queue is told of it
+	err    error         // why there is no answer to go by
+	demand demand        // that it was to meet
 	waited time.Duration // for upstream_rate
 	began  time.Time
 	took   time.Duration
@@ -48,14 +48,14 @@ func (c *canister) runPoll(ctx context.Context, p *poll) *pollResult {
 	sent := time.Now()
 	p.sentAt.Store(sent.UnixNano())
 	c.mu.Lock()
-	nonce, asked := c.queue.Nonce(&p.ask), p.asked
+	nonce, met := c.queue.Nonce(&p.ask), p.demand
 	if p.ask.Purpose == queue.News {
-		asked = asked || c.demand.any
+		met.any = met.any || c.demand.any
 		c.demand = demand{} // of the time for which it waited
 	}
 	c.mu.Unlock()
 	r := c.fetch(ctx, &p.ask, nonce, p.class, true)
-	r.asked, r.waited = asked, sent.Sub(began)
+	r.demand, r.waited = met, sent.Sub(began)
 	if p.ask.Install && (p.ask.Purpose == queue.Beginning || r.err == nil && len(r.reply.Messages) == 0) {
 		r.said.Install = c.readInstall(ctx, p.ask.InstallAvoid)
 	}

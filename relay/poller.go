@@ -34,7 +34,6 @@ type poller struct {
 	due     time.Time       // when the next poll starts
 	usual   time.Time       // when it would if nothing was asked for
 	asked   time.Time       // when the last one started that was asked for
-	took    time.Duration   // what one takes, as a rule
 	pays    bool            // the last one that was asked for brought something
 	refused *upstream.Error // the last refusal since the last good answer
 }
@@ -109,9 +108,9 @@ func (p *poller) tick() {
 	ask := c.queue.Next()
 	o := &poll{ask: ask, class: classOf(ask, silent)}
 	if ask.Purpose == queue.News {
-		o.asked, c.demand = c.demand.any, demand{}
+		o.demand, c.demand = c.demand, demand{}
 	}
-	if o.asked {
+	if o.demand.any || o.demand.ahead {
 		p.asked = now
 	}
 	p.startPoll(o)

@@ -24,8 +24,8 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 		st.MaySend = s.openMaySend
 	}
 	sub := &submission{canister: s.canister.id, method: e.method(), key: s.key, body: e.body, id: e.id}
-	for {
-		r := s.g.attempt(ctx, sub, st, s.absentFor(e.open))
+	for first := true; ; first = false {
+		r := s.tryOnce(ctx, sub, st, e.open, first)
 		s.canister.noteCall(&r)
 		if e.open && !r.certain() && s.hasHeard() {
 			return OutcomeOK, nil // the canister's own message says so
@@ -57,6 +57,22 @@ func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func
 			return OutcomeExpired, noTurn(e.method())
 		}
 	}
+}
+
+// tryOnce makes one attempt. A poll for the answer may leave meanwhile if it is the first.
+func (s *session) tryOnce(ctx context.Context, sub *submission, st upstream.Stages, open, first bool) attempt {
+	if !first {
+		return s.g.attempt(ctx, sub, st, s.absentFor(open))
+	}
+	began := time.Now()
+	if ahead := s.canister.foresee(); ahead != nil {
+		defer ahead.Stop()
+	}
+	r := s.g.attempt(ctx, sub, st, s.absentFor(open))
+	if !r.executed.IsZero() {
+		s.canister.noteOutcome(time.Since(began))
+	}
+	return r
 }
 
 // noteCall notes why an attempt to submit what a client sent has failed, for people who wonder why nothing comes back while the
