@@ -14,14 +14,15 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// BenchmarkRelayedMessage is one ws_message of a client of 1 KiB, from its frame to its certified outcome. The network's part is
-// a copy of one answer.
-func BenchmarkRelayedMessage(b *testing.B) {
+// relaying makes a session whose client sends a message of 1 KiB again and again: the function relays one, from its frame to its
+// certified outcome. The network's part is a copy of one answer.
+func relaying(b testing.TB) (relay func()) {
+	b.Helper()
 	network, err := localnet.New(localnet.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer network.Close()
+	b.Cleanup(func() { network.Close() })
 	id := network.Install(localnet.NewCDK(localnet.CDKOptions{}))
 	operator, err := identity.NewRandomEd25519Identity()
 	if err != nil {
@@ -37,7 +38,7 @@ func BenchmarkRelayedMessage(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer g.Close()
+	b.Cleanup(func() { g.Close() })
 	s := benchSession(b, g)
 	s.canister, s.state = newCanister(g, id), stateOpen
 	s.key.Principal, _ = verify.PrincipalFromBytes(person.Sender().Raw)
@@ -59,8 +60,7 @@ func BenchmarkRelayedMessage(b *testing.B) {
 	}
 	m := verify.WebsocketMessage{Client: s.key, Sequence: 1, Timestamp: uint64(time.Now().UnixNano()), Content: bytes.Repeat([]byte("x"), 1024)}
 	frame := verify.AppendClientFrame(nil, sign(methodMessage, verify.AppendMessageArg(nil, &m)))
-	b.ReportAllocs()
-	for b.Loop() {
+	return func() {
 		if c := s.handleFrame(frame, lease{}); c != nil {
 			b.Fatal(c.text)
 		}
@@ -76,5 +76,14 @@ func BenchmarkRelayedMessage(b *testing.B) {
 			}
 			runtime.Gosched()
 		}
+	}
+}
+
+// BenchmarkRelayedMessage is one ws_message of a client.
+func BenchmarkRelayedMessage(b *testing.B) {
+	relay := relaying(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		relay()
 	}
 }

@@ -34,6 +34,7 @@ const (
 // inbox is what waits to be submitted, first in, first out. It belongs to the session, whose lock guards it.
 type inbox struct {
 	waiting  []*envelope
+	slot     [1]*envelope // of waiting, while no more than one waits
 	bytes    int
 	underway int       // taken out, and not done
 	memory   int64     // what they hold of the memory for messages, with those in the reader's hand
@@ -71,7 +72,12 @@ func (i *inbox) done(e *envelope) {
 }
 
 func (i *inbox) push(e *envelope) {
-	i.waiting = append(i.waiting, e)
+	if i.waiting == nil {
+		i.waiting = i.slot[:0]
+	}
+	if i.waiting = append(i.waiting, e); len(i.waiting) > 1 {
+		i.slot[0] = nil // they have moved
+	}
 	i.bytes += len(e.body)
 }
 
@@ -106,7 +112,7 @@ func (i *inbox) drop() {
 	for _, e := range i.waiting {
 		i.done(e)
 	}
-	i.waiting, i.bytes = nil, 0
+	i.waiting, i.slot[0], i.bytes = nil, nil, 0
 	i.phase = inboxDropped
 	i.release()
 }

@@ -77,6 +77,7 @@ func (s *session) openDone(e *envelope, c *closing) {
 		s.opening.note(openRefused)
 	}
 	before, ended := s.opening.before, s.closing != nil
+	s.opening.abandon = nil // an open session does not keep the context
 	s.mu.Unlock()
 	s.g.turns.finish(s.turn, c == nil)
 	if c == nil && !ended {

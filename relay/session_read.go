@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -25,6 +26,7 @@ func (s *session) read() {
 		s.cleanup()
 		return
 	}
+	defer keepPiece(message) // what goes on of it has been copied
 	switch {
 	case s.ended():
 		held.release()
@@ -72,7 +74,7 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 	if limit <= freeMessage+frameOverhead {
 		free = limit + 1 // one more byte shows that a message is too large
 	}
-	piece, before := make([]byte, 0, 512), 0
+	piece, before := pieces.Get().(*[pieceSize]byte)[:0], 0
 	for {
 		if len(piece) == free {
 			if err := s.keep(piece, limit); err != nil {
@@ -81,7 +83,9 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 			before += len(piece)
 			piece = piece[:0]
 		} else if len(piece) == cap(piece) {
-			piece = append(make([]byte, 0, min(2*cap(piece), free)), piece...)
+			grown := append(make([]byte, 0, min(2*cap(piece), free)), piece...)
+			keepPiece(piece)
+			piece = grown
 		}
 		n, err := r.Read(piece[len(piece):cap(piece)])
 		piece = piece[:len(piece)+n]
@@ -102,6 +106,19 @@ func (s *session) readMessage() (kind int, message []byte, held lease, err error
 			return 0, nil, held, errTooLarge
 		}
 		s.seen()
+	}
+}
+
+// pieces are buffers in which messages arrive. A usual one fits. They are small, so that many clients that stop in the middle of a
+// message hold little.
+var pieces = sync.Pool{New: func() any { return new([pieceSize]byte) }}
+
+const pieceSize = 2 << 10
+
+// keepPiece takes back what a message has arrived in, if it is one of pieces.
+func keepPiece(message []byte) {
+	if cap(message) == pieceSize {
+		pieces.Put((*[pieceSize]byte)(message[:pieceSize]))
 	}
 }
 

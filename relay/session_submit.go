@@ -60,7 +60,7 @@ func (s *session) relay() {
 			s.pace()
 		}
 		if e.open || s.window == nil {
-			s.submitOne(e, func() {})
+			s.submitOne(e, nil)
 			continue
 		}
 		s.window <- struct{}{}
@@ -83,17 +83,18 @@ func (s *session) pace() {
 }
 
 // submitOne sees one envelope through to its outcome, and ends the session if that is not good. sent is called once the
-// next may go out; it may be called more than once.
+// next may go out; it may be called more than once. It may be nil.
 func (s *session) submitOne(e *envelope, sent func()) {
-	defer sent()
+	if sent != nil {
+		defer sent()
+	}
 	defer s.envelopeDone(e)
 	ctx, done := s.submission(e)
 	defer done()
-	name := "icws.call"
-	if e.open {
-		name = "icws.open"
+	endSpan := func(*closing) {}
+	if s.traced {
+		ctx, endSpan = s.startSpan(ctx, e)
 	}
-	ctx, endSpan := s.g.cfg.Tracer.Start(ctx, name, "canister_id", s.canister.id.String())
 	var outcome Outcome
 	var c *closing
 	if e.open {
@@ -105,12 +106,11 @@ func (s *session) submitOne(e *envelope, sent func()) {
 	if outcome != outcomeNone {
 		s.g.cfg.Metrics.Relayed(s.canister.id, outcome, time.Since(e.arrived))
 	}
+	endSpan(c)
 	if c == nil {
-		endSpan(nil)
 		s.canister.nudge(e.executed)
 		return
 	}
-	endSpan(errors.New(c.text))
 	if c.removed {
 		if c.reason == Superseded && s.g.turns.overlapped(s.turn) {
 			c = newClosing(Forgotten, "").andRemoved() // perhaps by an older session, see endReplaced
@@ -125,6 +125,22 @@ func (s *session) submitOne(e *envelope, sent func()) {
 		s.end(c)
 	}
 	s.dropSent() // nothing may follow it, even where the session ended before for a reason that let it be submitted
+}
+
+// startSpan begins the span of a submission. Its end is told why the session ends, nil if it does not.
+func (s *session) startSpan(ctx context.Context, e *envelope) (context.Context, func(*closing)) {
+	name := "icws.call"
+	if e.open {
+		name = "icws.open"
+	}
+	ctx, end := s.g.cfg.Tracer.Start(ctx, name, "canister_id", s.canister.id.String())
+	return ctx, func(c *closing) {
+		if c == nil {
+			end(nil)
+		} else {
+			end(errors.New(c.text))
+		}
+	}
 }
 
 // outcomeNone is the outcome of an envelope that was given up before anything was known of it.
@@ -190,12 +206,11 @@ func (s *session) envelopeDone(e *envelope) {
 // for a ws_open that has gone out: its outcome must be known before the canister can be told that the client has left.
 func (s *session) submission(e *envelope) (context.Context, func()) {
 	if e.open {
-		ctx, cancel := context.WithCancel(s.trace)
-		stop := context.AfterFunc(s.g.ctx, cancel)
+		ctx, cancel := s.newContext()
 		s.mu.Lock()
 		s.opening.abandon = cancel
 		s.mu.Unlock()
-		return ctx, func() { stop(); cancel() }
+		return ctx, cancel
 	}
 	return s.lifetime(), func() {}
 }
@@ -206,12 +221,20 @@ func (s *session) lifetime() context.Context {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.life == nil {
-		life, cancel := context.WithCancel(s.trace)
-		stop := context.AfterFunc(s.g.ctx, cancel)
-		s.life, s.cancel = life, func() { stop(); cancel() }
+		s.life, s.cancel = s.newContext()
 		if s.in.phase == inboxDropped {
 			s.cancel()
 		}
 	}
 	return s.life
+}
+
+// newContext makes a context that ends with the gateway. It carries the session's trace if that is kept.
+func (s *session) newContext() (context.Context, context.CancelFunc) {
+	if !s.traced {
+		return context.WithCancel(s.g.ctx)
+	}
+	ctx, cancel := context.WithCancel(s.trace)
+	stop := context.AfterFunc(s.g.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }

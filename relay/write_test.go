@@ -207,10 +207,18 @@ func overheard(t *testing.T) (*websocket.Conn, *recorder) {
 	return ws, switching.to
 }
 
-// switched is a connection that writes to another one once that is set.
+// switched is a connection that writes to another one, and reads from another one, once that is set.
 type switched struct {
 	net.Conn
-	to *recorder
+	to   *recorder
+	from *frameSource
+}
+
+func (s *switched) Read(p []byte) (int, error) {
+	if s.from != nil {
+		return s.from.Read(p)
+	}
+	return s.Conn.Read(p)
 }
 
 func (s *switched) Write(p []byte) (int, error) {

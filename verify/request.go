@@ -224,7 +224,8 @@ func AppendClientFrame(dst, envelope []byte) []byte {
 
 // requestMessage is what the sender of a request signs.
 func requestMessage(id [sha256.Size]byte) []byte {
-	return append([]byte("\x0aic-request"), id[:]...)
+	message := make([]byte, 0, len("\x0aic-request")+len(id))
+	return append(append(message, "\x0aic-request"...), id[:]...)
 }
 
 // delegationMessage is what a delegating key signs.

@@ -18,7 +18,10 @@ import (
 // and signatures.
 const maxAnswer = 5 << 20
 
-// exchange is one HTTP exchange.
+var contentType = []string{"application/cbor"}
+
+// exchange is one HTTP exchange. It goes to the transport and not through an [http.Client], which would follow redirects: an answer from
+// elsewhere than the host that was asked is not expected, and would go around its health.
 func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request, on terms) (*Answer, *Error) {
 	ctx, cancel := context.WithTimeout(ctx, on.patience)
 	defer cancel()
@@ -33,16 +36,16 @@ func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request
 	if r.endpoint == EndpointStatus {
 		method = http.MethodGet
 	}
-	req, err := http.NewRequestWithContext(ctx, method, h.base+r.path(version), bytes.NewReader(r.body))
+	req, err := http.NewRequestWithContext(ctx, method, r.url(h.base, version), bytes.NewReader(r.body))
 	if err != nil {
 		return nil, fail(OutcomeBadRequest, 0, err)
 	}
 	if method == http.MethodPost {
-		req.Header.Set("Content-Type", "application/cbor")
+		req.Header["Content-Type"] = contentType
 	}
-	res, err := n.client.Do(req)
+	res, err := n.transport.RoundTrip(req)
 	if err != nil {
-		return nil, fail(networkOutcome(err), 0, withoutURL(err))
+		return nil, fail(networkOutcome(err), 0, err)
 	}
 	defer res.Body.Close()
 	buf := bodies.Get().(*bytes.Buffer)
@@ -68,17 +71,6 @@ func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request
 	}
 	a.Release()
 	return nil, ue
-}
-
-// withoutURL drops the method and URL that http.Client puts around errors; the host is named already.
-func withoutURL(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil || !strings.HasPrefix(err.Error(), "Post ") && !strings.HasPrefix(err.Error(), "Get ") {
-			return err
-		}
-		err = inner
-	}
 }
 
 func networkOutcome(err error) Outcome {

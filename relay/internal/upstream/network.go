@@ -42,7 +42,7 @@ type Network struct {
 	identity  verify.Signer
 	principal verify.Principal
 	pool      hostPool
-	client    *http.Client
+	transport http.RoundTripper
 	reads     *budget
 	calls     *budget
 	hedges    *hedgeCredit
@@ -84,14 +84,8 @@ func New(ctx context.Context, o Options) (*Network, error) {
 		n.pool.configured = append(n.pool.configured, newHost(base))
 	}
 	n.pool.discover(nil)
-	transport := o.Transport
-	if transport == nil {
-		transport = newTransport(o.Timeout)
-	}
-	n.client = &http.Client{
-		Transport: transport,
-		// An answer from elsewhere than the host that was asked is not expected, and would go around its health.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	if n.transport = o.Transport; n.transport == nil {
+		n.transport = newTransport(o.Timeout)
 	}
 	return n, nil
 }
@@ -117,7 +111,11 @@ func newTransport(timeout time.Duration) *http.Transport {
 func (n *Network) Principal() verify.Principal { return n.principal }
 
 // Close closes idle connections.
-func (n *Network) Close() { n.client.CloseIdleConnections() }
+func (n *Network) Close() {
+	if t, ok := n.transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
+}
 
 // Capacity is how many canisters can be polled as often as their clients need it.
 func (n *Network) Capacity() int { return capacity(n.reads.rate) }

@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -65,10 +65,13 @@ func (h *Host) serves(e Endpoint, version int, lacking bool, now time.Time) {
 	}
 }
 
-// path is where r goes at a host.
-func (r *request) path(version int) string {
-	if r.endpoint == EndpointStatus {
-		return fmt.Sprintf("/api/v%d/status", version)
+// url is where r goes at a host, whose own URL is base.
+func (r *request) url(base string, version int) string {
+	buf := make([]byte, 0, 160)
+	buf = append(append(buf, base...), "/api/v"...)
+	buf = append(strconv.AppendInt(buf, int64(version), 10), '/')
+	if r.endpoint != EndpointStatus {
+		buf = append(r.canister.AppendText(append(buf, "canister/"...)), '/')
 	}
-	return fmt.Sprintf("/api/v%d/canister/%s/%s", version, r.canister, r.endpoint)
+	return string(append(buf, r.endpoint...))
 }
