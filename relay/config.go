@@ -61,7 +61,8 @@ type Config struct {
 	// concurrent use.
 	Identity verify.Signer `json:"-"`
 
-	// PollInterval is the pause between polls of a canister with traffic.
+	// PollInterval is the pause between polls of a canister with traffic. One that has probably queued an answer is polled earlier:
+	// after a tenth of it at least, or a quarter where the last such poll brought nothing.
 	PollInterval time.Duration
 	// PollIdleInterval is the pause reached step by step after 30 s of silence. At least PollInterval.
 	PollIdleInterval time.Duration
