@@ -22,7 +22,7 @@ func (n *Network) query(s *subnet, rt route, req *request, lag int) (*answer, *f
 	if rt.version == "v3" || n.opts.ShardedOnly {
 		l = sharded
 	}
-	arg, reject := s.answerQuery(r, l, req)
+	r, arg, reject := s.answerQuery(r, l, req)
 	f := &forgery{net: n, subnet: s, canister: rt.canister, layout: l, req: req, round: r}
 	if attacks := n.attacks(&rt); len(attacks) > 0 {
 		f.readPage()
@@ -34,25 +34,29 @@ func (n *Network) query(s *subnet, rt route, req *request, lag int) (*answer, *f
 	return cborAnswer(http.StatusOK, s.signedReply(req.id, arg, reject, r.time)), f
 }
 
-// answerQuery asks the canister as the round saw it.
-func (s *subnet) answerQuery(r *round, l layout, req *request) ([]byte, *Reject) {
+// answerQuery asks the canister as the round saw it. One that keeps no copies is asked as it lives, while nothing else runs, and
+// answers from the newest round: its certified data in an older one are not of what it has now. The round returned is that of the
+// answer.
+func (s *subnet) answerQuery(r *round, l layout, req *request) (*round, []byte, *Reject) {
 	f, ok := r.slots[req.canister]
 	if !ok {
-		return nil, notFound(req.canister)
+		return r, nil, notFound(req.canister)
 	}
 	if f.refusal != nil {
-		return nil, f.refusal
+		return r, nil, f.refusal
 	}
-	env := s.queryEnv(r, l, req)
 	c := f.canister
-	if c == nil { // no frozen copy: the living canister, while nothing else runs
+	if c == nil {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if c = f.slot.canister; c == nil {
-			return nil, f.slot.refusal()
+			return r, nil, f.slot.refusal()
 		}
+		r = s.currentLocked()
 	}
-	return f.slot.run("query", req.method, func() ([]byte, error) { return c.Query(env, req.method, req.arg) })
+	env := s.queryEnv(r, l, req)
+	arg, reject := f.slot.run("query", req.method, func() ([]byte, error) { return c.Query(env, req.method, req.arg) })
+	return r, arg, reject
 }
 
 func (s *subnet) queryEnv(r *round, l layout, req *request) *Env {
