@@ -97,7 +97,8 @@ func TestSeriesOfARun(t *testing.T) {
 			t.Errorf("row %d is %v", i, rows[i])
 		}
 		p50, p90, p99, most := rows.number(t, i, "latency_p50_ms"), rows.number(t, i, "latency_p90_ms"), rows.number(t, i, "latency_p99_ms"), rows.number(t, i, "latency_max_ms")
-		if p50 < 20 || p50 > p90 || p90 > p99 || p99 > most || most > r.RoundTrip.Max {
+		// The network executes a call at the last block, of 2 ms, in the 20 ms that it takes.
+		if p50 < 18 || p50 > p90 || p90 > p99 || p99 > most || most > r.RoundTrip.Max {
 			t.Errorf("row %d: latencies %g, %g, %g, %g of at most %g", i, p50, p90, p99, most, r.RoundTrip.Max)
 		}
 		if i < 5 && rows.number(t, i, "sessions") < 4 || knowsUse && (rows.number(t, i, "rss_bytes") < 1<<20 || rows[i]["cpu_percent"] == "") {
