@@ -3,6 +3,7 @@ package upstream
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request
 	}
 	res, err := n.transport.RoundTrip(req)
 	if err != nil {
-		return nil, fail(networkOutcome(err), 0, err)
+		return nil, fail(networkOutcome(err), 0, plainly(err))
 	}
 	defer res.Body.Close()
 	buf := bodies.Get().(*bytes.Buffer)
@@ -71,6 +72,14 @@ func (n *Network) exchange(ctx context.Context, h *Host, version int, r *request
 	}
 	a.Release()
 	return nil, ue
+}
+
+// plainly says what is wrong where a host that speaks HTTP is configured as https, as [http.Client] would.
+func plainly(err error) error {
+	if tlsErr, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(tlsErr.RecordHeader[:]) == "HTTP/" {
+		return http.ErrSchemeMismatch
+	}
+	return err
 }
 
 func networkOutcome(err error) Outcome {
