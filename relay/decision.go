@@ -62,6 +62,7 @@ func (p *poller) finishPoll(r *pollResult) {
 	case queue.Deliver:
 		messages = len(r.said.Page.Messages) - d.From
 		c.handOut(r.said.Page, d.From)
+		p.quicken()
 		if r.said.More {
 			p.due = now
 		}

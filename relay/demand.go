@@ -69,6 +69,18 @@ func (p *poller) hasten() {
 	}
 }
 
+// quicken has the next poll follow at the pace of a canister with traffic, of which there is some now.
+func (p *poller) quicken() {
+	soon := time.Now().Add(p.c.g.cfg.PollInterval)
+	if !p.usual.After(soon) {
+		return
+	}
+	if p.due.Equal(p.usual) {
+		p.due = soon
+	}
+	p.usual = soon
+}
+
 // gap is the pause between two polls that are asked for. As many as may overlap are spread over the time that one takes: if all of
 // them left at once, what comes next would wait until one is back. The caller holds the canister's lock.
 func (p *poller) gap() time.Duration {

@@ -48,7 +48,8 @@ type tracedNetwork struct {
 	to     http.RoundTripper
 	way    time.Duration
 	spread time.Duration
-	silent bool // the canister answers nothing
+	silent bool          // the canister answers nothing
+	lag    time.Duration // by which outcomes are later still; mu guards it
 
 	mu       sync.Mutex
 	polls    int
@@ -90,7 +91,7 @@ func (n *tracedNetwork) RoundTrip(r *http.Request) (*http.Response, error) {
 	late := time.Duration(0)
 	if call {
 		n.mu.Lock()
-		late = time.Duration(n.calls%9) * n.spread
+		late = time.Duration(n.calls%9)*n.spread + n.lag
 		n.calls++
 		n.mu.Unlock()
 	}

@@ -69,6 +69,7 @@ func (p *poller) loop() {
 			p.polls = slices.DeleteFunc(p.polls, func(o *poll) bool { return &o.ask == r.said.Question })
 			p.finishPoll(r)
 		case <-p.c.wake:
+			p.quicken()
 			p.hasten()
 		case <-timer.C:
 			if p.c.deserted() {
