@@ -96,7 +96,7 @@ func (p *poller) finishPoll(r *pollResult) {
 	}
 	if r.err == nil && r.said.Question.Purpose == queue.News {
 		p.noteWorth(r, d.Do == queue.Deliver)
-		if d.Do == queue.Deliver && !r.said.More {
+		if d.Do == queue.Deliver && r.reply.EndOfQueue && r.reply.EndStated {
 			p.noteComplete(r.said.Page.Time)
 		}
 		if d.Do == queue.Deliver || d.Do == queue.Nothing {

@@ -182,6 +182,7 @@ func TestLatency(t *testing.T) {
 		way            time.Duration // to it, one direction
 		spread         time.Duration // of outcomes: each of nine comes that much later than the one before
 		silent         bool
+		old            bool          // the canister does not say where its queue ends
 		p50, p99       time.Duration // at most, from the execution to the client
 		polls          float64       // at most, per second
 	}{
@@ -191,6 +192,7 @@ func TestLatency(t *testing.T) {
 		{name: "200 a second, blocks of 20 ms", senders: 200, latency: 40 * ms, block: 20 * ms, p50: 0, p99: 10 * ms, polls: 60},
 		{name: "50 a second, blocks of 430 ms", senders: 50, latency: 860 * ms, block: 430 * ms, p50: 0, p99: 0, polls: 14},
 		{name: "50 a second, blocks of 430 ms, outcomes over 40 ms", senders: 50, latency: 860 * ms, block: 430 * ms, spread: 5 * ms, p50: 20 * ms, p99: 40 * ms, polls: 14},
+		{name: "200 a second, blocks of 430 ms, a canister of CDK 0.3.0", senders: 200, latency: 860 * ms, block: 430 * ms, old: true, p50: 0, p99: 25 * ms, polls: 60},
 		{name: "1 a second, 50 ms away", senders: 1, way: 50 * ms, p50: 63 * ms, p99: 150 * ms, polls: 12},
 		{name: "50 a second, 50 ms away", senders: 50, way: 50 * ms, p50: 66 * ms, p99: 88 * ms, polls: 41},
 		{name: "50 a second, 50 ms away, blocks of 430 ms", senders: 50, way: 50 * ms, latency: 860 * ms, block: 430 * ms, p50: 150 * ms, p99: 150 * ms, polls: 20},
@@ -200,7 +202,7 @@ func TestLatency(t *testing.T) {
 			n := &tracedNetwork{way: tt.way, spread: tt.spread, silent: tt.silent, journeys: make(map[string]*journey)}
 			inBubble(t, rigOptions{
 				network: localnet.Options{Latency: tt.latency, Block: tt.block},
-				cdk:     localnet.CDKOptions{App: n},
+				cdk:     localnet.CDKOptions{App: n, PreEndOfQueue: tt.old},
 				config: func(c *relay.Config) {
 					pollByDefault(c)
 					n.to, c.Transport = c.Transport, n

@@ -70,7 +70,7 @@ func (r *Reply) decodePage(c *candidReader, ref int32) error {
 			r.Tree, err = c.blobAs(f.ref)
 			found[2] = true
 		case idIsEndOfQueue:
-			r.EndOfQueue, err = c.endOfQueue(f.ref)
+			r.EndOfQueue, r.EndStated, err = c.endOfQueue(f.ref)
 		default:
 			err = c.skip(f.ref)
 		}
@@ -84,20 +84,22 @@ func (r *Reply) decodePage(c *candidReader, ref int32) error {
 	return nil
 }
 
-// endOfQueue reads is_end_of_queue: a bool or opt bool, true where nothing is said.
-func (c *candidReader) endOfQueue(ref int32) (bool, error) {
+// endOfQueue reads is_end_of_queue: a bool or opt bool, true where nothing is stated.
+func (c *candidReader) endOfQueue(ref int32) (end, stated bool, err error) {
 	switch t := c.typeOf(ref); {
 	case t.kind == candidBool:
-		return c.boolean()
+		end, err = c.boolean()
+		return end, true, err
 	case t.kind == candidNull, t.kind == candidReserved:
-		return true, nil
+		return true, false, nil
 	case t.kind == candidOpt && t.ref == candidBool:
 		if some, err := c.boolean(); err != nil || !some {
-			return true, err
+			return true, false, err
 		}
-		return c.boolean()
+		end, err = c.boolean()
+		return end, true, err
 	}
-	return false, candidError("is_end_of_queue is not a bool")
+	return false, false, candidError("is_end_of_queue is not a bool")
 }
 
 // decodeMessages reads vec record{client_key: ClientKey; key: text; content: blob}.

@@ -251,7 +251,7 @@ func TestReplySkipsUnknownFields(t *testing.T) {
 			t.Fatalf("is_end_of_queue %v: %v\n%x", end, err, arg)
 		}
 		want := end == nil || end == true
-		if r.EndOfQueue != want || len(r.Messages) != 1 || string(r.Cert) != "\x01" || string(r.Tree) != "\x02" {
+		if r.EndOfQueue != want || r.EndStated != (end != nil) || len(r.Messages) != 1 || string(r.Cert) != "\x01" || string(r.Tree) != "\x02" {
 			t.Errorf("is_end_of_queue %v: got %+v", end, r)
 		}
 		if m := r.Messages[0]; m.Client.Nonce != 5 || string(m.Key) != "k" || string(m.Content) != "\x09" {

@@ -11,6 +11,8 @@ type Reply struct {
 	Tree []byte
 	// EndOfQueue is false if the canister holds more messages after these. True where an old canister does not say.
 	EndOfQueue bool
+	// EndStated says that the canister states EndOfQueue. Where it does not, more messages may follow a page.
+	EndStated bool
 	// Failed says that the canister answered Err; Err is its text then.
 	Failed bool
 	// Err is the text of an Err answer, canister-controlled.
