@@ -36,6 +36,10 @@ func dialBare(up, burst int) func(context.Context, string, client.Options) (conn
 		if err != nil {
 			return nil, err
 		}
+		if _, _, err := ws.ReadMessage(); err != nil { // the greeting
+			ws.Close()
+			return nil, err
+		}
 		c := &bareClient{ws: ws, o: o, up: up, burst: burst, done: make(chan struct{})}
 		go c.read()
 		return c, nil

@@ -137,6 +137,12 @@ func (c *caddyServer) live(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
+// profile is one of Go's profiles of the process: a path below /debug/pprof/.
+func (c *caddyServer) profile(ctx context.Context, kind string) ([]byte, error) {
+	text, err := c.ask(ctx, http.MethodGet, "/debug/pprof/"+kind, "")
+	return []byte(text), err
+}
+
 // ask makes a request to the admin endpoint and returns the body of the answer.
 func (c *caddyServer) ask(ctx context.Context, method, path, body string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, caddyPatience)

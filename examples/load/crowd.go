@@ -90,7 +90,8 @@ func (c *crowd) talk(ctx context.Context, d time.Duration) {
 	})
 }
 
-// shout has the first session say something that calls for many messages to every session, and waits for them.
+// shout has the first session say something that calls for many messages to every session, and waits for them. The error is that
+// some did not come, or that ctx has ended.
 func (c *crowd) shout(ctx context.Context) error {
 	f := c.fleet
 	m := payload{number: c.said.Add(1), sent: time.Since(epoch)}.encode(f.plan.size)
@@ -102,6 +103,14 @@ func (c *crowd) shout(ctx context.Context) error {
 		s.ledger.expect(c.said.Load() * c.burst)
 		f.settle(s)
 	})
+	left := uint64(0)
+	for _, s := range c.sessions {
+		passed, pending := s.ledger.open()
+		left += passed + pending
+	}
+	if left > 0 {
+		return fmt.Errorf("%d of %d messages did not come", left, len(c.sessions)*int(c.burst))
+	}
 	return ctx.Err()
 }
 

@@ -15,6 +15,8 @@ type experiment struct {
 	plan   plan
 	course course
 	steps  stepsFunc
+
+	profiles string // directory for profiles of the gateway; "" for none
 }
 
 // stepsFunc is what a trial of an experiment does.
@@ -70,6 +72,9 @@ func (e experiment) trial(ctx context.Context, name string, say func(string, ...
 	t := newTrial(s, e.plan, e.rig.burst, func(format string, args ...any) {
 		say("%s: %s: %s", e.title, name, fmt.Sprintf(format, args...))
 	})
+	if e.profiles != "" && s.profile != nil {
+		t.files = &profiles{dir: e.profiles, title: e.title, subject: s}
+	}
 	err = e.steps(t, ctx, e.course)
 	t.finish(ctx)
 	return t, errors.Join(err, s.close())

@@ -29,13 +29,14 @@ type rig struct {
 // A subject is a server that is measured, and how its clients reach it.
 type subject struct {
 	target  target
-	change  func(*session, *client.Options)        // of each session; nil: nothing
-	network func(payload) (time.Duration, bool)    // how long the network had a message
-	use     func() use                             // of the server's process
-	asked   func() uint64                          // requests to the network so far; nil: there is none
-	live    func(context.Context) (float64, error) // bytes after a collection; nil: it does not tell
-	reload  func(context.Context) error            // nil: it has nothing to reload
-	restart func(context.Context) (string, error)  // returns the new URL
+	change  func(*session, *client.Options)                        // of each session; nil: nothing
+	network func(payload) (time.Duration, bool)                    // how long the network had a message
+	use     func() use                                             // of the server's process
+	asked   func() uint64                                          // requests to the network so far; nil: there is none
+	live    func(context.Context) (float64, error)                 // bytes after a collection; nil: it does not tell
+	profile func(ctx context.Context, kind string) ([]byte, error) // one of Go's profiles; nil: it has none
+	reload  func(context.Context) error                            // nil: it has nothing to reload
+	restart func(context.Context) (string, error)                  // returns the new URL
 	close   func() error
 }
 
@@ -111,6 +112,7 @@ func (r rig) gateway(ctx context.Context) (s *subject, err error) {
 		target: target{url: url, options: options}, change: b.spread, network: b.took,
 		use: func() use { return c.child.use() }, asked: b.requests.Load,
 		live:    c.live,
+		profile: c.profile,
 		reload:  c.reload,
 		restart: func(ctx context.Context) (string, error) { return url, c.restart(ctx) },
 		close:   closeAll,

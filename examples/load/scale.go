@@ -25,6 +25,7 @@ type scaleSettings struct {
 	quick               bool
 	seed                uint64
 	caddy, csv, html    string
+	profiles, only      string
 	programs            programs
 	command             string
 }
@@ -63,6 +64,12 @@ func (s *scaleSettings) run(ctx context.Context, stdout, stderr io.Writer) int {
 		files[i] = f
 	}
 	console := newConsole(stderr)
+	if s.profiles != "" {
+		if err := os.MkdirAll(s.profiles, 0o755); err != nil {
+			fmt.Fprintln(stderr, "load:", err)
+			return 2
+		}
+	}
 	dir, err := os.MkdirTemp("", "icws-load")
 	if err != nil {
 		fmt.Fprintln(stderr, "load:", err)
@@ -98,12 +105,20 @@ func (s *scaleSettings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// experiments are those of the mode.
+// experiments are those of the mode, or the chosen ones of them.
 func (s *scaleSettings) experiments() []experiment {
+	all := s.growth
 	if s.mode == "bench" {
-		return s.table()
+		all = s.table
 	}
-	return s.growth()
+	var chosen []experiment
+	for _, e := range all() {
+		if strings.Contains(e.title, s.only) {
+			e.profiles = s.profiles
+			chosen = append(chosen, e)
+		}
+	}
+	return chosen
 }
 
 // growth is what scale runs: every number of sessions with every number of canisters.
@@ -135,6 +150,8 @@ func parseScale(mode string, args []string, stderr io.Writer) (*scaleSettings, e
 	fs.StringVar(&s.caddy, "caddy", "", "Caddy with the module to measure, as xcaddy builds it; default: it is built from this tree")
 	fs.StringVar(&s.csv, "csv", "", "file for all figures, with least and most of the runs")
 	fs.StringVar(&s.html, "html", "", "file for a page with the tables and growth curves")
+	fs.StringVar(&s.profiles, "profiles", "", "directory for CPU and heap profiles of the gateway, for go tool pprof; profiling has its own cost")
+	fs.StringVar(&s.only, "only", "", "measure only what has these words in its title")
 	fs.DurationVar(&s.grace, "grace", 30*time.Second, "how long none of the messages on their way may come before they are lost")
 	fs.DurationVar(&s.rest, "rest", 60*time.Second, "between the openings and the idle time: the polls of a canister slow down in 50 s")
 	fs.DurationVar(&s.idle, "idle", 30*time.Second, "how long idle sessions are measured")
@@ -167,6 +184,8 @@ func parseScale(mode string, args []string, stderr io.Writer) (*scaleSettings, e
 		return nil, fmt.Errorf("-runs %d: must be from 1 to %d", s.runs, maxRuns)
 	case s.rest < 0 || s.idle <= 0 || s.talk <= 0 || s.grace <= 0:
 		return nil, errors.New("-rest, -idle, -duration and -grace must be more than 0, or for -rest 0")
+	case len(s.experiments()) == 0:
+		return nil, fmt.Errorf("-only %q: no title has it in it", s.only)
 	case mode == "bench":
 		return s, nil
 	case !perSecond(s.rate) || s.rate == 0:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/csv"
 	"errors"
@@ -56,9 +57,34 @@ func compared(t *testing.T, args ...string) (gateway, bare map[string]float64, p
 	return gateway, bare, readPage(t, html)
 }
 
+// unpacked is what is in a gzip file.
+func unpacked(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	text, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return text
+}
+
 // Both servers run as processes, over TLS, through a reload and a restart, and all messages come back.
 func TestScaleOverProcesses(t *testing.T) {
-	gateway, bare, page := compared(t, "scale", "-sessions", "3,6", "-canisters", "2", "-rate", "5", "-duration", "2s", "-idle", "100ms")
+	profiles := filepath.Join(t.TempDir(), "profiles")
+	gateway, bare, page := compared(t, "scale", "-sessions", "3,6", "-canisters", "2", "-rate", "5", "-duration", "2s", "-idle", "1s", "-opens", "6", "-profiles", profiles)
+	for _, name := range []string{"no session heap", "opening cpu", "idle cpu", "idle heap", "messages cpu"} {
+		file := filepath.Join(profiles, "6-sessions-2-canisters-"+strings.ReplaceAll(name, " ", "-")+".pprof")
+		if text := unpacked(t, file); !bytes.Contains(text, []byte("inuse_space")) && !bytes.Contains(text, []byte("nanoseconds")) {
+			t.Errorf("%s: no profile, %d bytes", name, len(text))
+		}
+	}
 	for _, size := range []string{"3 sessions, 2 canisters: ", "6 sessions, 2 canisters: "} {
 		for name, figures := range map[string]map[string]float64{"gateway": gateway, "bare server": bare} {
 			if n := figures[size+"messages: delivered"]; n < 3 {
@@ -156,6 +182,24 @@ func TestScaleFindsWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Many messages to everybody end with the first burst of which something did not come.
+func TestBurstWithLosses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, done := memorySubject(t, pageWriter{burst: 2})
+		defer done()
+		trial := newTrial(s, plan{clients: 3, size: 40, window: 8, grace: 5 * time.Second}, 3, func(string, ...any) {}) // 2 come of 3
+		began := time.Now()
+		err := trial.fanOut(t.Context(), course{sessions: 3, bursts: 10})
+		if want := "3 of 9 messages did not come"; err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		trial.finish(t.Context())
+	})
+}
+
 // Without a baseline there is no comparison, and the run fails.
 func TestScaleNeedsItsBaseline(t *testing.T) {
 	figures := []figure{{name: "RSS", unit: "MB", value: 40}, {name: "reload", value: 3, alone: true}}
@@ -200,6 +244,19 @@ func TestScaleTables(t *testing.T) {
 	}
 	if !strings.Contains(series.String(), "work,0,0,RSS,kB,3,20,10,30,5,4,8,4\r\n") {
 		t.Errorf("%s", &series)
+	}
+}
+
+// Only what is asked for is measured.
+func TestBenchOnly(t *testing.T) {
+	for only, want := range map[string]int{"": 5, "idle sessions": 3, "echo": 1} {
+		s, err := parseScale("bench", []string{"-only", only}, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.experiments(); len(got) != want {
+			t.Errorf("-only %q: %d works, want %d", only, len(got), want)
+		}
 	}
 }
 

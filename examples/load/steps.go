@@ -19,6 +19,7 @@ type course struct {
 func (t *trial) open(ctx context.Context, what string, n int) error {
 	t.say("%s: %d sessions", what, n)
 	w := t.window()
+	t.files.cpu(ctx, what, openingTime(n, t.crowd.fleet.plan.opens))
 	if err := t.crowd.open(ctx, n); err != nil {
 		return err
 	}
@@ -28,6 +29,14 @@ func (t *trial) open(ctx context.Context, what string, n int) error {
 	t.add(what+": time until it is open, p50", "ms", ms(w.opening, .5))
 	t.add(what+": time until it is open, p99", "ms", ms(w.opening, .99))
 	return nil
+}
+
+// openingTime is how long it takes at least to open n sessions at so many a second, 0 for as fast as it goes.
+func openingTime(n int, perSecond float64) time.Duration {
+	if perSecond == 0 {
+		return 0
+	}
+	return time.Duration(float64(n) / perSecond * float64(time.Second))
 }
 
 // full is a whole life: openings, silence, messages, a reload and a restart.
@@ -46,7 +55,11 @@ func (t *trial) full(ctx context.Context, c course) error {
 	return t.restarted(ctx, c, empty)
 }
 
+// rest lets the polls slow down; a server without a network has none.
 func (t *trial) rest(ctx context.Context, c course) {
+	if t.subject.asked == nil {
+		return
+	}
 	t.say("rest for %s", c.rest)
 	sleep(ctx, c.rest)
 }
@@ -54,6 +67,7 @@ func (t *trial) rest(ctx context.Context, c course) {
 // quiet opens the sessions and measures them while they do nothing. It returns the memory of the server without a session.
 func (t *trial) quiet(ctx context.Context, c course) (empty float64, err error) {
 	empty = resident(t.subject.use())
+	t.files.heap(ctx, "no session")
 	t.add("no session: RSS", "MB", empty/1e6)
 	live, err := t.live(ctx)
 	if err != nil {
@@ -66,6 +80,7 @@ func (t *trial) quiet(ctx context.Context, c course) (empty float64, err error) 
 	t.rest(ctx, c)
 	t.say("idle for %s", c.idle)
 	w := t.window()
+	t.files.cpu(ctx, "idle", c.idle)
 	sleep(ctx, c.idle)
 	w.end()
 	n := float64(c.sessions)
@@ -76,6 +91,7 @@ func (t *trial) quiet(ctx context.Context, c course) (empty float64, err error) 
 		t.addAlone("idle: requests to the network a second", "1/s", w.requests/w.seconds)
 	}
 	after, err := t.live(ctx)
+	t.files.heap(ctx, "idle")
 	if t.subject.live != nil {
 		t.addAlone("idle: heap and stack per session after a collection", "kB", (after-live)/n/1e3)
 	}
@@ -94,6 +110,7 @@ func (t *trial) live(ctx context.Context) (float64, error) {
 func (t *trial) messages(ctx context.Context, c course, what string) {
 	t.say("%s for %s", what, c.talk)
 	w := t.window()
+	t.files.cpu(ctx, what, c.talk)
 	t.crowd.talk(ctx, c.talk)
 	w.end()
 	t.add(what+": delivered", "", w.delivered)
@@ -169,6 +186,7 @@ func (t *trial) fanOut(ctx context.Context, c course) error {
 	}
 	t.say("%d bursts", c.bursts)
 	w := t.window()
+	t.files.cpu(ctx, "bursts", 2*time.Second) // they take longer
 	for range c.bursts {
 		if err := t.crowd.shout(ctx); err != nil {
 			return err
@@ -188,6 +206,7 @@ func (t *trial) busy(ctx context.Context, c course) error {
 	}
 	t.say("idle for %s", c.idle)
 	w := t.window()
+	t.files.cpu(ctx, "busy", c.idle)
 	sleep(ctx, c.idle)
 	w.end()
 	t.add("CPU in 30 s", "s", 30*w.cpu/w.seconds)

@@ -19,6 +19,7 @@ type trial struct {
 	say     func(format string, args ...any) // tells what is done
 	figures []figure
 	wrong   []string // violations
+	files   *profiles
 
 	up, down frames // of messages
 }
@@ -161,6 +162,9 @@ func kernelMemory() float64 {
 // finish ends all sessions and adds what must not be.
 func (t *trial) finish(ctx context.Context) {
 	t.crowd.end()
+	if err := t.files.wait(); err != nil {
+		t.wrong = append(t.wrong, err.Error())
+	}
 	r := t.crowd.fleet.stats.report("", 1)
 	if t.down.count.Load() > 0 {
 		t.add("bytes of a frame to the client", "B", t.down.mean())

@@ -21,7 +21,7 @@ func TestUsage(t *testing.T) {
 		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-pid", "2147483647"}, {"headofline", "-clients", "5", "-stalled", "5"},
 		{"scale", "-sessions", "0"}, {"scale", "-sessions", "10,x"}, {"scale", "-canisters", "5001"}, {"scale", "-runs", "0"}, {"scale", "-rate", "0"},
 		{"scale", "-rate", "NaN"}, {"scale", "-upstream-rate", "0"}, {"scale", "-opens", "-1"}, {"scale", "-size", "23"}, {"scale", "-latency", "-1s"}, {"scale", "-idle", "0s"},
-		{"scale", "-rest", "-1s"}, {"scale", "surplus"}, {"bench", "-sessions", "10"}, {"bench", "-runs", "101"}, {"bench", "-csv", "does/not/exist"},
+		{"scale", "-rest", "-1s"}, {"scale", "surplus"}, {"bench", "-sessions", "10"}, {"bench", "-runs", "101"}, {"bench", "-only", "no such work"}, {"bench", "-profiles", "usage_test.go"}, {"bench", "-csv", "does/not/exist"},
 		{"-url", "ws://localhost:1/", "-canister", "not a principal"},
 		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-root-key", "00"},
 		{"-url", "ws://localhost:1/", "-canister", "bkyz2-fmaaa-aaaaa-qaaaq-cai", "-ca", "does/not/exist"},

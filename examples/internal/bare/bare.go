@@ -36,7 +36,8 @@ func Next(frame []byte) (payload, rest []byte, ok bool) {
 	return frame[head : head+n], frame[head+n:], true
 }
 
-// A Server answers each payload with a frame of its own.
+// A Server greets each client with a frame without payloads and answers each payload with a frame of its own. Who has been greeted
+// gets what is for all.
 type Server struct {
 	size int
 	all  bool
@@ -71,6 +72,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mu.Unlock()
 		ws.Close()
 	}()
+	if err := c.write(Append(nil, s.size)); err != nil {
+		return
+	}
 	for {
 		_, frame, err := ws.ReadMessage()
 		if err != nil {

@@ -16,6 +16,9 @@ func dial(t *testing.T, s *httptest.Server) *websocket.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
+	if _, frame, err := c.ReadMessage(); err != nil || len(frame) != 50 || len(bytes.Trim(frame, "\x00")) != 0 {
+		t.Fatalf("greeted with %x, %v", frame, err)
+	}
 	return c
 }
 
@@ -55,20 +58,32 @@ func TestServer(t *testing.T) {
 				}
 			}
 		}
-		// The server knows a client once it has answered it.
-		one := dial(t, s)
-		say(one, []byte("one"))
-		hear("one", one)
-		other := dial(t, s)
-		say(other, []byte("other"))
-		hear("other", other)
+		one, other := dial(t, s), dial(t, s)
 		listeners := []*websocket.Conn{one}
 		if all {
-			hear("other", one)
 			listeners = append(listeners, other)
 		}
 		say(one, []byte("a"), []byte("bc"))
 		hear("abc", listeners...)
+	}
+}
+
+// Who has just been greeted hears all that others say from then on.
+func TestGreetedAtOnce(t *testing.T) {
+	s := httptest.NewServer(NewServer(50, true))
+	defer s.Close()
+	one := dial(t, s)
+	for range 200 {
+		other := dial(t, s)
+		if err := one.WriteMessage(websocket.BinaryMessage, Append(nil, 10, []byte("to all"))); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []*websocket.Conn{one, other} {
+			if got := read(t, c); got != "to all" {
+				t.Fatalf("got %q", got)
+			}
+		}
+		other.Close()
 	}
 }
 
