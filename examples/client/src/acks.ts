@@ -49,17 +49,19 @@ export class Acks {
     return this.#last + 1n;
   }
 
-  /** A message goes out with the next number. The timer starts with the first one and not again. */
+  /** The canister has opened the session: it acknowledges at its interval from now on, also to a client that sends nothing. */
+  expect(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(this.late, this.timeout);
+  }
+
+  /** A message goes out with the next number. */
   sent(waiting?: Waiting): void {
     this.#last++;
     if (waiting) this.#waiting.set(this.#last, waiting);
-    if (this.#timer === undefined) this.#arm();
   }
 
-  /**
-   * The canister has got all up to a number. Throws if that is more than was sent. Each ack starts the timer anew, also
-   * when nothing is outstanding: the next ack is due whatever is sent.
-   */
+  /** The canister has got all up to a number, and the next ack is due. Throws if that is more than was sent. */
   received(upTo: bigint): void {
     if (upTo > this.#last) throw new Error(`the canister acknowledges message ${upTo}, and ${this.#last} were sent`);
     while (this.#acked < upTo) {
@@ -67,7 +69,7 @@ export class Acks {
       this.#waiting.get(this.#acked)?.resolve();
       this.#waiting.delete(this.#acked);
     }
-    this.#arm();
+    this.expect();
   }
 
   /** The session is over. */
@@ -75,10 +77,5 @@ export class Acks {
     clearTimeout(this.#timer);
     for (const waiting of this.#waiting.values()) waiting.reject("unknown");
     this.#waiting.clear();
-  }
-
-  #arm(): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(this.late, this.timeout);
   }
 }

@@ -19,6 +19,8 @@ const TOLERATED = 60_000;
  */
 export class Clock {
   #ahead = 0;
+  /** The clock as it was then, against one that nobody sets. */
+  #setting = setting();
 
   /** corrected is called with the new value of ahead. */
   constructor(private readonly corrected: (ahead: number) => void) {}
@@ -33,15 +35,23 @@ export class Clock {
     return Date.now() - this.#ahead;
   }
 
+  /** Whether the clock may have been set since it was last compared: it was, or this device has slept. */
+  get mayBeSet(): boolean {
+    return Math.abs(setting() - this.#setting) > TOLERATED;
+  }
+
   /**
    * Learns that something which was asked for at a time of this device was certified at a time of the network, both in
    * milliseconds. Returns whether the clock was corrected.
    */
   compare(askedAt: number, certifiedAt: number): boolean {
     const ahead = askedAt - certifiedAt;
+    this.#setting = setting();
     if (Math.abs(ahead - this.#ahead) <= TOLERATED) return false;
     this.#ahead = Math.abs(ahead) <= TOLERATED ? 0 : ahead;
     this.corrected(this.#ahead);
     return true;
   }
 }
+
+const setting = (): number => Date.now() - performance.now();

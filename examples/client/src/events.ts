@@ -33,9 +33,9 @@ export class IcWebSocketErrorEvent extends Event implements ErrorEvent {
 export class IcWebSocketReconnectEvent extends Event {
   constructor(
     type: "reconnecting" | "reopened",
-    /** How the last session ended. */
+    /** "reconnecting": how the last session, or the last attempt at one, ended. "reopened": how the last session ended. */
     readonly closeReason: CloseReason,
-    /** How many attempts have failed in a row. */
+    /** How many attempts in a row have failed, or led to a session of less than half a minute. */
     readonly failed: number,
     /** Until the next attempt, in milliseconds; 0 once there is a session. */
     readonly delay: number,

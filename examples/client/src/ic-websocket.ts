@@ -18,7 +18,7 @@ import {
 } from "./events.js";
 import { fetchTime } from "./network.js";
 import { onWake, pause } from "./pauses.js";
-import { ends, mayBeTheClock, type CloseReason, type Retry } from "./reasons.js";
+import { closeReason, ends, mayBeTheClock, type CloseReason, type Retry } from "./reasons.js";
 import { rootKey } from "./rootkey.js";
 import { Session, type Socket } from "./session.js";
 
@@ -26,6 +26,8 @@ import { Session, type Socket } from "./session.js";
 const ACK_GRACE = 30_000;
 const DEFAULT_ACK_INTERVAL = 300_000;
 const DEFAULT_MAX_AGE_MINUTES = 5;
+/** How long a session lasts, in milliseconds, that shows that the pauses can begin anew. */
+const STEADY = 30_000;
 
 /** An IC WebSocket: messages to a canister and from it, each signed or proved. It comes back by itself, see close and reconnecting. */
 export class IcWebSocket<
@@ -54,10 +56,15 @@ export class IcWebSocket<
   readonly #clock = new Clock((ahead) => void this.dispatchEvent(new IcWebSocketClockSkewEvent(ahead)));
   readonly #askTime: () => Promise<number>;
   readonly #start: (attempt: number) => Session;
+  readonly #urls: readonly string[];
   #session: Session;
   #attempts = 0;
-  /** Attempts in a row that have not led to a session. */
+  /** Attempts in a row that have not led to a session that lasted. */
   #failed = 0;
+  /** Makes that 0 once a session has lasted; undefined unless one is open. */
+  #steady: ReturnType<typeof setTimeout> | undefined;
+  /** How many URLs in a row have refused for good. */
+  #refusals = 0;
   /** How the last session ended, while there is no new one. */
   #lost: CloseReason | undefined;
   /** Ends a pause; undefined while there is none. */
@@ -71,13 +78,16 @@ export class IcWebSocket<
    * @param url the gateway's address, wss://..., or several, each of which is tried after the one before it
    * @param protocols as WebSocket has them; undefined unless the gateway asks for one
    * @param config see createWsConfig
-   * @throws if the configuration lacks something, or if there is no WebSocket
+   * @throws if the configuration lacks something, if a URL is none of a WebSocket, or if there is no WebSocket
    */
   constructor(url: string | URL | readonly (string | URL)[], protocols: string | string[] | undefined, config: IcWebSocketConfig<S>) {
     super();
     // Handlers are listeners, so what one throws is reported as browsers do it, and ends nothing.
     for (const type of EVENTS) {
-      this.addEventListener(type, (event) => (this[`on${type}`] as ((event: Event) => void) | null)?.call(this, event));
+      this.addEventListener(type, (event) => {
+        // It returns nothing: to Node.js a promise that a listener returns is a listener's failure when it is rejected.
+        (this[`on${type}`] as ((event: Event) => void) | null)?.call(this, event);
+      });
     }
     this.canisterId = Principal.from(config.canisterId);
     if (!config.canisterActor) throw new Error("Canister actor is required");
@@ -87,8 +97,9 @@ export class IcWebSocket<
     if (!URL.canParse(config.networkUrl)) throw new Error(`Network url ${config.networkUrl} is no URL such as https://icp-api.io`);
     const Constructor = config.WebSocket ?? globalThis.WebSocket;
     if (!Constructor) throw new Error("there is no WebSocket here: give the one of the package ws as WebSocket in the configuration");
-    const urls = (typeof url === "string" || url instanceof URL ? [url] : url).map(readingShards);
+    const urls = (typeof url === "string" || url instanceof URL ? [url] : url).map(gatewayUrl);
     if (urls.length === 0) throw new Error("Gateway url is required");
+    this.#urls = urls;
     this.#reconnect = config.reconnect ?? true;
     this.#start = (attempt) =>
       new Session(
@@ -129,12 +140,14 @@ export class IcWebSocket<
   }
 
   /**
-   * The state of the socket, as WebSocket has it; CONNECTING in a pause between two sessions. It is OPEN before the canister
-   * has answered: see isConnectionEstablished.
+   * The state of the socket, as WebSocket has it; CONNECTING between two sessions. It is OPEN before the canister has answered: see
+   * isConnectionEstablished.
    */
   get readyState(): number {
     if (this.#isOver) return this.CLOSED;
-    return this.#stopWaiting ? this.CONNECTING : this.#session.socket.readyState;
+    const { ending, socket } = this.#session;
+    const comesBack = this.#reconnect && !this.#isStopped && ending && ending.retry !== "never";
+    return this.#stopWaiting || comesBack ? this.CONNECTING : socket.readyState;
   }
 
   /** Bytes of messages that have not left: those still to be signed, and those that the socket holds. */
@@ -180,16 +193,25 @@ export class IcWebSocket<
 
   #opened(): void {
     const lost = this.#lost;
-    const failed = this.#failed - 1;
     this.#lost = undefined;
-    this.#failed = 0;
+    this.#refusals = 0;
+    this.#steady = setTimeout(() => (this.#failed = 0), STEADY);
+    const failed = this.#failed - 1;
     this.dispatchEvent(new Event("open"));
-    if (lost) this.dispatchEvent(new IcWebSocketReconnectEvent("reopened", lost, failed, 0));
+    if (lost && !this.#isStopped) this.dispatchEvent(new IcWebSocketReconnectEvent("reopened", lost, failed, 0));
   }
 
   #ended(reason: CloseReason, isUnanswered: boolean): void {
-    if (this.#isStopped || !isUnanswered || !mayBeTheClock(reason)) {
-      this.#next(reason, this.#reconnect && reason.retry);
+    const hasOpened = this.#steady !== undefined;
+    clearTimeout(this.#steady);
+    this.#steady = undefined;
+    if (hasOpened) this.#lost = reason;
+    // One gateway may refuse what another takes.
+    const isFinal = hasOpened || reason.retry !== "never" || ++this.#refusals >= this.#urls.length;
+    const retry = this.#reconnect && (isFinal ? reason.retry : "soon");
+    const isTheClock = isUnanswered ? mayBeTheClock(reason) : reason.name === "refused" && this.#clock.mayBeSet;
+    if (this.#isStopped || !isTheClock) {
+      this.#next(reason, retry);
       return;
     }
     // With the right time the next ws_open may be taken, so that one follows whatever the application thinks of others. A network
@@ -197,7 +219,7 @@ export class IcWebSocket<
     const askedAt = Date.now();
     let isWaiting = true;
     this.#stopWaiting = () => (isWaiting = false);
-    const go = (isCorrected: boolean) => isWaiting && this.#next(reason, isCorrected ? "soon" : this.#reconnect && reason.retry);
+    const go = (isCorrected: boolean) => isWaiting && this.#next(reason, isCorrected ? "soon" : retry);
     void this.#askTime().then(
       (time) => isWaiting && go(this.#clock.compare(askedAt, time)),
       () => go(false),
@@ -211,12 +233,19 @@ export class IcWebSocket<
       this.#over(reason);
       return;
     }
-    this.#lost = reason;
+    this.#lost ??= reason;
     const delay = pause(retry, this.#failed);
     const again = () => {
       this.#stopWaiting?.();
       this.#stopWaiting = undefined;
-      this.#session = this.#start(this.#attempts++);
+      try {
+        this.#session = this.#start(this.#attempts++);
+      } catch (cause) {
+        // A browser may not let a page connect to one of several URLs.
+        const error = cause instanceof Error ? cause : new Error(String(cause));
+        this.dispatchEvent(new IcWebSocketErrorEvent(error));
+        this.#next(closeReason(1006, error.message), this.#reconnect && "soon");
+      }
     };
     const timer = setTimeout(again, delay);
     const sleep = onWake(again);
@@ -244,9 +273,15 @@ function signing(identity: SignIdentity | undefined): SignIdentity {
   return identity;
 }
 
-/** The URL with word that this client reads certificates with sharded canister ranges. Gateways that do not know it ignore it. */
-function readingShards(url: string | URL): string {
+/**
+ * The URL of a gateway, with word that this client reads certificates with sharded canister ranges. Gateways that do not know it
+ * ignore it.
+ */
+function gatewayUrl(url: string | URL): string {
   const full = new URL(url, globalThis.location?.href);
+  full.protocol = full.protocol.replace(/^http/, "ws"); // as WebSocket has it
+  full.hash = "";
+  if (!/^wss?:$/.test(full.protocol)) throw new SyntaxError(`Gateway url ${url} is none of a WebSocket, such as wss://gateway.example/ws`);
   if (!full.searchParams.has("ranges")) full.search += `${full.search ? "&" : "?"}ranges=sharded`;
   return full.href;
 }

@@ -2,17 +2,16 @@
 
 import type { Retry } from "./reasons.js";
 
-/** The first pauses, and the longest, in milliseconds. */
+/** The first pauses, and the longest, in milliseconds and without luck. */
 const FIRST: Readonly<Record<Exclude<Retry, "never">, number>> = { soon: 500, later: 5_000 };
-const LONGEST = 30_000;
+const LONGEST = 20_000;
 
 /**
- * How long to wait before the next attempt, in milliseconds. Pauses double with each attempt that has failed, and half of each
- * is luck: many clients of one gateway are not to come back at once.
+ * How long to wait before the next attempt, in milliseconds. Pauses double with each attempt that has failed, and up to half of
+ * that is added by luck: many clients of one gateway are not to come back at once.
  */
 export function pause(retry: Exclude<Retry, "never">, failed: number, random: () => number = Math.random): number {
-  const longest = Math.min(LONGEST, FIRST[retry] * 2 ** failed);
-  return longest * (0.5 + random() / 2);
+  return Math.min(LONGEST, FIRST[retry] * 2 ** failed) * (1 + random() / 2);
 }
 
 /** Calls wake when this device is online again, or its page in sight. Returns what ends that. */

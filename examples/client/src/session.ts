@@ -8,15 +8,19 @@ import type { Clock } from "./clock.js";
 import { envelope } from "./envelope.js";
 import { MAX_FRAME, readFrame, readMessage, type ClientKey } from "./frame.js";
 import { readHandshake } from "./handshake.js";
+import { Line } from "./line.js";
 import { checkAge, prove } from "./proof.js";
 import { closeReason, ends, type CloseReason } from "./reasons.js";
 
-/** From the beginning to the handshake, and from ws_open to the OpenMessage, in milliseconds. */
+/** From the beginning to the handshake, which gateways send at once, in milliseconds. */
+const CONNECT_TIMEOUT = 20_000;
+/** From ws_open to the OpenMessage, in milliseconds. */
 const OPEN_TIMEOUT = 60_000;
 /** How long the other side of a close is waited for, in milliseconds. */
 const CLOSE_TIMEOUT = 3_000;
-/** How many bytes may wait to be verified. */
+/** How many bytes may wait to be verified, and what a frame counts at least. */
 const MAX_WAITING = 32 << 20;
+const LEAST_WAITING = 1 << 10;
 
 /** Of a socket that takes messages, see WebSocket.readyState. */
 const OPEN = 1;
@@ -70,13 +74,16 @@ export class Session {
   #received = 0n;
   #isOpen = false;
   #end: CloseReason | undefined;
+  /** What the connection was closed with. */
+  #closed: CloseReason | undefined;
   #isOver = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
   /** Frames are read, and messages signed, one after the other. */
-  #reading: Promise<void> = Promise.resolve();
-  #writing: Promise<void> = Promise.resolve();
+  readonly #reading = new Line();
+  readonly #writing = new Line();
   #waiting = 0;
   #unsigned = 0;
+  readonly #unsent = new Set<Waiting>();
 
   constructor(
     readonly socket: Socket,
@@ -85,20 +92,26 @@ export class Session {
   ) {
     this.#key = { client_principal: options.identity.getPrincipal(), client_nonce: crypto.getRandomValues(new BigUint64Array(1))[0]! };
     this.#acks = new Acks(options.ackTimeout, () => this.#fail(new Ending(ends.ackTimeout, "the canister acknowledges nothing")));
-    this.#expectOpening();
+    this.#expect(CONNECT_TIMEOUT);
     socket.binaryType = "arraybuffer";
     socket.onmessage = ({ data }) => this.#arrived(data);
     socket.onerror = () => {
       if (this.#end === undefined) this.#tell(new Error("the connection failed: is the address right, and does a gateway answer there?"));
     };
     socket.onclose = ({ code, reason }) => {
+      const closed = (this.#closed = closeReason(code, String(reason)));
       // What came before the close is read first: it may be the canister's own word on why.
-      void this.#reading.then(() => this.#over(this.#end ?? closeReason(code, String(reason))));
+      this.#reading.add(() => this.#over(this.#end ?? closed));
     };
   }
 
   get isOpen(): boolean {
     return this.#isOpen && this.#end === undefined;
+  }
+
+  /** How it ends or has ended, as far as that is known; undefined while it does not end. */
+  get ending(): CloseReason | undefined {
+    return this.#end ?? this.#closed;
   }
 
   /** Bytes of messages that have not gone out: those to be signed, and those that the socket holds. */
@@ -129,6 +142,7 @@ export class Session {
     this.#end ??= reason;
     this.#isOpen = false;
     clearTimeout(this.#timer);
+    for (const waiting of this.#unsent) waiting.reject("unsent"); // an identity may never sign
     this.#acks.end();
     this.events.ended(reason, this.#askedAt !== undefined && this.#received === 0n);
   }
@@ -143,21 +157,22 @@ export class Session {
     this.close(ending.reason);
   }
 
-  #expectOpening(): void {
+  /** Gives the other side so many milliseconds to go on with the opening. */
+  #expect(time: number): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#fail(new Ending(ends.openTimeout, "no answer")), OPEN_TIMEOUT);
+    this.#timer = setTimeout(() => this.#fail(new Ending(ends.openTimeout, "no answer")), time);
   }
 
   #arrived(data: unknown): void {
     if (this.#end !== undefined) return;
     const frame = data instanceof ArrayBuffer ? new Uint8Array(data) : undefined;
-    const size = frame?.length ?? 0;
+    const size = Math.max(frame?.length ?? 0, LEAST_WAITING);
     this.#waiting += size;
     if (!frame || size > MAX_FRAME || this.#waiting > MAX_WAITING) {
       this.#fail(new Ending(ends.message, frame ? "too much at once" : "a text frame"));
       return;
     }
-    this.#reading = this.#reading.then(async () => {
+    this.#reading.add(async () => {
       if (this.#end === undefined) await this.#read(frame).catch((cause) => this.#fail(cause instanceof Ending ? cause : new Ending(ends.message, cause)));
       this.#waiting -= size;
     });
@@ -177,9 +192,13 @@ export class Session {
     const certified = await prove(proof, { canisterId, rootKey: await this.options.rootKey });
     if (!same(message.client, this.#key)) throw new Error("a message for another session");
     if (message.sequence !== this.#received + 1n) throw new Error(`message ${message.sequence} in place of ${this.#received + 1n}`);
-    if (message.sequence === 1n) clock.compare(this.#askedAt!, certified.at);
-    checkAge(certified, clock.now(), maxAge);
     if (this.#end !== undefined) return;
+    if (message.sequence === 1n) {
+      // A page that slept has not seen its timer, and would take the time for a clock that is wrong.
+      if (Math.abs(Date.now() - this.#askedAt!) > OPEN_TIMEOUT) throw new Ending(ends.openTimeout, "the answer came too late");
+      clock.compare(this.#askedAt!, certified.at);
+    }
+    checkAge(certified, clock.now(), maxAge);
     this.#received++;
     if (message.service) this.#serve(message.content);
     else this.events.message(message.content);
@@ -191,7 +210,7 @@ export class Session {
     if (this.#end !== undefined) return;
     this.#askedAt = Date.now();
     this.socket.send(frame as BufferSource);
-    this.#expectOpening();
+    this.#expect(OPEN_TIMEOUT);
   }
 
   /** Acts on a message of the protocol (PROTOCOL section 2.4). */
@@ -202,6 +221,7 @@ export class Session {
         if (!same(message.OpenMessage.client_key, this.#key)) throw new Error("the session of somebody else was opened");
         clearTimeout(this.#timer);
         this.#isOpen = true;
+        this.#acks.expect();
         this.events.opened();
       } else if ("AckMessage" in message) {
         this.#acknowledged(message.AckMessage.last_incoming_sequence_num);
@@ -217,7 +237,7 @@ export class Session {
     }
   }
 
-  /** Every ack is answered by a keep-alive. */
+  /** Every ack is answered by a keep-alive, before the messages that wait to be signed: the canister gives it a minute. */
   #acknowledged(upTo: bigint): void {
     try {
       this.#acks.received(upTo);
@@ -229,7 +249,8 @@ export class Session {
 
   #write(service: boolean, content: Uint8Array, waiting?: Waiting): void {
     this.#unsigned += content.length;
-    this.#writing = this.#writing.then(async () => {
+    if (waiting) this.#unsent.add(waiting);
+    const sign = async () => {
       try {
         const { identity, canisterId, clock } = this.options;
         const args = messageArgs(this.#key, this.#acks.next(), clock.now(), service, content);
@@ -245,8 +266,11 @@ export class Session {
         waiting?.reject("unsent");
       } finally {
         this.#unsigned -= content.length;
+        if (waiting) this.#unsent.delete(waiting);
       }
-    });
+    };
+    if (service) this.#writing.addFirst(sign);
+    else this.#writing.add(sign);
   }
 }
 

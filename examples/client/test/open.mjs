@@ -8,9 +8,17 @@ import { Person } from "./person.mjs";
 export async function open(t, canister = new Canister(), config = {}) {
   t.mock.method(globalThis, "fetch", canister.fetch);
   const person = new Person(canister.person(config));
-  t.after(() => person.ws.close());
+  leaving(t, person);
   await person.opened();
   return { person, canister, socket: canister.sockets.at(-1) };
+}
+
+/** Has a person leave when a test is over, before the next one begins: it may have timers of its own. */
+export function leaving(t, person) {
+  t.after(async () => {
+    person.ws.close();
+    await when(() => person.end);
+  });
 }
 
 /** Waits until something holds that no event tells of. */
