@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,8 @@ func TestEnvelopeThatExpiredInTheGateway(t *testing.T) {
 		{"limit of requests, two hosts", rigOptions{config: limitedTwo}, []time.Duration{3 * time.Second}, "more requests than it may make"},
 		{"earlier messages", rigOptions{network: localnet.Options{Latency: 9 * time.Second}},
 			[]time.Duration{time.Minute, 3 * time.Second, 3 * time.Second}, "expired behind the client's earlier messages"},
+		{"earlier messages, on a connection that was not read", rigOptions{network: localnet.Options{Latency: 9 * time.Second}},
+			append(slices.Repeat([]time.Duration{4 * time.Minute}, 33), 3*time.Second, 3*time.Second), "expired behind the client's earlier messages"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inBubble(t, tt.options, func(t *testing.T, r *rig) {

@@ -42,6 +42,7 @@ type inbox struct {
 	relaying bool      // a relayer exists
 	phase    inboxPhase
 	space    chan struct{} // closed when there may be room again; set while the reader waits
+	heldUp   time.Time     // when the reader last waited for room
 }
 
 func (i *inbox) full() bool {

@@ -154,6 +154,10 @@ func (s *session) checkMessage(env *verify.Envelope) (*envelope, *closing) {
 		return nil, newClosing(OutOfProtocol, "ws_message of another sender than ws_open")
 	}
 	if err := env.CheckExpiry(now); err != nil {
+		signed := time.Unix(0, int64(min(env.IngressExpiry, 1<<63-1))).Add(-verify.MaxIngressExpiry) // not before
+		if verify.CauseOf(err) == verify.CauseExpired && s.heldUpSince(signed) {
+			return nil, expiredBehind(methodMessage)
+		}
 		return nil, newClosing(BadExpiry, methodMessage+": "+err.Error())
 	}
 	chain, err := verify.VerifySender(env, now, s.g.up.KnownAuthority(), s.chain)

@@ -12,10 +12,15 @@ import (
 	"github.com/icws-gateway/caddy-icws/relay/internal/upstream"
 )
 
+// expiredBehind is the closing for a call that was good when the client sent it, and had to wait here for too long.
+func expiredBehind(method string) *closing {
+	return newClosing(OverCapacity, method+": expired behind the client's earlier messages, which took too long")
+}
+
 // submitUntilOutcome posts e until its outcome is known or it has expired.
 func (s *session) submitUntilOutcome(ctx context.Context, e *envelope, sent func()) (Outcome, *closing) {
 	if !time.Now().Before(e.expiry) {
-		return OutcomeExpired, newClosing(OverCapacity, e.method()+": expired behind the client's earlier messages, which took too long")
+		return OutcomeExpired, expiredBehind(e.method())
 	}
 	ctx, cancel := context.WithDeadline(ctx, e.expiry)
 	defer cancel()

@@ -22,6 +22,7 @@ func (s *session) enqueue(e *envelope) {
 		<-space
 		s.seen()
 		s.mu.Lock()
+		s.in.heldUp = time.Now()
 	}
 	defer s.mu.Unlock()
 	if s.in.phase != inboxOpen {
@@ -40,6 +41,13 @@ func (s *session) stalled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.in.space != nil || s.wanted.Load() > 0
+}
+
+// heldUpSince reports whether the reader has waited for the inbox since t: what the client sent then may have lain unread.
+func (s *session) heldUpSince(t time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.in.heldUp.After(t)
 }
 
 // relay submits what waits in the inbox, in order, and ends when nothing waits. With relay_window 1 the next envelope
