@@ -123,7 +123,7 @@ const scenarios = {
     me.ws.addEventListener("reconnecting", () => ++attempts === 2 && world.control("/return"));
     await world.control("/drain");
     await me.until(() => me.happened.some((what) => what.startsWith("reopened")), "a new session");
-    match(me.happened.join(), /,reconnecting after going_away,(reconnecting after connection_lost,)+open,reopened after connection_lost/);
+    match(me.happened.join(), /,reconnecting after going_away,(reconnecting after connection_lost,)+open,reopened after going_away/);
     await me.converses("say after");
     await me.close();
   },
@@ -139,8 +139,7 @@ const scenarios = {
     await me.close();
   },
 
-  // All processes stand still until the gateway has given the session up, which is what a longer sleep comes to as well: nothing
-  // else in the protocol ends before five minutes.
+  // All processes stand still until the gateway has given the session up. TestTwoMinutesAsleep sleeps for two minutes.
   "the phone sleeps": async (world) => {
     const me = await open(world, { gateway: world.sleepy });
     await me.converses("say good night");

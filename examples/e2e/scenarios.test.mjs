@@ -74,4 +74,4 @@ async function inChromium() {
 }
 
 const { names, run } = await (chromium ? inChromium() : inNode());
-for (const name of names) test(name, () => run(name));
+for (const name of world.only ? [world.only] : names) test(name, () => run(name));

@@ -57,6 +57,9 @@ type scenarioWorld struct {
 	Control  string `json:"control"`  // URL of this
 	Canister string `json:"canister"` // the chat, compiled
 	RootKey  string `json:"rootKey"`  // of the network, in hexadecimal
+	Only     string `json:"only"`     // the one line of the table to run; "": all
+
+	asleep time.Duration // how long a sleep lasts at least
 
 	t     *testing.T
 	admin string // URL of Caddy's admin endpoint
@@ -65,8 +68,9 @@ type scenarioWorld struct {
 	boot  site.Options
 }
 
-// startScenarios runs the world until the end of the test. It returns the file of the root certificate.
-func startScenarios(t *testing.T) (w *scenarioWorld, rootCert string) {
+// startScenarios runs the world until the end of the test. patience are directives of the gateway before clients that sleep. It
+// returns the file of the root certificate.
+func startScenarios(t *testing.T, patience string) (w *scenarioWorld, rootCert string) {
 	t.Helper()
 	network, boundary := localNetwork(t, localnet.Options{Latency: 20 * time.Millisecond})
 	canister := network.Install(compiled(t, "../canisters/rust", "chat.wasm")).String()
@@ -97,8 +101,7 @@ func startScenarios(t *testing.T) (w *scenarioWorld, rootCert string) {
 	w.site = site.Options{Dir: dir, Port: ports[0], Admin: fmt.Sprintf("localhost:%d", admin), Caddyfile: fmt.Sprintf(
 		"https://localhost:%d {\nbind 127.0.0.1\n%s%sreverse_proxy /lying/* %s\n"+
 			"header /scenarios Content-Type text/html\nrespond /scenarios <!doctype>\n}\n", ports[0], gateway("/ws", "second", ""),
-		// The shortest patience that a busy machine does not exhaust.
-		gateway("/sleepy", "sleepy", "ping_interval 10s\n\tpong_timeout 8s"), control.Listener.Addr())}
+		gateway("/sleepy", "sleepy", patience), control.Listener.Addr())}
 	w.boot = site.Options{Dir: dir, Port: ports[1], Caddyfile: fmt.Sprintf("https://localhost:%d {\nbind 127.0.0.1\n%s}\n", ports[1], gateway("/ws", "first", ""))}
 	rootCert, err := site.Run(t.Context(), w.site)
 	if err != nil {
@@ -185,13 +188,14 @@ func (w *scenarioWorld) killFirst(*http.Request) (any, error) {
 	return nil, nil
 }
 
-// sleep returns when a gateway has given up one more session that does not answer. The process whose id is in the query, if there
+// sleep returns when a gateway has given up one more session that does not answer, and the sleep has lasted. The process whose id is in the query, if there
 // is one, stands still so long.
 func (w *scenarioWorld) sleep(r *http.Request) (any, error) {
 	before, err := w.givenUp()
 	if err != nil {
 		return nil, err
 	}
+	over := time.After(w.asleep)
 	if pid, err := strconv.Atoi(r.URL.Query().Get("pid")); err == nil {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			return nil, err
@@ -208,6 +212,7 @@ func (w *scenarioWorld) sleep(r *http.Request) (any, error) {
 			return nil, err
 		}
 	}
+	<-over
 	return nil, nil
 }
 
@@ -227,9 +232,15 @@ func (w *scenarioWorld) givenUp() (int, error) {
 
 // TestScenarios runs the table of scenarios.mjs with the TypeScript client, each line in Node.js and in Chromium.
 func TestScenarios(t *testing.T) {
+	// The shortest patience that a busy machine does not exhaust.
+	w, rootCert := startScenarios(t, "ping_interval 10s\n\tpong_timeout 8s")
+	w.run(t, rootCert, 15)
+}
+
+// run runs so many lines of the table in Node.js, and then in Chromium.
+func (w *scenarioWorld) run(t *testing.T, rootCert string, lines int) {
 	installNodeModules(t, clientDir)
 	installNodeModules(t, filepath.Join("..", "chat", "web"))
-	w, rootCert := startScenarios(t)
 	t.Run("Node.js, core 5", func(t *testing.T) {
 		t.Setenv("ICWS_CORE", "core5")
 		runNodeTests(t, ".", "scenarios.test.mjs", w, rootCert)
@@ -239,6 +250,6 @@ func TestScenarios(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		chromium.Run(t, "scenarios.test.mjs", 15, rootCert, "ICWS_E2E="+string(told), "ICWS_CORE=@icp-sdk/core", "ICWS_PLACE=chromium")
+		chromium.Run(t, "scenarios.test.mjs", lines, rootCert, "ICWS_E2E="+string(told), "ICWS_CORE=@icp-sdk/core", "ICWS_PLACE=chromium")
 	})
 }
