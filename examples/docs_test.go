@@ -166,6 +166,84 @@ func TestMetricsTable(t *testing.T) {
 	}
 }
 
+// TestMetricLabels compares the values of labels that the README lists with what they are made from, and holds those that alerts
+// ask for against them.
+func TestMetricLabels(t *testing.T) {
+	found := func(pattern string, source ...string) (all []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(read(t, source...), -1) {
+			all = append(all, m[1])
+		}
+		return all
+	}
+	reasons := make([]string, 0, len(relay.CloseReasons()))
+	for _, reason := range relay.CloseReasons() {
+		reasons = append(reasons, reason.Label())
+	}
+	ofRequests := found(`Outcome\w+ +Outcome = "(\w+)"`, "relay", "internal", "upstream", "metrics.go")
+	values := map[string][]string{
+		"canister":  {"_other"},
+		"host":      {"_other"},
+		"reason":    nil, // it has a table
+		"limit":     found(`(?m)^\t"(\w+)": `, "caddymodule", "refusal.go"),
+		"direction": found(`direction\("(\w+)"\)`, "caddymodule", "metrics.go"),
+		"outcome":   slices.Concat(ofRequests, found(`Outcome\w+ +Outcome = "(\w+)"`, "relay", "metrics.go")),
+		"endpoint":  found(`Endpoint\w+ +Endpoint = "(\w+)"`, "relay", "internal", "upstream", "metrics.go"),
+		"cause":     found(`Cause\w+ +Cause = "(\w+)"`, "verify", "errors.go"),
+		"cache":     found(`count\(stats\.\w+, "(\w+)"`, "caddymodule", "metrics_live.go"),
+		"result":    found(`count\(stats\.\w+, "\w+", "(\w+)"`, "caddymodule", "metrics_live.go"),
+		"state":     found(`gauge\(c\.gateways, \w+, "(\w+)"`, "caddymodule", "metrics_live.go"),
+	}
+	text := section(t, "Metrics")
+	listed := map[string][]string{}
+	for _, m := range regexp.MustCompile("(?m)^\\* `(\\w+)`:(.*(?:\n  .*)*)$").FindAllStringSubmatch(text, -1) {
+		listed[m[1]] = nil
+		for _, value := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(m[2], -1) {
+			listed[m[1]] = append(listed[m[1]], value[1])
+		}
+	}
+	set := func(of []string) []string {
+		of = slices.Clone(of)
+		slices.Sort(of)
+		return slices.Compact(of)
+	}
+	for label, want := range values {
+		if label != "reason" && len(want) == 0 {
+			t.Errorf("the source has no values of %s where this test looks for them", label)
+		}
+		if got, ok := listed[label]; !ok || !slices.Equal(set(got), set(want)) {
+			t.Errorf("README.md lists %q for %s, the source has %q", set(got), label, set(want))
+		}
+	}
+	for name, row := range rows(text) {
+		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(row[2], -1) {
+			if _, ok := values[m[1]]; !ok {
+				t.Errorf("README.md does not say what values the label %s of %s has", m[1], name)
+			}
+		}
+	}
+
+	asked, alerts := 0, read(t, "examples", "observability", "alerts.yml")
+	for _, m := range regexp.MustCompile(`caddy_icws_(\w+)\{([^}]+)\}`).FindAllStringSubmatch(alerts, -1) {
+		for _, matcher := range regexp.MustCompile(`(\w+)=~?"([^"]*)"`).FindAllStringSubmatch(m[2], -1) {
+			allowed := values[matcher[1]]
+			switch {
+			case matcher[1] == "reason":
+				allowed = reasons
+			case matcher[1] == "outcome" && strings.HasPrefix(m[1], "upstream_request_"):
+				allowed = ofRequests
+			}
+			for value := range strings.SplitSeq(matcher[2], "|") {
+				if asked++; !slices.Contains(allowed, value) {
+					t.Errorf("alerts.yml asks for %s of caddy_icws_%s, whose %s never has that value", value, m[1], matcher[1])
+				}
+			}
+		}
+	}
+	if asked < 15 {
+		t.Errorf("alerts.yml asks for %d values of labels, as far as this test can read it", asked)
+	}
+}
+
 // TestAdminTable compares the routes.
 func TestAdminTable(t *testing.T) {
 	source := read(t, "caddymodule", "admin.go")
