@@ -455,7 +455,13 @@ func TestDeployed(t *testing.T) {
 		return d
 	}
 	kubernetes := read(t, "examples/deploy/kubernetes.yaml")
-	needed := relay.DefaultDrainTimeout + 2*time.Second + number(read(t, "Caddyfile.example"), `grace_period (\d+)s`)
+	grace := number(read(t, "Caddyfile.example"), `grace_period (\d+)s`)
+	for _, file := range []string{"Caddyfile.cdn", "Caddyfile.compose", "Caddyfile.instance"} {
+		if got := number(read(t, "examples/deploy", file), `grace_period (\d+)s`); got != grace {
+			t.Errorf("%s has a grace_period of %s, Caddyfile.example of %s", file, got, grace)
+		}
+	}
+	needed := relay.DefaultDrainTimeout + 2*time.Second + grace
 	preStop := number(kubernetes, `command: .*sleep (\d+)"\]`) + number(kubernetes, `command: \[sh, -c, "sleep (\d+);.*`)
 	for name, got := range map[string]time.Duration{
 		"caddy.service":                  number(read(t, "examples/deploy/caddy.service"), `TimeoutStopSec=(\d+)s`),
