@@ -122,7 +122,8 @@ type HandlerSettings struct {
 	Origin []string `json:"origin,omitempty"`
 	// Sessions of the gateway. Default: 20000.
 	MaxSessions int `json:"max_sessions,omitempty"`
-	// Sessions per client address (Caddy's client_ip, which respects trusted_proxies). At most max_sessions counts. Default: 100.
+	// Sessions per client address (Caddy's client_ip, which respects trusted_proxies), of IPv6 per /64. At most max_sessions
+	// counts. Default: 100.
 	MaxSessionsPerIP int `json:"max_sessions_per_ip,omitempty"`
 	// Sessions per canister. At most max_sessions counts. Default: 20000.
 	MaxSessionsPerCanister int `json:"max_sessions_per_canister,omitempty"`
