@@ -3,7 +3,6 @@ package verify
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -67,9 +66,9 @@ func ParseFrame(raw []byte) (Frame, error) {
 // message is for and whether its sequence number is the next one is left to the caller. Errors are *Error.
 func (a *Authority) VerifyFrame(f Frame, canister, gateway Principal, now time.Time) (*VerifiedFrame, error) {
 	v := new(VerifiedFrame)
-	var err error
-	if v.Nonce, err = frameNonce(f.Key, gateway); err != nil {
-		return nil, err
+	var ok bool
+	if v.Nonce, ok = keyNonce(f.Key, gateway); !ok {
+		return nil, fail(CauseKey, "the frame's key is not one of the gateway's queue")
 	}
 	cert, err := a.Certificate(f.Cert, canister, now)
 	if err != nil {
@@ -97,18 +96,4 @@ func (a *Authority) VerifyFrame(f Frame, canister, gateway Principal, now time.T
 		return nil, failWith(CauseMalformed, "reading a frame's content", err)
 	}
 	return v, nil
-}
-
-// frameNonce returns the nonce of a message key of gateway's queue.
-func frameNonce(key []byte, gateway Principal) (uint64, error) {
-	digits := key[max(0, len(key)-nonceDigits):]
-	nonce, err := strconv.ParseUint(string(digits), 10, 64)
-	if err != nil {
-		return 0, fail(CauseKey, "the frame's key does not end in a nonce of 20 digits")
-	}
-	var text [maxPrincipalText + 1 + nonceDigits]byte
-	if string(appendMessageKey(text[:0], gateway.String(), nonce)) != string(key) {
-		return 0, fail(CauseKey, "the frame's key is not one of the gateway's queue")
-	}
-	return nonce, nil
 }

@@ -1,19 +1,5 @@
 package verify
 
-import "strconv"
-
-// nonceDigits is the length of the nonce in a message key, padded with zeros.
-const nonceDigits = 20
-
-// appendMessageKey appends the key under which a canister certifies a message: "<gateway>_<nonce, 20 digits>".
-func appendMessageKey(dst []byte, gateway string, nonce uint64) []byte {
-	var buf [nonceDigits]byte
-	digits := strconv.AppendUint(buf[:0], nonce, 10)
-	dst = append(append(dst, gateway...), '_')
-	dst = append(dst, "00000000000000000000"[len(digits):]...)
-	return append(dst, digits...)
-}
-
 // Heads of the fields of a client frame, a CBOR map of four entries.
 const (
 	headKey     = "\xa4\x63key"

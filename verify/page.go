@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// nonceDigits is the length of the nonce in a message key, padded with zeros.
+const nonceDigits = 20
+
 // Want is what a reply of ws_get_messages was asked for.
 type Want struct {
 	// Canister was asked.
@@ -123,7 +126,13 @@ func (p *Page) readKeys(r *Reply, w Want) error {
 	return nil
 }
 
-// parseMessageKey reads the nonce from a message key: the prefix and exactly 20 digits.
+// keyNonce returns the nonce of a message key and whether it is a key of gateway's queue: "<gateway>_<nonce, 20 digits>".
+func keyNonce(key []byte, gateway Principal) (uint64, bool) {
+	var buf [maxPrincipalText + 1]byte
+	return parseMessageKey(key, append(gateway.AppendText(buf[:0]), '_'))
+}
+
+// parseMessageKey is keyNonce for a prefix that was made before: the gateway's text and "_".
 func parseMessageKey(key, prefix []byte) (nonce uint64, ok bool) {
 	digits, ok := bytes.CutPrefix(key, prefix)
 	if !ok || len(digits) != nonceDigits {

@@ -3,6 +3,7 @@ package verify
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -280,7 +281,7 @@ func queueTree(n int) (hashtree.Node, [][]byte) {
 	keys := make([][]byte, n)
 	nodes := make([]hashtree.Node, n)
 	for i := range n {
-		keys[i] = appendMessageKey(nil, vectorGateway, uint64(i))
+		keys[i] = fmt.Appendf(nil, "%s_%020d", vectorGateway, i)
 		nodes[i] = labeled(string(keys[i]), leaf(strings.Repeat(string(rune('a'+i%26)), 32)))
 	}
 	return labeled("websocket", testLabels(nodes...)), keys
