@@ -111,30 +111,12 @@ func AppendMessageArg(dst []byte, m *WebsocketMessage) []byte {
 // DecodeMessageArg reads the arguments of ws_message. The content aliases arg. Unknown fields and all arguments but the
 // first are skipped. Errors have CauseMalformed.
 func DecodeMessageArg(arg []byte) (*WebsocketMessage, error) {
-	r, err := openCandid(arg)
+	m := new(WebsocketMessage)
+	err := onlyArg(arg, idMsg, "argument without msg", func(r *candidReader, ref int32) error { return r.websocketMessage(ref, m) })
 	if err != nil {
 		return nil, err
 	}
-	defer r.close()
-	fields, err := r.recordArg()
-	if err != nil {
-		return nil, err
-	}
-	m, found := new(WebsocketMessage), false
-	for _, f := range fields {
-		if f.id == idMsg {
-			err, found = r.websocketMessage(f.ref, m), true
-		} else {
-			err = r.skip(f.ref)
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	if !found {
-		return nil, candidError("argument without msg")
-	}
-	return m, r.end(1)
+	return m, nil
 }
 
 // websocketMessage reads a record of the type WebsocketMessage.
@@ -182,32 +164,14 @@ func AppendCloseArg(dst []byte, k ClientKey) []byte {
 
 // DecodeCloseArg reads the argument of ws_close. Errors have CauseMalformed.
 func DecodeCloseArg(arg []byte) (ClientKey, error) {
-	r, err := openCandid(arg)
-	if err != nil {
-		return ClientKey{}, err
-	}
-	defer r.close()
-	fields, err := r.recordArg()
-	if err != nil {
-		return ClientKey{}, err
-	}
 	var k ClientKey
-	found := false
-	for _, f := range fields {
-		if f.id == idClientKey {
-			err = r.clientKeyAs(f.ref, &k)
-			found = true
-		} else {
-			err = r.skip(f.ref)
-		}
-		if err != nil {
-			return ClientKey{}, err
-		}
+	err := onlyArg(arg, idClientKey, "argument without client_key", func(r *candidReader, ref int32) error {
+		return r.clientKeyAs(ref, &k)
+	})
+	if err != nil {
+		return ClientKey{}, err
 	}
-	if !found {
-		return ClientKey{}, candidError("argument without client_key")
-	}
-	return k, r.end(1)
+	return k, nil
 }
 
 // AppendPollArg appends the argument of ws_get_messages to dst: the nonce of the first message wanted.
@@ -217,32 +181,15 @@ func AppendPollArg(dst []byte, nonce uint64) []byte {
 
 // DecodePollArg reads the argument of ws_get_messages. Errors have CauseMalformed.
 func DecodePollArg(arg []byte) (uint64, error) {
-	r, err := openCandid(arg)
-	if err != nil {
-		return 0, err
-	}
-	defer r.close()
-	fields, err := r.recordArg()
-	if err != nil {
-		return 0, err
-	}
 	var nonce uint64
-	found := false
-	for _, f := range fields {
-		if f.id == idNonce {
-			nonce, err = r.nat64As(f.ref)
-			found = true
-		} else {
-			err = r.skip(f.ref)
-		}
-		if err != nil {
-			return 0, err
-		}
+	err := onlyArg(arg, idNonce, "argument without nonce", func(r *candidReader, ref int32) (err error) {
+		nonce, err = r.nat64As(ref)
+		return err
+	})
+	if err != nil {
+		return 0, err
 	}
-	if !found {
-		return 0, candidError("argument without nonce")
-	}
-	return nonce, r.end(1)
+	return nonce, nil
 }
 
 // DecodeResult reads what ws_open, ws_message and ws_close return: variant{Ok; Err: text}. For an Err it returns the

@@ -16,6 +16,48 @@ func (r *candidReader) recordArg() ([]candidField, error) {
 	return r.fieldsOf(t), nil
 }
 
+// onlyField reads a record with read for the value of the field id, which must be there, and skips all other fields. lacks says
+// what is wrong without it.
+func (r *candidReader) onlyField(ref int32, id uint32, lacks string, read func(ref int32) error) error {
+	t := r.typeOf(ref)
+	if t.kind != candidRecord {
+		return candidError("value is not a record")
+	}
+	found := false
+	for _, f := range r.fieldsOf(t) {
+		var err error
+		if f.id == id {
+			err, found = read(f.ref), true
+		} else {
+			err = r.skip(f.ref)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !found {
+		return candidError(lacks)
+	}
+	return nil
+}
+
+// onlyArg reads a message whose first argument is a record as onlyField does, and skips all other arguments.
+func onlyArg(arg []byte, id uint32, lacks string, read func(r *candidReader, ref int32) error) error {
+	r, err := openCandid(arg)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if r.nargs == 0 {
+		return candidError("no arguments")
+	}
+	err = r.onlyField(r.args[0], id, lacks, func(ref int32) error { return read(r, ref) })
+	if err != nil {
+		return err
+	}
+	return r.end(1)
+}
+
 // variantArg reads the index of the first argument, which must be a variant, and returns the field it selects.
 func (r *candidReader) variantArg() (candidField, error) {
 	if r.nargs == 0 {

@@ -68,23 +68,24 @@ func DecodeServiceMessage(b []byte) (ServiceMessage, error) {
 	if err != nil {
 		return ServiceMessage{}, err
 	}
+	const lacks = "service message lacks its field"
 	var m ServiceMessage
 	switch f.id {
 	case idOpenMessage:
 		m.Kind = ServiceOpen
-		err = r.onlyField(f.ref, idClientKey, func(ref int32) error { return r.clientKeyAs(ref, &m.Client) })
+		err = r.onlyField(f.ref, idClientKey, lacks, func(ref int32) error { return r.clientKeyAs(ref, &m.Client) })
 	case idAckMessage, idKeepAliveMessage:
 		m.Kind = ServiceAck
 		if f.id == idKeepAliveMessage {
 			m.Kind = ServiceKeepAlive
 		}
-		err = r.onlyField(f.ref, idLastIncomingSequenceNum, func(ref int32) (err error) {
+		err = r.onlyField(f.ref, idLastIncomingSequenceNum, lacks, func(ref int32) (err error) {
 			m.LastIncoming, err = r.nat64As(ref)
 			return err
 		})
 	case idCloseMessage:
 		m.Kind = ServiceClose
-		err = r.onlyField(f.ref, idReason, func(ref int32) (err error) {
+		err = r.onlyField(f.ref, idReason, lacks, func(ref int32) (err error) {
 			m.Reason, err = r.closeReason(ref)
 			return err
 		})
@@ -98,30 +99,6 @@ func DecodeServiceMessage(b []byte) (ServiceMessage, error) {
 		return ServiceMessage{}, err
 	}
 	return m, nil
-}
-
-// onlyField reads a record with read for the value of the field id, which must be there, and skips all others.
-func (r *candidReader) onlyField(ref int32, id uint32, read func(ref int32) error) error {
-	t := r.typeOf(ref)
-	if t.kind != candidRecord {
-		return candidError("service message is not a record")
-	}
-	found := false
-	for _, f := range r.fieldsOf(t) {
-		var err error
-		if f.id == id {
-			err, found = read(f.ref), true
-		} else {
-			err = r.skip(f.ref)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if !found {
-		return candidError("service message lacks its field")
-	}
-	return nil
 }
 
 func (r *candidReader) closeReason(ref int32) (string, error) {
