@@ -116,6 +116,7 @@ func TestHostileArguments(t *testing.T) {
 		"field twice":             "DIDL\x01\x6c\x02\x01\x7f\x01\x7f\x01\x00",
 		"type of no table":        "DIDL\x00\x01\x05",
 		"bool that is two":        "DIDL\x00\x01\x7e\x02",
+		"text that is not UTF-8":  "DIDL\x00\x01\x71\x02\xc3\x28",
 		"opaque principal":        "DIDL\x00\x01\x68\x00",
 		"option that is two":      "DIDL\x01\x6e\x7f\x01\x00\x02",
 		"signed number too long":  "DIDL\x00\x01\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",

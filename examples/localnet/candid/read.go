@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/icws-gateway/caddy-icws/verify"
 )
@@ -191,7 +192,9 @@ func (r *reader) value(kind int64, depth int) any {
 			return binary.LittleEndian.Uint64(b)
 		}
 	case codeText:
-		return string(r.take(r.unsigned()))
+		if b := r.take(r.unsigned()); !r.bad && utf8.Valid(b) {
+			return string(b)
+		}
 	case codePrincipal:
 		if b := r.take(1); r.bad || b[0] != 1 {
 			break
