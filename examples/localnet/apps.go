@@ -1,11 +1,10 @@
 package localnet
 
 import (
-	"bytes"
 	"fmt"
 	"time"
-	"unicode/utf8"
 
+	"github.com/icws-gateway/caddy-icws/examples/localnet/candid"
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -140,30 +139,17 @@ func (PingPong) OnMessage(ctx *AppContext, client verify.Principal, payload []by
 	return ctx.Send(client, TextPayload(text+"-pong"))
 }
 
-var textPrefix = mustHex("4449444c016c01ad99e7e704710100")
-
 // TextPayload is the Candid encoding of record{text: text}.
 func TextPayload(text string) []byte {
-	return appendCandidText(textPrefix[:len(textPrefix):len(textPrefix)], text)
+	return candid.Encode(candid.Fields(map[string]any{"text": text}))
 }
 
-// ParseTextPayload is the inverse of TextPayload.
+// ParseTextPayload is the inverse of TextPayload. As canisters do, it passes over other fields and further arguments.
 func ParseTextPayload(b []byte) (text string, ok bool) {
-	rest, ok := bytes.CutPrefix(b, textPrefix)
-	if !ok {
+	v, err := candid.Read(b)
+	if err != nil {
 		return "", false
 	}
-	var n, shift uint64
-	for i, c := range rest {
-		if i == 5 {
-			return "", false
-		}
-		n |= uint64(c&0x7f) << shift
-		shift += 7
-		if c < 0x80 {
-			rest = rest[i+1:]
-			return string(rest), n == uint64(len(rest)) && utf8.Valid(rest)
-		}
-	}
-	return "", false
+	text, err = candid.Field[string](v, "text")
+	return text, err == nil
 }

@@ -87,8 +87,10 @@ func TestTextPayload(t *testing.T) {
 			t.Errorf("%q is read as %q, %v", text, got, ok)
 		}
 	}
-	for _, bad := range [][]byte{nil, []byte("DIDL"), TextPayload("hi")[:16], append(TextPayload("hi"), 0), append(textPrefix[:len(textPrefix):len(textPrefix)], 0xff, 0xff, 0xff, 0xff, 0xff, 0xff)} {
-		if text, ok := ParseTextPayload(bad); ok {
+	hi := string(TextPayload("hi"))
+	head := hi[:15] // up to the length
+	for _, bad := range []string{"", "DIDL", hi[:16], hi + "\x00", head + "\xff\xff\xff\xff\xff\xff", head + "\x01\xff"} {
+		if text, ok := ParseTextPayload([]byte(bad)); ok {
 			t.Errorf("%x is read as %q", bad, text)
 		}
 	}
