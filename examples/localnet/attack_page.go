@@ -278,12 +278,12 @@ func pageAttacks() []Attack {
 	// client: sequence numbers that jump or repeat, a service message that is none.
 	for _, p := range []struct {
 		name   string
-		change func(*wsMessage)
+		change func(*verify.WebsocketMessage)
 	}{
-		{"sequence number skipped", func(m *wsMessage) { m.sequence++ }},
-		{"sequence number at the end of numbers", func(m *wsMessage) { m.sequence = 1<<64 - 1 }},
-		{"service message of garbage", func(m *wsMessage) {
-			m.service, m.content = true, []byte("DIDL\x01\x6c\x01\x00\x00\x01\x00")
+		{"sequence number skipped", func(m *verify.WebsocketMessage) { m.Sequence++ }},
+		{"sequence number at the end of numbers", func(m *verify.WebsocketMessage) { m.Sequence = 1<<64 - 1 }},
+		{"service message of garbage", func(m *verify.WebsocketMessage) {
+			m.Service, m.Content = true, []byte("DIDL\x01\x6c\x01\x00\x00\x01\x00")
 		}},
 	} {
 		list = append(list, onPage(p.name, nil, func(f *forgery) {
@@ -294,7 +294,7 @@ func pageAttacks() []Attack {
 					continue
 				}
 				p.change(&w)
-				messages[i].content = appendMessageContent([]byte(selfDescribe), w.client, w.sequence, w.timestamp, w.service, w.content)
+				messages[i].content = appendMessageContent([]byte(selfDescribe), w.Client, w.Sequence, w.Timestamp, w.Service, w.Content)
 			}
 			f.seal(messages)
 		}))

@@ -38,7 +38,7 @@ func TestReadsArguments(t *testing.T) {
 	const message = "4449444c056d7b6c02fa80a2940568bbd1eacd0e786c0588ecfba70178b99adecb0100ebb49ce90301d6a9bbae0a78e8f5c3be0a7e6c01c1b4cc02026e7f02030401" +
 		"00000000000000124449444c016c01ad99e7e7047101000268690" + "11db6050c705d781193221234459d49948f6701c36d08f22b96a475228a02080706050403020100" + "0057c07e6816180000"
 	m, err := readMessageArg(unhex(t, message))
-	if err != nil || m.client != key || m.sequence != 1 || m.service || !bytes.Equal(m.content, TextPayload("hi")) {
+	if err != nil || m.Client != key || m.Sequence != 1 || m.Service || !bytes.Equal(m.Content, TextPayload("hi")) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for content, want := range map[string]bool{
@@ -76,7 +76,8 @@ func TestReadsAgentGo(t *testing.T) {
 				Msg msg `ic:"msg"`
 			}{msg{clientKey{id, 1<<64 - 1}, 2, 3, service, []byte{4, 5}, more}})
 			m, err := readMessageArg(arg)
-			if err != nil || m.client != (verify.ClientKey{Principal: canisterID(9), Nonce: 1<<64 - 1}) || m.sequence != 2 || m.timestamp != 3 || m.service != service || !bytes.Equal(m.content, []byte{4, 5}) {
+			if err != nil || m.Client != (verify.ClientKey{Principal: canisterID(9), Nonce: 1<<64 - 1}) || m.Sequence != 2 ||
+				m.Timestamp != 3 || m.Service != service || !bytes.Equal(m.Content, []byte{4, 5}) {
 				t.Errorf("%+v, %v", m, err)
 			}
 			for cut := range arg {

@@ -9,14 +9,6 @@ import (
 
 // The arguments of the canister's methods.
 
-// wsMessage is the WebsocketMessage of the CDK.
-type wsMessage struct {
-	client              verify.ClientKey
-	sequence, timestamp uint64
-	service             bool
-	content             []byte // part of the argument
-}
-
 func readPollArg(arg []byte) (nonce uint64, err error) {
 	v, err := candid.Read(arg)
 	if err != nil {
@@ -55,7 +47,8 @@ func readClientKey(v any) (k verify.ClientKey, err error) {
 	return k, errors.Join(err, err2)
 }
 
-func readMessageArg(arg []byte) (m wsMessage, err error) {
+// readMessageArg reads the argument of ws_message. The content is part of it.
+func readMessageArg(arg []byte) (m verify.WebsocketMessage, err error) {
 	v, err := candid.Read(arg)
 	if err != nil {
 		return m, err
@@ -65,11 +58,11 @@ func readMessageArg(arg []byte) (m wsMessage, err error) {
 		return m, err
 	}
 	var errs [5]error
-	m.client, errs[0] = readClientKey(msg)
-	m.sequence, errs[1] = candid.Field[uint64](msg, "sequence_num")
-	m.timestamp, errs[2] = candid.Field[uint64](msg, "timestamp")
-	m.service, errs[3] = candid.Field[bool](msg, "is_service_message")
-	m.content, errs[4] = candid.Field[[]byte](msg, "content")
+	m.Client, errs[0] = readClientKey(msg)
+	m.Sequence, errs[1] = candid.Field[uint64](msg, "sequence_num")
+	m.Timestamp, errs[2] = candid.Field[uint64](msg, "timestamp")
+	m.Service, errs[3] = candid.Field[bool](msg, "is_service_message")
+	m.Content, errs[4] = candid.Field[[]byte](msg, "content")
 	return m, errors.Join(errs[:]...)
 }
 

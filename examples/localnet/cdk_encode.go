@@ -103,7 +103,7 @@ func appendMessageContent(dst []byte, key verify.ClientKey, sequence, timestamp 
 }
 
 // readContent reads what appendMessageContent wrote.
-func readContent(b []byte) (m wsMessage, err error) {
+func readContent(b []byte) (m verify.WebsocketMessage, err error) {
 	var c struct {
 		Client struct {
 			Principal []byte `cbor:"client_principal"`
@@ -117,9 +117,9 @@ func readContent(b []byte) (m wsMessage, err error) {
 	if err := envelopeMode.Unmarshal(b, &c); err != nil {
 		return m, err
 	}
-	m = wsMessage{sequence: c.Sequence, timestamp: c.Timestamp, service: c.Service, content: c.Content}
-	m.client.Nonce = c.Client.Nonce
-	m.client.Principal, err = verify.PrincipalFromBytes(c.Client.Principal)
+	m = verify.WebsocketMessage{Sequence: c.Sequence, Timestamp: c.Timestamp, Service: c.Service, Content: c.Content}
+	m.Client.Nonce = c.Client.Nonce
+	m.Client.Principal, err = verify.PrincipalFromBytes(c.Client.Principal)
 	return m, err
 }
 

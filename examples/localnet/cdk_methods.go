@@ -47,20 +47,21 @@ func (c *CDK) wsMessage(ctx *AppContext, arg []byte) ([]byte, error) {
 	switch {
 	case cl == nil:
 		return resultErr(noConnection(caller)), nil
-	case cl.key != m.client:
-		return resultErr(fmt.Sprintf("Client with principal %s has a different key than the one used in the message", m.client.Principal)), nil
-	case cl.incoming != m.sequence:
+	case cl.key != m.Client:
+		return resultErr(fmt.Sprintf("Client with principal %s has a different key than the one used in the message",
+			m.Client.Principal)), nil
+	case cl.incoming != m.Sequence:
 		want := cl.incoming
 		return c.removed(ctx, cl, "WrongSequenceNumber", func(*AppContext) ([]byte, error) {
-			return resultErr(fmt.Sprintf("Expected incoming sequence number %d but got %d", want, m.sequence)), nil
+			return resultErr(fmt.Sprintf("Expected incoming sequence number %d but got %d", want, m.Sequence)), nil
 		})
 	}
 	c.touchClient(cl)
 	cl.incoming++
-	if m.service {
-		return c.serviceMessage(ctx, cl, m.content)
+	if m.Service {
+		return c.serviceMessage(ctx, cl, m.Content)
 	}
-	content := append([]byte(nil), m.content...) // arg belongs to the caller
+	content := append([]byte(nil), m.Content...) // arg belongs to the caller
 	return c.callback(ctx, func(ctx *AppContext) error { return c.o.App.OnMessage(ctx, caller, content) })
 }
 
