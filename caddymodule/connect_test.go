@@ -1,5 +1,3 @@
-//lint:file-ignore SA1019 only the older HTTP/2 client can send extended CONNECT
-
 package caddymodule
 
 //lint:file-ignore SA1019 http.Transport refuses the :protocol of an extended CONNECT, golang.org/x/net/http2.Transport does not.
@@ -141,13 +139,19 @@ func connectRequest(ctx context.Context, port int, body io.Reader, origin string
 	return r, nil
 }
 
+// http2Only is what tests use of a transport for HTTP/2.
+type http2Only interface {
+	http.RoundTripper
+	CloseIdleConnections()
+}
+
 // overHTTP2 returns a transport that speaks HTTP/2 only and sends :protocol, which net/http's own refuses to.
-func overHTTP2(trust *tls.Config) *http2.Transport {
+func overHTTP2(trust *tls.Config) http2Only {
 	return &http2.Transport{TLSClientConfig: trust.Clone()}
 }
 
 // dialH2 opens a stream over HTTP/2.
-func dialH2(t testing.TB, transport *http2.Transport, port int, origin string, subprotocols ...string) (net.Conn, *http.Response) {
+func dialH2(t testing.TB, transport http2Only, port int, origin string, subprotocols ...string) (net.Conn, *http.Response) {
 	t.Helper()
 	body, writer := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
