@@ -1,17 +1,13 @@
 package caddymodule
 
 import (
-	"crypto/tls"
 	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/quic-go/quic-go/http3"
 
 	"github.com/icws-gateway/caddy-icws/examples/freeport"
 	"github.com/icws-gateway/caddy-icws/relay/client"
@@ -132,19 +128,4 @@ func BenchmarkReloadUnderSession(b *testing.B) {
 			})
 		}
 	}
-}
-
-// mustDialH3 opens a stream over an HTTP/3 connection of its own.
-func mustDialH3(t testing.TB, trust *tls.Config, port int) net.Conn {
-	t.Helper()
-	r, err := connectRequest(t.Context(), port, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Proto = "websocket"
-	conn, _, err := dialH3(t, &http3.Transport{TLSClientConfig: trust}, port, r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return conn
 }

@@ -3,9 +3,12 @@ package caddymodule
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -157,4 +160,68 @@ func command(t testing.TB, dir string, env []string, args ...string) (stdout, st
 		t.Fatal(err)
 	}
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// secureServer runs Caddy over TLS with an internal certificate authority and returns its port and what to trust. Go only
+// offers extended CONNECT on HTTP/2 when told so by the environment, which it reads at the start of the process.
+func secureServer(t testing.TB, w *world, godebug string, extra ...string) (caddy *process, port int, trust *tls.Config) {
+	t.Helper()
+	port = freeport.ForTest(t)
+	site := strings.Replace(w.site(port, 0, append(extra, "drain_timeout 1s")...), "http://127.0.0.1", "https://localhost", 1)
+	site = strings.Replace(site, "{\n", "{\n\ttls internal\n\tlog\n", 1)
+	caddy = runCaddy(t, "auto_https disable_redirects", site, "GODEBUG="+godebug)
+	return caddy, port, trustInternal(t, filepath.Join(caddy.dir, "data", "caddy"), port)
+}
+
+// trustInternal waits until a server has its certificate and returns what to trust. data is Caddy's data directory.
+func trustInternal(t testing.TB, data string, port int) *tls.Config {
+	t.Helper()
+	pool := x509.NewCertPool()
+	raw, err := os.ReadFile(filepath.Join(data, "pki", "authorities", "local", "root.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.AppendCertsFromPEM(raw)
+	trust := &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	eventually(t, "the certificate of localhost", func() bool {
+		conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port), trust)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	return trust
+}
+
+// reloadUnrelated changes something in the configuration of a process that has nothing to do with its gateways.
+func reloadUnrelated(t testing.TB, p *process) {
+	t.Helper()
+	resp, err := http.Get(p.admin + "/config/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var config map[string]any
+	if err := json.NewDecoder(resp.Body).Decode(&config); err != nil {
+		t.Fatal(err)
+	}
+	config["logging"] = map[string]any{"logs": map[string]any{"default": map[string]any{"level": "DEBUG"}}}
+	raw, err := json.Marshal(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	load, err := http.NewRequest(http.MethodPost, p.admin+"/load", bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	load.Header = http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"must-revalidate"}} // even if nothing changed
+	loaded, err := http.DefaultClient.Do(load)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer loaded.Body.Close()
+	if loaded.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(loaded.Body)
+		t.Fatalf("reload: %s %s", loaded.Status, body)
+	}
 }

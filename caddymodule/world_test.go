@@ -129,3 +129,24 @@ func TestSession(t *testing.T) {
 		t.Errorf("another canister: %v", err)
 	}
 }
+
+// grep returns the lines of text that contain part.
+func grep(text, part string) string {
+	var out []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, part) {
+			out = append(out, line)
+		}
+	}
+	return strings.Join(out, "")
+}
+
+// eventually waits until f holds.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for end := time.Now().Add(hung); !f(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}

@@ -2,19 +2,12 @@ package verify
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	agent "github.com/aviate-labs/agent-go"
-	"github.com/aviate-labs/agent-go/certification"
-	"github.com/aviate-labs/agent-go/certification/hashtree"
-	"github.com/aviate-labs/agent-go/identity"
-	"github.com/aviate-labs/agent-go/principal"
 	"github.com/fxamacker/cbor/v2"
 )
 
@@ -140,191 +133,6 @@ func TestClientFrameRefuses(t *testing.T) {
 	}
 }
 
-// Whatever is in the content takes part in the request id, as agent-go computes it over a decoded map.
-func TestRequestIDAgainstAgentGo(t *testing.T) {
-	for name, value := range map[string]any{
-		"empty":    map[string]any{},
-		"numbers":  map[string]any{"a": uint64(0), "b": uint64(127), "c": uint64(128), "d": uint64(1<<64 - 1)},
-		"negative": map[string]any{"a": int64(-1), "b": int64(-64), "c": int64(-65), "d": int64(-1 << 63), "e": int64(-624485)},
-		"nested": map[string]any{
-			"sender_info": map[string]any{"sig": []byte{1}, "info": map[string]any{"a": "b", "list": []any{[]any{}, "x", []byte{}}}},
-			"sender":      []byte{4}, "arg": []byte{}, "absent": nil,
-		},
-		"maps among maps": map[string]any{
-			"z": map[string]any{"b": []any{map[string]any{"d": uint64(1), "c": map[string]any{}}, []any{}, map[string]any{"a": "", "e": nil}}, "a": uint64(2)},
-			"a": []any{[]any{map[string]any{"x": []any{uint64(3)}}}, "after"}, "y": map[string]any{"only": nil}, "b": int64(-1),
-		},
-		"paths": map[string]any{"paths": []any{[]any{[]byte("a"), []byte("b")}, []any{}}},
-	} {
-		raw, err := cbor.Marshal(value)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got, err := hashCBOR(raw, maxHashValues)
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		var generic any
-		if err := cbor.Unmarshal(raw, &generic); err != nil {
-			t.Fatal(err)
-		}
-		want, err := certification.HashAny(generic)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != want {
-			t.Errorf("%s: got %x, want %x", name, got, want)
-		}
-	}
-	// A bignum is the number it holds (agent-go does not know bignums here, so compare with the plain number).
-	plain, _ := hashCBOR(unhex(t, "a161611903e8"), maxHashValues)
-	if big, err := hashCBOR(unhex(t, "a16161c24203e8"), maxHashValues); big != plain || err != nil {
-		t.Errorf("bignum: got %x, %v, want %x", big, err, plain)
-	}
-}
-
-// What is hashed has bounds, whatever its shape.
-func TestHashBounds(t *testing.T) {
-	list := func(n int) []byte { return append(appendCBORHead(nil, cborArray, uint64(n)), make([]byte, n)...) }
-	deep := func(n int, head string) []byte { return append(bytes.Repeat([]byte(head), n), 0) }
-	for _, tc := range []struct {
-		name string
-		in   []byte
-		want error
-	}{
-		{"as many parts as may be", list(99), nil},
-		{"one part more", list(100), errHashCount},
-		{"parts in parts", bytes.Repeat([]byte{0x81}, 101), errHashDepth},
-		{"many lists", append(appendCBORHead(nil, cborArray, 101), bytes.Repeat([]byte{0x80}, 101)...), errHashCount},
-		{"as deep as may be", deep(maxHashDepth-1, "\x81"), nil},
-		{"one level more", deep(maxHashDepth, "\x81"), errHashDepth},
-		{"maps as deep as may be", deep(maxHashDepth-1, "\xa1\x61a"), nil},
-		{"maps one level more", deep(maxHashDepth, "\xa1\x61a"), errHashDepth},
-		{"an empty list at the bottom", deep(maxHashDepth-1, "\x81")[:maxHashDepth-1], errCBORShort},
-		{"gigabyte list", unhex(t, "9a40000000"), errCBORShort},
-		{"list cut", unhex(t, "820180"[:4]), errCBORShort},
-		{"null in a list", unhex(t, "81f6"), errHashType},
-		{"key twice", unhex(t, "a2616100616101"), errCBORDuplicate},
-		{"key twice, once null", unhex(t, "a26161f6616101"), errCBORDuplicate},
-		{"two values", unhex(t, "0000"), errCBORTrailing},
-		{"nothing", nil, errHashType},
-	} {
-		if _, err := hashCBOR(tc.in, 100); err != tc.want {
-			t.Errorf("%s: got %v, want %v", tc.name, err, tc.want)
-		}
-	}
-	// A delegation has room for all the targets there may be, not for any number of numbers.
-	root, session := ed25519FromSeed(t, 1), ed25519FromSeed(t, 2)
-	e := signed(t, Request{Delegations: chainOf(t, nil, root, session), RootKey: root.PublicKey()}, session)
-	more := append(appendCBORText(nil, "later"), list(maxDelegationValues)...)
-	e.Delegations = bytes.Replace(e.Delegations, []byte("\xa2\x66pubkey"), append(append([]byte{0xa3}, more...), "\x66pubkey"...), 1)
-	if _, err := VerifySender(e, goldenTime, nil, nil); !errors.Is(err, errHashCount) {
-		t.Errorf("delegation: got %v", err)
-	}
-}
-
-func TestSignedRequestGolden(t *testing.T) {
-	frame := unhex(t, goldenOpenFrame)
-	e, err := ParseClientFrame(frame)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := Request{
-		Type: RequestCall, Canister: e.Canister, Method: e.MethodName, Arg: e.Arg, Nonce: e.Nonce,
-		IngressExpiry: time.Unix(0, goldenExpiry),
-	}
-	// The golden signature is of one secp256k1 implementation; replay it, so that every other byte must agree.
-	raw, id, err := r.Sign(replaySigner{t, e.PublicKey, e.Signature, append([]byte("\x0aic-request"), unhex(t, goldenOpenID)...)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantHex(t, "request id", id[:], goldenOpenID)
-	if !bytes.Equal(AppendClientFrame(nil, raw), frame) {
-		t.Errorf("got %x", raw)
-	}
-}
-
-// Ed25519 signatures are deterministic, so the whole golden delegated frame must come out.
-func TestSignedDelegatedRequestGolden(t *testing.T) {
-	root, session := ed25519FromSeed(t, 0x22), ed25519FromSeed(t, 0x33)
-	d := SignedDelegation{
-		PublicKey: session.PublicKey(), Expiration: time.Unix(0, 1735690500000000000),
-		Targets: []Principal{mustPrincipal(t, goldenCanister)},
-	}
-	if err := d.Sign(root); err != nil {
-		t.Fatal(err)
-	}
-	hash, err := hashCBOR(d.appendDelegation(nil), maxDelegationValues)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantHex(t, "delegation hash", hash[:], "184731afdb9e8d7ad10f5c69a4bf177780fc66510e76a0c4efc7d93defeb1315")
-	r := Request{
-		Type: RequestCall, Canister: mustPrincipal(t, goldenCanister), Method: "ws_open", Arg: []byte("DIDL\x00\x00"),
-		Nonce: bytes.Repeat([]byte{7}, 16), IngressExpiry: time.Unix(0, goldenExpiry),
-		Delegations: []SignedDelegation{d}, RootKey: root.PublicKey(),
-	}
-	raw, id, err := r.Sign(session)
-	if err != nil {
-		t.Fatal(err)
-	}
-	wantHex(t, "request id", id[:], goldenDelegatedID)
-	wantHex(t, "frame", AppendClientFrame(nil, raw), goldenDelegatedFrame)
-}
-
-// Request ids of our own requests agree with agent-go's.
-func TestRequestAgainstAgentGo(t *testing.T) {
-	id := ed25519FromSeed(t, 1)
-	canister := mustPrincipal(t, goldenCanister)
-	expiry := goldenTime.Add(4 * time.Minute)
-	for _, r := range []Request{
-		{Type: RequestCall, Canister: canister, Method: "m", Arg: []byte{1}, Nonce: []byte{2}, IngressExpiry: expiry},
-		{Type: RequestQuery, Canister: canister, Method: "q", IngressExpiry: expiry},
-		{Type: RequestReadState, Paths: [][][]byte{{[]byte("time")}, {[]byte("subnet"), {1, 2}}}, Nonce: []byte{3}, IngressExpiry: expiry},
-	} {
-		raw, got, err := r.Sign(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		other := agent.Request{
-			Type: r.Type, Sender: id.Sender(), IngressExpiry: uint64(expiry.UnixNano()), Nonce: r.Nonce, MethodName: r.Method,
-		}
-		if r.Type == RequestReadState {
-			for _, path := range r.Paths {
-				var labels []hashtree.Label
-				for _, l := range path {
-					labels = append(labels, l)
-				}
-				other.Paths = append(other.Paths, labels)
-			}
-		} else {
-			other.CanisterID, other.Arguments = principal.Principal{Raw: canister.Bytes()}, append([]byte{}, r.Arg...)
-		}
-		if want := agent.NewRequestID(other); got != [32]byte(want) {
-			t.Errorf("%s: got %x, want %x", r.Type, got, want)
-		}
-		e, err := ParseEnvelope(raw)
-		if err != nil || e.RequestID != got || e.Sender.String() != id.Sender().String() {
-			t.Errorf("%s: parsed %+v, %v", r.Type, e, err)
-		}
-		if !id.Verify(append([]byte("\x0aic-request"), got[:]...), e.Signature) {
-			t.Errorf("%s: the signature does not verify", r.Type)
-		}
-	}
-	anonymous := Request{Type: RequestQuery, Canister: canister, Method: "q", IngressExpiry: expiry}
-	raw, _, err := anonymous.Sign(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if e, err := ParseEnvelope(raw); err != nil || !e.Sender.IsAnonymous() || e.PublicKey != nil || e.Signature != nil {
-		t.Errorf("anonymous: got %+v, %v", e, err)
-	}
-	anonymous.IngressExpiry = time.Time{}
-	if _, _, err := anonymous.Sign(nil); err == nil {
-		t.Error("request without expiry signed")
-	}
-}
-
 func TestCheckExpiry(t *testing.T) {
 	for _, tc := range []struct {
 		ahead time.Duration
@@ -347,32 +155,6 @@ func TestCheckExpiry(t *testing.T) {
 			t.Errorf("%s ahead: got %v", tc.ahead, err)
 		}
 	}
-}
-
-func ed25519FromSeed(t testing.TB, b byte) *identity.Ed25519Identity {
-	t.Helper()
-	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32))
-	id, err := identity.NewEd25519Identity(key.Public().(ed25519.PublicKey), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
-// replaySigner returns a signature made elsewhere, for exactly the message it is of.
-type replaySigner struct {
-	t        testing.TB
-	der, sig []byte
-	message  []byte
-}
-
-func (s replaySigner) Sender() principal.Principal { return principal.NewSelfAuthenticating(s.der) }
-func (s replaySigner) PublicKey() []byte           { return s.der }
-func (s replaySigner) Sign(msg []byte) ([]byte, error) {
-	if !bytes.Equal(msg, s.message) {
-		return nil, fmt.Errorf("signed message is %x", msg)
-	}
-	return s.sig, nil
 }
 
 // stuffed returns the golden ws_open with unknown keys, here and there, that hold lists of small numbers: n in all.

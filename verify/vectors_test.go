@@ -1,11 +1,15 @@
 package verify
 
 import (
+	"bytes"
+	"crypto/ed25519"
 	_ "embed"
 	"encoding/hex"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aviate-labs/agent-go/identity"
 )
 
 //go:embed testdata/vectors.txt
@@ -48,4 +52,14 @@ func parsed(t testing.TB, text string) Principal {
 		t.Fatalf("%s: %v", text, err)
 	}
 	return p
+}
+
+func ed25519FromSeed(t testing.TB, b byte) *identity.Ed25519Identity {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{b}, 32))
+	id, err := identity.NewEd25519Identity(key.Public().(ed25519.PublicKey), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

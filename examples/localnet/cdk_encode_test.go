@@ -80,18 +80,3 @@ func TestEncodingsAreRead(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
-
-func TestTextPayload(t *testing.T) {
-	for _, text := range []string{"", "hi", string(bytes.Repeat([]byte("x"), 300))} {
-		if got, ok := ParseTextPayload(TextPayload(text)); !ok || got != text {
-			t.Errorf("%q is read as %q, %v", text, got, ok)
-		}
-	}
-	hi := string(TextPayload("hi"))
-	head := hi[:15] // up to the length
-	for _, bad := range []string{"", "DIDL", hi[:16], hi + "\x00", head + "\xff\xff\xff\xff\xff\xff", head + "\x01\xff"} {
-		if text, ok := ParseTextPayload([]byte(bad)); ok {
-			t.Errorf("%x is read as %q", bad, text)
-		}
-	}
-}

@@ -316,3 +316,28 @@ func service(t testing.TB, m verify.Message) verify.ServiceMessage {
 	}
 	return s
 }
+
+// rejected makes a call and returns the certified reject code, 0 for a reply.
+func rejected(t testing.TB, n *Network, canister verify.Principal, method string, arg []byte) (code uint64, text string) {
+	t.Helper()
+	c := content(n, nil, "call", canister, method, arg)
+	r := post(t, n, canisterPath("v4", canister, "call"), envelope(t, c, nil, nil)).decode(t)
+	if r.Status != "replied" {
+		t.Fatalf("%+v", r)
+	}
+	id := requestID(t, c)
+	status, _ := outcome(t, n, r.Certificate, canister, id)
+	if status == "replied" {
+		return 0, ""
+	}
+	tree := parseCertificate(t, r.Certificate).Tree
+	b, err := tree.Lookup(label("request_status"), id[:], label("reject_code"))
+	if err != nil || len(b) != 1 {
+		t.Fatalf("%s: %x, %v", status, b, err)
+	}
+	message, err := tree.Lookup(label("request_status"), id[:], label("reject_message"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint64(b[0]), string(message)
+}
