@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aviate-labs/agent-go/identity"
+
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
@@ -42,85 +44,104 @@ func forward(to verify.Principal, method string, cycles uint64) func(*Env, []byt
 	}
 }
 
+// waiter is a canister whose methods wait for calls and say what they do, on a network of its own.
+type waiter struct {
+	net *Network
+	id  verify.Principal
+	who *identity.Ed25519Identity
+
+	mu  sync.Mutex
+	log []string
+}
+
+// newWaiter installs a waiter. The caller closes its network.
+func newWaiter(t *testing.T) *waiter {
+	t.Helper()
+	n, err := New(Options{Latency: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &waiter{net: n, who: newIdentity(t)}
+	var any Call // a method that does not exist will do
+	any.Method = "x"
+	w.id = n.Install(scripted{
+		"slow": func(env *Env, _ []byte) ([]byte, error) {
+			answer := env.AnswerLater()
+			w.say("asked")
+			env.Call(any, func(env *Env, _ []byte, reject *Reject) error {
+				w.say("told %d, caller %v", reject.Code, env.Caller == principalOf(w.who))
+				answer([]byte("slow"), nil)
+				return nil
+			})
+			return nil, nil
+		},
+		"quick": func(*Env, []byte) ([]byte, error) { w.say("quick"); return []byte("quick"), nil },
+		"spawn": func(env *Env, _ []byte) ([]byte, error) {
+			env.Call(any, func(*Env, []byte, *Reject) error { w.say("spawned"); return nil })
+			return []byte("at once"), nil
+		},
+		"trap first": func(env *Env, _ []byte) ([]byte, error) {
+			env.Call(any, func(*Env, []byte, *Reject) error { w.say("called although it trapped"); return nil })
+			return nil, errors.New("first")
+		},
+		"trap then": func(env *Env, _ []byte) ([]byte, error) {
+			answer := env.AnswerLater()
+			env.Call(any, func(*Env, []byte, *Reject) error {
+				answer([]byte("taken back"), nil)
+				return errors.New("then")
+			})
+			return nil, nil
+		},
+		"panic then": func(env *Env, _ []byte) ([]byte, error) {
+			env.AnswerLater()
+			env.Call(any, func(*Env, []byte, *Reject) error { panic("in the callback") })
+			return nil, nil
+		},
+		"forget": func(env *Env, _ []byte) ([]byte, error) {
+			env.AnswerLater()
+			env.Call(any, func(*Env, []byte, *Reject) error { w.say("forgot"); return nil })
+			return nil, nil
+		},
+		"never": func(env *Env, _ []byte) ([]byte, error) { env.AnswerLater(); return nil, nil },
+		"two": func(env *Env, _ []byte) ([]byte, error) {
+			answer := env.AnswerLater()
+			env.Call(any, func(*Env, []byte, *Reject) error { w.say("one"); return errors.New("the first traps") })
+			env.Call(any, func(env *Env, _ []byte, _ *Reject) error {
+				w.say("two")
+				env.Call(any, func(*Env, []byte, *Reject) error { w.say("three"); answer([]byte("three"), nil); return nil })
+				return nil
+			})
+			return nil, nil
+		},
+		"huge": func(env *Env, _ []byte) ([]byte, error) {
+			answer := env.AnswerLater()
+			env.Call(any, func(*Env, []byte, *Reject) error { answer(make([]byte, maxUpdateReply+1), nil); return nil })
+			return nil, nil
+		},
+	})
+	return w
+}
+
+func (w *waiter) say(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.log = append(w.log, fmt.Sprintf(format, args...))
+}
+
+// said is what the canister has said since the last time.
+func (w *waiter) said() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer func() { w.log = nil }()
+	return strings.Join(w.log, ", ")
+}
+
 // What can become of an update that waits for a call, and of one that does not.
 func TestCallFromCanister(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n, err := New(Options{Latency: time.Second})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer n.Close()
-		var log []string // of the canister, which runs one message at a time
-		var mu sync.Mutex
-		say := func(format string, args ...any) {
-			mu.Lock()
-			defer mu.Unlock()
-			log = append(log, fmt.Sprintf(format, args...))
-		}
-		said := func() string {
-			mu.Lock()
-			defer mu.Unlock()
-			defer func() { log = nil }()
-			return strings.Join(log, ", ")
-		}
-		var any Call // a method that does not exist will do
-		any.Method = "x"
-		who := newIdentity(t)
-		id := n.Install(scripted{
-			"slow": func(env *Env, _ []byte) ([]byte, error) {
-				answer := env.AnswerLater()
-				say("asked")
-				env.Call(any, func(env *Env, _ []byte, reject *Reject) error {
-					say("told %d, caller %v", reject.Code, env.Caller == principalOf(who))
-					answer([]byte("slow"), nil)
-					return nil
-				})
-				return nil, nil
-			},
-			"quick": func(*Env, []byte) ([]byte, error) { say("quick"); return []byte("quick"), nil },
-			"spawn": func(env *Env, _ []byte) ([]byte, error) {
-				env.Call(any, func(*Env, []byte, *Reject) error { say("spawned"); return nil })
-				return []byte("at once"), nil
-			},
-			"trap first": func(env *Env, _ []byte) ([]byte, error) {
-				env.Call(any, func(*Env, []byte, *Reject) error { say("called although it trapped"); return nil })
-				return nil, errors.New("first")
-			},
-			"trap then": func(env *Env, _ []byte) ([]byte, error) {
-				answer := env.AnswerLater()
-				env.Call(any, func(*Env, []byte, *Reject) error {
-					answer([]byte("taken back"), nil)
-					return errors.New("then")
-				})
-				return nil, nil
-			},
-			"panic then": func(env *Env, _ []byte) ([]byte, error) {
-				env.AnswerLater()
-				env.Call(any, func(*Env, []byte, *Reject) error { panic("in the callback") })
-				return nil, nil
-			},
-			"forget": func(env *Env, _ []byte) ([]byte, error) {
-				env.AnswerLater()
-				env.Call(any, func(*Env, []byte, *Reject) error { say("forgot"); return nil })
-				return nil, nil
-			},
-			"never": func(env *Env, _ []byte) ([]byte, error) { env.AnswerLater(); return nil, nil },
-			"two": func(env *Env, _ []byte) ([]byte, error) {
-				answer := env.AnswerLater()
-				env.Call(any, func(*Env, []byte, *Reject) error { say("one"); return errors.New("the first traps") })
-				env.Call(any, func(env *Env, _ []byte, _ *Reject) error {
-					say("two")
-					env.Call(any, func(*Env, []byte, *Reject) error { say("three"); answer([]byte("three"), nil); return nil })
-					return nil
-				})
-				return nil, nil
-			},
-			"huge": func(env *Env, _ []byte) ([]byte, error) {
-				answer := env.AnswerLater()
-				env.Call(any, func(*Env, []byte, *Reject) error { answer(make([]byte, maxUpdateReply+1), nil); return nil })
-				return nil, nil
-			},
-		})
+		w := newWaiter(t)
+		defer w.net.Close()
+		n, id, who := w.net, w.id, w.who
 		for _, tt := range []struct {
 			method string
 			code   uint64
@@ -141,10 +162,25 @@ func TestCallFromCanister(t *testing.T) {
 			if code != tt.code || !strings.Contains(text, tt.text) {
 				t.Errorf("%s: %d %q", tt.method, code, text)
 			}
-			if got := said(); got != tt.log {
+			if got := w.said(); got != tt.log {
 				t.Errorf("%s: %q, not %q", tt.method, got, tt.log)
 			}
 		}
+
+		c := content(n, who, "query", id, "spawn", nil)
+		r := post(t, n, canisterPath("v2", id, "query"), envelope(t, c, who, nil)).decode(t)
+		if r.Status != "rejected" || !strings.Contains(r.RejectMessage, "query mode") {
+			t.Errorf("a query that calls: %+v", r)
+		}
+	})
+}
+
+// What a canister does, and what is done to it, while one of its updates waits for a call.
+func TestWhileACanisterWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWaiter(t)
+		defer w.net.Close()
+		n, id, who := w.net, w.id, w.who
 
 		// Other messages come between a call and its answer, and the state tree says that it is being processed.
 		slow := content(n, who, "call", id, "slow", nil)
@@ -159,12 +195,12 @@ func TestCallFromCanister(t *testing.T) {
 		if status, reply := outcome(t, n, post(t, n, path, envelope(t, slow, who, nil)).decode(t).Certificate, id, requestID(t, slow)); status != "replied" || string(reply) != "slow" {
 			t.Errorf("%s %q", status, reply)
 		}
-		said()
+		w.said()
 		var both sync.WaitGroup
 		both.Go(func() { call(t, n, who, id, "slow", nil) })
 		both.Go(func() { time.Sleep(500 * time.Millisecond); call(t, n, who, id, "quick", nil) })
 		both.Wait()
-		if got := said(); got != "asked, quick, told 3, caller true" {
+		if got := w.said(); got != "asked, quick, told 3, caller true" {
 			t.Errorf("%q", got)
 		}
 
@@ -175,14 +211,14 @@ func TestCallFromCanister(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(5 * time.Second)
-		if got := said(); got != "asked" {
+		if got := w.said(); got != "asked" {
 			t.Errorf("while stopped: %q", got)
 		}
 		if err := n.StartCanister(id); err != nil {
 			t.Fatal(err)
 		}
 		both.Wait()
-		if got := said(); got != "told 3, caller true" {
+		if got := w.said(); got != "told 3, caller true" {
 			t.Errorf("after that: %q", got)
 		}
 		both.Go(func() {
@@ -195,13 +231,8 @@ func TestCallFromCanister(t *testing.T) {
 			t.Fatal(err)
 		}
 		both.Wait()
-		if got := said(); got != "asked" {
+		if got := w.said(); got != "asked" {
 			t.Errorf("installed anew: %q", got)
-		}
-
-		c := content(n, who, "query", id, "spawn", nil)
-		if r := post(t, n, canisterPath("v2", id, "query"), envelope(t, c, who, nil)).decode(t); r.Status != "rejected" || !strings.Contains(r.RejectMessage, "query mode") {
-			t.Errorf("a query that calls: %+v", r)
 		}
 	})
 }

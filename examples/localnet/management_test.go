@@ -16,7 +16,7 @@ import (
 	"github.com/icws-gateway/caddy-icws/verify"
 )
 
-// The arguments as agent-go writes them, whose Candid shares nothing with ours.
+// The arguments and replies as agent-go has them, whose Candid shares nothing with ours.
 type (
 	vetKeyID struct {
 		Curve curve  `ic:"curve"`
@@ -37,35 +37,25 @@ type (
 		Transport []byte   `ic:"transport_public_key"`
 		Key       vetKeyID `ic:"key_id"`
 	}
+	publicKeyReply struct {
+		Key []byte `ic:"public_key"`
+	}
+	deriveKeyReply struct {
+		Key []byte `ic:"encrypted_key"`
+	}
 )
 
 func keyNamed(name string) vetKeyID {
 	return vetKeyID{curve{Right: new(idl.Null)}, name}
 }
 
-// onlyField reads the one field of a record that agent-go decodes.
-func onlyField(t testing.TB, b []byte, name string) []byte {
+// decoded is what agent-go reads.
+func decoded[T any](t testing.TB, b []byte) (v T) {
 	t.Helper()
-	var out []byte
-	switch name {
-	case "public_key":
-		var r struct {
-			Key []byte `ic:"public_key"`
-		}
-		if err := agentcandid.Unmarshal(b, []any{&r}); err != nil {
-			t.Fatalf("%v: %x", err, b)
-		}
-		out = r.Key
-	case "encrypted_key":
-		var r struct {
-			Key []byte `ic:"encrypted_key"`
-		}
-		if err := agentcandid.Unmarshal(b, []any{&r}); err != nil {
-			t.Fatalf("%v: %x", err, b)
-		}
-		out = r.Key
+	if err := agentcandid.Unmarshal(b, []any{&v}); err != nil {
+		t.Fatalf("%v: %x", err, b)
 	}
-	return out
+	return v
 }
 
 // A canister gets keys for its clients, which open them with nothing but the master key of the network.
@@ -105,7 +95,8 @@ func testVetKD(t *testing.T, latency time.Duration) {
 					t.Fatal(err)
 				}
 			}
-			got := onlyField(t, call(t, n, who, id, "public", mustCandid(t, publicKeyArg{of, context, keyNamed(name)})), "public_key")
+			arg := mustCandid(t, publicKeyArg{of, context, keyNamed(name)})
+			got := decoded[publicKeyReply](t, call(t, n, who, id, "public", arg)).Key
 			if !bytes.Equal(got, want) {
 				t.Errorf("%s of %v: %x, not %x", name, of, got, want)
 			}
@@ -114,7 +105,8 @@ func testVetKD(t *testing.T, latency time.Duration) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		encrypted := onlyField(t, call(t, n, who, id, "derive", mustCandid(t, deriveKeyArg{input, context, transport.PublicKey(), keyNamed(name)})), "encrypted_key")
+		arg := mustCandid(t, deriveKeyArg{input, context, transport.PublicKey(), keyNamed(name)})
+		encrypted := decoded[deriveKeyReply](t, call(t, n, who, id, "derive", arg)).Key
 		if _, err := transport.Open(encrypted, public, input); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
