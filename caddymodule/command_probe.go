@@ -67,7 +67,7 @@ line that begins with "do".
 	cmd.Flags().String("origin", "", "Origin header to send, as the page would that opens the session")
 	cmd.Flags().String("address", caddy.DefaultAdminListen, "Address of the gateway's admin endpoint, asked only when nothing arrives")
 	cmd.Flags().Duration("acks", 0, "Time to wait for the canister's first acknowledgement")
-	cmd.Flags().Duration("timeout", probePatience, "Time for all steps up to the first frame; the gateway explains itself within 50s")
+	cmd.Flags().Duration("timeout", probePatience, "Time for all steps up to the first frame; the gateway explains itself within 80s, mostly within 50s")
 	cmd.RunE = caddycmd.WrapCommandFuncForCobra(func(fl caddycmd.Flags) (int, error) {
 		networks, err := fl.GetStringSlice("network")
 		if err != nil {
@@ -92,8 +92,9 @@ line that begins with "do".
 }
 
 const (
-	// probePatience is longer than that of a gateway, which ends a session that has not opened after 50 s and says why.
-	probePatience = 75 * time.Second
+	// probePatience is longer than that of a gateway, which ends a session that has not opened after 50 s, or 30 s after the canister
+	// has accepted it, and says why.
+	probePatience = 85 * time.Second
 	// greetingPatience is how long the handshake may take, which a gateway sends as soon as the WebSocket is open.
 	greetingPatience = 10 * time.Second
 )

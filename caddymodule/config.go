@@ -106,7 +106,7 @@ type GatewaySettings struct {
 	PongTimeout caddy.Duration `json:"pong_timeout,omitempty"`
 	// Time for one write to a client. Default: 10s.
 	WriteTimeout caddy.Duration `json:"write_timeout,omitempty"`
-	// Closes of a drain are spread over this time, and the exit of Caddy waits for it at most. Default: 15s.
+	// Closes of a drain are spread over this time. When Caddy exits, its grace_period comes before that and 2s after it. Default: 15s.
 	DrainTimeout caddy.Duration `json:"drain_timeout,omitempty"`
 }
 

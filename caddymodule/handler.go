@@ -29,7 +29,8 @@ func init() {
 // that its route matches: their path is what the client asked for.
 //
 // Refused openings are errors that handle_errors can answer: 400, 405 and 426 for malformed ones, 403 for an origin that is
-// not allowed, 429 for max_sessions_per_ip, and 503 for the other limits and during a drain, both with Retry-After.
+// not allowed, 429 for max_sessions_per_ip, and 503 for max_sessions and during a drain, both with Retry-After. The other limits end
+// a session after the upgrade, with 1013 or 1009.
 //
 // Sessions outlive the configuration that took them, as long as the next one has a handler with the same gateway settings.
 //
